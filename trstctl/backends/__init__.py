@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Stores, signers and authenticators, each behind an interface."""

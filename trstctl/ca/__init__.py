@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Authorities: to-be-signed structures, signers, ceremonies."""

@@ -1,0 +1,468 @@
+# SPDX-License-Identifier: MIT
+"""
+The seams: every zope interface, with its contract in the docstring.
+
+Methods that return a Deferred fail it with errors of :mod:`trstctl.errors`
+only; anything else is a fault of this program and becomes ``Internal`` at
+the edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from twisted.internet.defer import Deferred
+from twisted.web.resource import IResource
+from zope.interface import Attribute, Interface
+
+from trstctl.model import (
+    Approved,
+    AuditEvent,
+    AuditRecord,
+    CertificateFacts,
+    CertificateQuery,
+    CertificateRecord,
+    CredentialRecord,
+    CSRWishes,
+    Endpoint,
+    EnrollmentRequest,
+    Held,
+    Intent,
+    Issued,
+    NewRequest,
+    OneTimeSecret,
+    Opened,
+    Pending,
+    Principal,
+    RequestKey,
+    RequestState,
+    StoredRequest,
+    Verdict,
+)
+
+
+class IEnrollmentProtocol(Interface):
+    """
+    A plugin: one enrollment protocol.
+
+    Found by ``twisted.plugin`` in ``twisted/plugins/``; see
+    :class:`trstctl.plugin.ProtocolPlugin`, which provides it lazily.
+    """
+
+    name = Attribute("Unique; the key under ``protocols:``.")
+    version = Attribute("Text for ``trstctl plugin list``.")
+
+    def settings_schema() -> type:
+        """
+        Return the pydantic model of the protocol's settings.
+
+        :returns: a subclass of :class:`trstctl.plugin.ProtocolSettings`.
+        """
+
+    def paths(settings: object) -> Sequence[str]:
+        """
+        Return the URL path prefixes that the protocol answers at.
+
+        Two protocols with one path stop the start.
+        """
+
+    def endpoints(settings: object) -> Sequence[Endpoint]:
+        """
+        Return every endpoint that the settings define, the default first.
+
+        The composition root checks that their profiles and authorities
+        exist before anything listens.
+        """
+
+    def make_resource(
+        ra: IRegistrationAuthority, settings: object
+    ) -> IResource:
+        """
+        Return the resource that answers below each of :meth:`paths`.
+
+        :param ra: all that a protocol can reach.
+        :param settings: a validated instance of :meth:`settings_schema`.
+        """
+
+
+class IBackendFactory(Interface):
+    """A plugin: makes a store, a signer or an authenticator from a URL."""
+
+    prefix = Attribute("What its URLs begin with, such as ``sqlite``.")
+    version = Attribute("Text for ``trstctl plugin list``.")
+
+    def make(url: str, **context: object) -> object:
+        """Return the backend, which provides the interface of its kind."""
+
+
+class IRegistrationAuthority(Interface):
+    """All that a protocol can reach."""
+
+    def enroll(request: EnrollmentRequest) -> Deferred[Issued | Pending]:
+        """
+        Take one request all the way to a certificate.
+
+        Idempotent: see :mod:`trstctl.ra`.  Until the intent is committed
+        the Deferred may be cancelled; after that a cancel only stops the
+        waiting, never the issuance.
+
+        :raises RequestError: refused; audited; nothing was consumed.
+        :raises ServiceError: not now.
+        """
+
+    def ca_certificates(endpoint: Endpoint) -> tuple[bytes, ...]:
+        """Return the DER chain of the endpoint's authority, issuer first."""
+
+    def csr_attributes(endpoint: Endpoint) -> CSRWishes:
+        """Return what the endpoint's profile wishes to see in a request."""
+
+    def record_refusal(
+        endpoint: Endpoint,
+        operation: str,
+        error: Exception,
+        request_id: str,
+        peer: str,
+    ) -> Deferred[None]:
+        """
+        Audit a request that was refused before it became an enrollment.
+
+        Never fails; floods are counted rather than written one by one.
+        """
+
+    def find(tenant_id: str, serial: str) -> Deferred[CertificateRecord]:
+        """
+        Return a certificate of the tenant.
+
+        :raises UnknownCertificate: none with this serial in this tenant.
+        """
+
+    def revoke(
+        tenant_id: str, serial: str, reason: str, actor: str
+    ) -> Deferred[CertificateRecord]:
+        """
+        Revoke a certificate, durably, with its audit record.
+
+        Idempotent: revoking again keeps the first time and reason.
+
+        :param reason: a CRLReason name of RFC 5280, section 5.3.1.
+        :raises UnknownCertificate: none with this serial in this tenant.
+        """
+
+
+class ISigner(Interface):
+    """One private key that signs; its bytes never leave the backend."""
+
+    def public_key() -> bytes:
+        """Return the DER SubjectPublicKeyInfo."""
+
+    def sign(tbs: bytes, algorithm: str) -> Deferred[bytes]:
+        """
+        Sign.
+
+        :param algorithm: a name of :mod:`trstctl.pkix.algorithms` that
+            fits the key.
+        :returns: the signature as X.509 carries it (DER for ECDSA).
+        :raises Unavailable: the key cannot be used now.
+        """
+
+
+class IAuthority(Interface):
+    """One issuing CA, as the registration authority uses it."""
+
+    name = Attribute("The name that endpoints refer to.")
+    certificate = Attribute("DER of the CA certificate.")
+    chain = Attribute("DER tuple: the CA certificate first, the root last.")
+    not_after = Attribute("Aware datetime: the CA certificate's end.")
+
+    def prepare(approved: Approved, serial: str) -> bytes:
+        """
+        Return the DER TBSCertificate; no signature is made.
+
+        Deterministic: the same arguments give the same bytes.
+        """
+
+    def sign(tbs: bytes) -> Deferred[bytes]:
+        """
+        Sign, verify the signature just made, and return the certificate.
+
+        :raises Unavailable: the signer cannot be reached or is saturated.
+        :raises Internal: the signature does not verify.
+        """
+
+    def issued(certificate: CertificateFacts) -> bool:
+        """Tell whether this authority's key signed the certificate."""
+
+
+class IAuthenticator(Interface):
+    """Proves who asks."""
+
+    def authenticate(
+        request: EnrollmentRequest, now: datetime
+    ) -> Deferred[Principal]:
+        """
+        Prove the request's credentials; each one present must be right.
+
+        Where several are right: for a renewal the certificate speaks; else
+        one-time token, certificate, bearer, basic, in this order.
+
+        :raises NotAuthenticated: none, or a wrong one; the same error and
+            the same work for unknown and wrong.
+        :raises Throttled: too many wrong ones.
+        """
+
+
+class IProfilePolicy(Interface):
+    """One certificate profile.  Synchronous and pure."""
+
+    name = Attribute("The profile's name.")
+    version = Attribute("Hexadecimal digest of its settings.")
+
+    def decide(
+        request: EnrollmentRequest,
+        principal: Principal,
+        now: datetime,
+        ca_not_after: datetime,
+        approved: bool,
+    ) -> Approved | Held:
+        """
+        Judge every rule; the first that fails refuses.
+
+        Runs before any signature check: it judges the key, too.
+
+        :param approved: a person has approved this very request.
+        :raises PolicyViolation: naming profile and rule.
+        :raises UnsupportedAlgorithm: a weak or unlisted key or hash.
+        :raises NotAuthorized: the principal may not use this profile.
+        """
+
+    def explain(
+        request: EnrollmentRequest,
+        principal: Principal,
+        now: datetime,
+        ca_not_after: datetime,
+    ) -> Sequence[Verdict]:
+        """Judge every rule and return all verdicts, in order."""
+
+    def wishes() -> CSRWishes:
+        """Return what a request should contain."""
+
+
+class IStore(Interface):
+    """
+    State that matters.  See DESIGN for the schema's intent.
+
+    Every write is one transaction with its audit record; a Deferred that
+    fires with success fires after the commit is durable.  A write whose
+    transaction fails leaves nothing behind.  Every method but
+    :meth:`check`, :meth:`close` and the lease methods is confined to one
+    tenant, which is in its arguments.
+
+    A store that cannot write fails with ``Unavailable``.
+    """
+
+    # issuance ---------------------------------------------------------------
+
+    def find_request(
+        key: RequestKey, now: datetime
+    ) -> Deferred[StoredRequest | None]:
+        """Return the request that holds the key, unless it has expired."""
+
+    def hold(request: NewRequest, now: datetime) -> Deferred[StoredRequest]:
+        """
+        Keep a request for a person to decide; audit ``request.held``.
+
+        If the key is taken: the row that holds it, unchanged.  Otherwise,
+        if a held or approved row has the same tenant, protocol, endpoint,
+        operation, principal, profile, subject, names and public key (a
+        client that built its request anew): that row, now under this key
+        and fingerprint and with this CSR.
+
+        :raises Conflict: the key is taken by another fingerprint.
+        """
+
+    def open_intent(
+        intent: Intent, now: datetime
+    ) -> Deferred[Opened | StoredRequest]:
+        """
+        Commit the intent to sign; the point of no return.
+
+        In one transaction: find the key; if it is free, or its row is
+        approved or abandoned with the same fingerprint: burn the secret,
+        write the request row and the intent, audit ``intent.opened``.
+        If its row is held, denied, open or issued: change nothing and
+        return it.
+
+        The secret (``secret_id``) must be in date, not revoked, and not
+        burnt, or burnt for this very public key and request.
+
+        :returns: ``Opened``, or the row that answers instead.
+        :raises Conflict: the key is taken by another fingerprint.
+        :raises ChallengeRejected: the secret cannot be burnt.
+        :raises SerialTaken: choose another serial and try again.
+        :raises Unavailable: ``now`` is more than 60 s before the tenant's
+            last audit record: the clock cannot be trusted.
+        """
+
+    def record_certificate(
+        intent: Intent, certificate: bytes, now: datetime
+    ) -> Deferred[CertificateRecord]:
+        """
+        Commit the signed certificate; audit ``certificate.issued``.
+
+        In one transaction: the intent must still be open (else ``Stale``,
+        and the certificate must be thrown away); the intent and its request
+        become issued; the inventory row is written.
+        """
+
+    def abandon_intent(
+        intent: Intent, reason: str, now: datetime
+    ) -> Deferred[None]:
+        """
+        Retire an open intent; audit ``intent.abandoned`` with its serial.
+
+        The serial is never signed again and counts as revoked.  Idempotent;
+        an issued intent stays issued.
+        """
+
+    def retire_orphans(now: datetime) -> Deferred[int]:
+        """
+        Retire each open intent whose owner is gone, in all tenants.
+
+        Gone: its lease ran out, or the store can see that the process has
+        ended.  :returns: how many were retired.
+        """
+
+    def renew_lease(owner: str, until: datetime) -> Deferred[None]:
+        """Declare that the owner lives until then."""
+
+    def release_lease(owner: str) -> Deferred[None]:
+        """Declare that the owner has ended."""
+
+    # held requests ----------------------------------------------------------
+
+    def list_requests(
+        tenant_id: str, state: RequestState | None, limit: int
+    ) -> Deferred[Sequence[StoredRequest]]:
+        """Return requests, oldest first."""
+
+    def decide_request(
+        tenant_id: str,
+        request_id: str,
+        approve: bool,
+        actor: str,
+        reason: str,
+        now: datetime,
+        key_expires: datetime,
+    ) -> Deferred[StoredRequest]:
+        """
+        Approve or deny a held request; audit ``request.approved|denied``.
+
+        :param key_expires: new end of the idempotency key's life.
+        :raises UnknownCertificate: no such request in the tenant.
+        :raises Stale: it is no longer held.
+        """
+
+    # inventory --------------------------------------------------------------
+
+    def find_certificate(
+        tenant_id: str, serial: str
+    ) -> Deferred[CertificateRecord | None]:
+        """Return one certificate, with its DER."""
+
+    def list_certificates(
+        query: CertificateQuery,
+    ) -> Deferred[Sequence[CertificateRecord]]:
+        """
+        Return certificates without DER: by issue time, newest first; with
+        ``expiring_before``, by expiry, soonest first.
+        """
+
+    def revoke_certificate(
+        tenant_id: str, serial: str, reason: str, actor: str, now: datetime
+    ) -> Deferred[CertificateRecord]:
+        """
+        Revoke; audit ``certificate.revoked``.  Idempotent.
+
+        :raises UnknownCertificate: no such certificate in the tenant.
+        """
+
+    def count_certificates(
+        tenant_id: str, now: datetime
+    ) -> Deferred[Mapping[str, int]]:
+        """
+        Return counts: ``valid``, ``revoked``, ``expired``,
+        ``expiring_7d``, ``expiring_30d`` and ``held_requests``.
+        """
+
+    # credentials ------------------------------------------------------------
+
+    def find_credential(
+        tenant_id: str, kind: str, name: str
+    ) -> Deferred[CredentialRecord | None]:
+        """Return one standing credential, also a revoked one."""
+
+    def add_credential(record: CredentialRecord, actor: str) -> Deferred[None]:
+        """
+        Add; audit ``credential.added``.
+
+        A revoked credential of the same name is replaced.
+
+        :raises Conflict: a live one of this kind and name exists.
+        """
+
+    def list_credentials(
+        tenant_id: str,
+    ) -> Deferred[Sequence[CredentialRecord]]:
+        """Return all standing credentials, by kind and name."""
+
+    def revoke_credential(
+        tenant_id: str, kind: str, name: str, actor: str, now: datetime
+    ) -> Deferred[None]:
+        """
+        Revoke; audit ``credential.revoked``.  Idempotent.
+
+        :raises UnknownCertificate: no such credential in the tenant.
+        """
+
+    def find_secret(
+        tenant_id: str, digest: str
+    ) -> Deferred[OneTimeSecret | None]:
+        """Return the single-use secret with this SHA-256."""
+
+    def add_secrets(
+        secrets: Sequence[OneTimeSecret], actor: str
+    ) -> Deferred[None]:
+        """Add all or none; audit ``secret.added`` for each."""
+
+    # audit ------------------------------------------------------------------
+
+    def append_audit(events: Sequence[AuditEvent]) -> Deferred[None]:
+        """Append to the tenants' chains."""
+
+    def audit_records(
+        tenant_id: str, after: int, limit: int
+    ) -> Deferred[Sequence[AuditRecord]]:
+        """Return records with a greater sequence than ``after``."""
+
+    def audit_tenants() -> Deferred[Sequence[str]]:
+        """Return every tenant that has a chain."""
+
+    # life -------------------------------------------------------------------
+
+    def check() -> Deferred[None]:
+        """
+        Write something durably, and take it back.
+
+        :raises Unavailable: the store cannot write.
+        """
+
+    def close() -> Deferred[None]:
+        """Finish what was queued, then close."""
+
+
+class IAuditSink(Interface):
+    """Somewhere else that audit records go, after they are committed."""
+
+    def emit(record: AuditRecord) -> None:
+        """Take one record; never raise, never block."""

@@ -1,0 +1,635 @@
+# SPDX-License-Identifier: MIT
+"""
+Frozen values that pass between layers.
+
+Bytes become these values once, at the edge; inside, nothing else travels.
+Certificates, keys and requests are DER; times are aware UTC datetimes;
+durations are seconds unless a name says otherwise.  Fields that hold secrets
+are left out of ``repr``.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from datetime import datetime
+
+from attrs import field, frozen
+
+#: The tenant of the gateway's own acts: start, stop, its server certificate.
+SYSTEM_TENANT = "00000000-0000-0000-0000-000000000000"
+
+# --- names and requests -----------------------------------------------------
+
+
+@frozen
+class NameAttribute:
+    """
+    One attribute of a distinguished name (RFC 5280, section 4.1.2.4).
+
+    :ivar oid: dotted attribute type.
+    :ivar value: the decoded text.
+    :ivar tag: universal tag number of the string type (12 UTF8String,
+        19 PrintableString, 22 IA5String, 20 T61String, 30 BMPString, ...).
+    """
+
+    oid: str
+    value: str
+    tag: int = 12
+
+
+#: A distinguished name: RDNs in order, each a tuple of attributes.
+Name = tuple[tuple[NameAttribute, ...], ...]
+
+
+@frozen(order=True)
+class GeneralName:
+    """
+    One subject alternative name (RFC 5280, section 4.2.1.6).
+
+    :ivar kind: ``dns``, ``ip``, ``email``, ``uri``, ``upn``, or, for what no
+        profile can allow, ``other``, ``directory``, ``rid``, ``x400``,
+        ``edi``.
+    :ivar value: text form; an IP address in its canonical text form (or the
+        hexadecimal octets if they are not an address); hexadecimal DER for
+        the kinds that no profile can allow.
+    """
+
+    kind: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.value}"
+
+
+@frozen
+class Extension:
+    """
+    One X.509 extension, requested or to be issued.
+
+    :ivar oid: dotted type.
+    :ivar critical: the critical flag.
+    :ivar value: DER of the extension's value (the octets in extnValue).
+    """
+
+    oid: str
+    critical: bool
+    value: bytes
+
+
+@frozen
+class PublicKey:
+    """
+    A subject public key, described without judging it.
+
+    :ivar spki: DER SubjectPublicKeyInfo.
+    :ivar algorithm: ``rsa``, ``p-256``, ``p-384``, ``p-521``, ``ed25519``,
+        ``ed448``, ``ml-dsa-44``, ``ml-dsa-65``, ``ml-dsa-87``, or
+        ``other:<oid or curve name>``.
+    :ivar bits: size of an RSA modulus or of the curve's field; 0 otherwise.
+    :ivar modulus: RSA modulus, else 0.
+    :ivar exponent: RSA public exponent, else 0.
+    :ivar fingerprint: hexadecimal SHA-256 of ``spki``.
+    """
+
+    spki: bytes = field(repr=False)
+    algorithm: str
+    bits: int
+    fingerprint: str
+    modulus: int = field(default=0, repr=False)
+    exponent: int = 0
+
+
+@frozen
+class SignatureProof:
+    """
+    Proof of possession by a signature over ``signed`` with the request's key.
+
+    :ivar algorithm: a name of :mod:`trstctl.pkix.algorithms`, such as
+        ``ecdsa-with-sha256``, or ``other:<oid>``.
+    :ivar digest: ``sha256`` and so on; ``none`` for Ed25519, Ed448, ML-DSA;
+        the name of what is unsupported otherwise (``sha1``, ``md5``).
+    """
+
+    algorithm: str
+    digest: str
+    signed: bytes = field(repr=False)
+    signature: bytes = field(repr=False)
+    parameters: bytes = field(default=b"", repr=False)
+
+
+@frozen
+class CertificateRequest:
+    """
+    What a peer asks to have certified, in whatever format it asked.
+
+    :ivar der: the whole request as it was received, in DER.
+    :ivar extensions: the requested extensions, in order, without duplicates.
+    :ivar names: the subject alternative names, in order.
+    :ivar attributes: other attributes by OID: DER of each value.
+    :ivar challenge_password: text of PKCS#9 challengePassword; secret.
+    """
+
+    der: bytes = field(repr=False)
+    subject: Name
+    public_key: PublicKey
+    names: tuple[GeneralName, ...]
+    extensions: tuple[Extension, ...]
+    proof: SignatureProof
+    attributes: Mapping[str, tuple[bytes, ...]] = field(
+        factory=dict, repr=False
+    )
+    challenge_password: str | None = field(default=None, repr=False)
+
+
+@frozen
+class CertificateFacts:
+    """
+    What the gateway reads out of a certificate.
+
+    :ivar serial: lower-case hexadecimal, without sign or prefix.
+    :ivar extended_key_usage: dotted OIDs; empty if the extension is absent.
+    """
+
+    der: bytes = field(repr=False)
+    subject: Name
+    issuer: Name
+    serial: str
+    names: tuple[GeneralName, ...]
+    not_before: datetime
+    not_after: datetime
+    public_key: PublicKey
+    is_ca: bool
+    extended_key_usage: tuple[str, ...] = ()
+
+
+# --- who asks ---------------------------------------------------------------
+
+
+@frozen
+class Password:
+    """A name and password, as HTTP Basic carries them (RFC 7617)."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+@frozen
+class BearerToken:
+    """A bearer token (RFC 6750)."""
+
+    token: str = field(repr=False)
+
+
+@frozen
+class OneTimeToken:
+    """A secret that buys one certificate."""
+
+    token: str = field(repr=False)
+
+
+@frozen
+class ClientCertificate:
+    """A certificate whose private key the TLS handshake has proven."""
+
+    der: bytes = field(repr=False)
+
+
+Credential = Password | BearerToken | OneTimeToken | ClientCertificate
+
+
+@frozen
+class Principal:
+    """
+    Who asks, once proven.
+
+    :ivar kind: ``basic``, ``bearer``, ``token``, ``certificate`` or
+        ``system``.
+    :ivar name: unique within tenant and kind; canonical.
+    :ivar names: patterns ``kind:pattern`` (``cn:``, ``dns:``, ``ip:``,
+        ``email:``, ``uri:``, ``upn:``); if any are given, the common name
+        and each subject alternative name must match one of them.
+    :ivar profiles: the profiles that the principal may use; empty means
+        any that the endpoint offers.
+    :ivar certificate: for ``certificate``: the proven certificate.
+    :ivar record: for ``certificate``: its row of the inventory.
+    :ivar secret_id: for ``token``: the secret to burn with the intent.
+    """
+
+    kind: str
+    name: str
+    tenant_id: str
+    names: tuple[str, ...] = ()
+    profiles: tuple[str, ...] = ()
+    certificate: CertificateFacts | None = field(default=None, repr=False)
+    record: CertificateRecord | None = field(default=None, repr=False)
+    secret_id: str | None = field(default=None, repr=False)
+
+    @property
+    def id(self) -> str:
+        """The principal's part of an idempotency key and of an audit row."""
+        return f"{self.kind}:{self.name}"
+
+
+# --- what is asked ----------------------------------------------------------
+
+
+class Operation(enum.Enum):
+    """What an enrollment is for."""
+
+    ENROLL = "enroll"
+    RENEW = "renew"
+
+
+@frozen
+class Endpoint:
+    """
+    Where a request came in: the one source of tenant, profile and authority.
+
+    Made from the configuration at start, never from a request.
+
+    :ivar protocol: the plugin's name.
+    :ivar name: label or alias; empty for the default one.
+    """
+
+    protocol: str
+    name: str
+    tenant_id: str
+    profile: str
+    authority: str
+
+
+@frozen
+class EnrollmentRequest:
+    """
+    One call on the registration authority.
+
+    :ivar credentials: everything that the peer presented; each one present
+        must be right.
+    :ivar idempotency_key: the client's own key, or ``None`` to derive one.
+    :ivar request_id: identifies the exchange in answers, log and audit.
+    :ivar peer: text of the network address.
+    """
+
+    endpoint: Endpoint
+    operation: Operation
+    wanted: CertificateRequest
+    credentials: tuple[Credential, ...]
+    request_id: str
+    peer: str
+    idempotency_key: str | None = None
+
+
+@frozen
+class Issued:
+    """
+    The certificate.
+
+    :ivar certificate: DER.
+    :ivar chain: DER of the issuing certificates, issuer first, root last.
+    :ivar replayed: whether an earlier request had brought it about.
+    """
+
+    certificate: bytes = field(repr=False)
+    chain: tuple[bytes, ...] = field(repr=False)
+    serial: str
+    profile: str
+    principal: str
+    replayed: bool = False
+
+
+@frozen
+class Pending:
+    """
+    No certificate yet; the same request, repeated, will get it.
+
+    :ivar retry_after: seconds.
+    :ivar reference: the held request, as ``trstctl request list`` shows it.
+    :ivar in_flight: the same request is being answered elsewhere right now.
+    """
+
+    retry_after: int
+    reference: str
+    principal: str
+    profile: str
+    in_flight: bool = False
+
+
+# --- what the profile says --------------------------------------------------
+
+
+@frozen
+class Verdict:
+    """
+    One rule's judgement.
+
+    :ivar rule: the rule's name, as a refusal cites it.
+    :ivar allowed: whether the rule is satisfied.
+    :ivar detail: plain text, fit for the peer.
+    """
+
+    rule: str
+    allowed: bool
+    detail: str
+
+
+@frozen
+class CSRWishes:
+    """
+    What a profile wishes to see in a request.
+
+    :ivar algorithms: accepted key algorithms, as in :class:`PublicKey`.
+    :ivar digests: accepted signature digests, strongest wish first.
+    :ivar subject_attributes: dotted OIDs of required subject attributes.
+    :ivar extensions: dotted OIDs of required extensions.
+    """
+
+    algorithms: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
+    subject_attributes: tuple[str, ...] = ()
+    extensions: tuple[str, ...] = ()
+
+
+@frozen
+class Approved:
+    """
+    What will be certified: the profile's decision, complete but for serial
+    and issuer.
+
+    :ivar profile_version: hexadecimal digest of the profile's settings.
+    :ivar extensions: all but the two key identifiers and the pointers to
+        the issuer, which the authority adds.
+    """
+
+    profile: str
+    profile_version: str
+    subject: Name
+    names: tuple[GeneralName, ...]
+    public_key: PublicKey
+    not_before: datetime
+    not_after: datetime
+    extensions: tuple[Extension, ...]
+
+
+@frozen
+class Held:
+    """
+    Allowed, once a person approves.
+
+    :ivar retry_after: seconds that the client is asked to wait.
+    """
+
+    approved: Approved
+    retry_after: int
+
+
+# --- what the store keeps ---------------------------------------------------
+
+
+class RequestState(enum.Enum):
+    """The life of a request row."""
+
+    HELD = "held"
+    APPROVED = "approved"
+    DENIED = "denied"
+    OPEN = "open"  # an intent is committed, its certificate is not
+    ISSUED = "issued"
+    ABANDONED = "abandoned"  # its last intent was retired; may be tried again
+
+
+class CertificateStatus(enum.Enum):
+    """The status of a certificate in the inventory."""
+
+    VALID = "valid"
+    REVOKED = "revoked"
+    SUPERSEDED = "superseded"  # replaced by a renewal, not revoked
+
+
+@frozen
+class RequestKey:
+    """What two requests must share to be the same request."""
+
+    tenant_id: str
+    protocol: str
+    principal: str
+    key: str
+
+
+@frozen
+class StoredRequest:
+    """
+    A request as the store knows it.
+
+    :ivar id: opaque, unique; shown to operators.
+    :ivar fingerprint: hexadecimal SHA-256 of the DER request.
+    :ivar key_expires: after this the key is free again.
+    :ivar certificate: DER, once issued.
+    :ivar revoked: whether that certificate has been revoked.
+    :ivar reason: why it was denied, or empty.
+    """
+
+    id: str
+    key: RequestKey
+    fingerprint: str
+    state: RequestState
+    endpoint: str
+    operation: str
+    profile: str
+    subject: str
+    names: tuple[GeneralName, ...]
+    public_key_fingerprint: str
+    created_at: datetime
+    key_expires: datetime
+    csr: bytes = field(repr=False, default=b"")
+    certificate: bytes | None = field(repr=False, default=None)
+    serial: str | None = None
+    not_after: datetime | None = None
+    revoked: bool = False
+    decided_by: str = ""
+    decided_at: datetime | None = None
+    reason: str = ""
+
+
+@frozen
+class NewRequest:
+    """
+    The facts of a request that is about to be held or signed.
+
+    :ivar key_expires: when the idempotency key becomes free again.
+    :ivar names: the names that the certificate will carry (for a held
+        request: would carry).
+    """
+
+    id: str
+    key: RequestKey
+    fingerprint: str
+    key_expires: datetime
+    endpoint: str
+    operation: str
+    profile: str
+    profile_version: str
+    subject: str
+    names: tuple[GeneralName, ...]
+    public_key_fingerprint: str
+    csr: bytes = field(repr=False)
+    request_id: str
+    peer: str
+
+
+@frozen
+class Intent:
+    """
+    The promise to sign exactly these bytes under exactly this serial.
+
+    :ivar owner: the process that will sign.
+    :ivar serial: lower-case hexadecimal.
+    :ivar tbs: the DER TBSCertificate.
+    :ivar secret_id: a single-use secret to burn, or ``None``.
+    """
+
+    id: str
+    request: NewRequest
+    owner: str
+    authority: str
+    serial: str
+    tbs: bytes = field(repr=False)
+    not_before: datetime
+    not_after: datetime
+    secret_id: str | None = field(default=None, repr=False)
+
+
+@frozen
+class Opened:
+    """
+    The intent is committed: sign it.
+
+    :ivar request_id: the id of the request row that the intent belongs to
+        (an earlier one's, if this is a retry of an abandoned request).
+    """
+
+    request_id: str
+
+
+@frozen
+class CertificateRecord:
+    """One certificate of the inventory."""
+
+    tenant_id: str
+    authority: str
+    serial: str
+    subject: str
+    names: tuple[GeneralName, ...]
+    profile: str
+    protocol: str
+    principal: str
+    public_key_fingerprint: str
+    not_before: datetime
+    not_after: datetime
+    status: CertificateStatus
+    issued_at: datetime
+    der: bytes = field(repr=False, default=b"")
+    revoked_at: datetime | None = None
+    revocation_reason: str = ""
+
+
+@frozen
+class CertificateQuery:
+    """
+    Which certificates to list; ``None`` means any.
+
+    :ivar name: exact text of a common name or subject alternative name.
+    :ivar expiring_before: list by expiry, valid ones only.
+    :ivar after: the serial that the last page ended with, or ``None``.
+    :ivar limit: at most this many rows.
+    """
+
+    tenant_id: str
+    status: CertificateStatus | None = None
+    profile: str | None = None
+    protocol: str | None = None
+    principal: str | None = None
+    public_key_fingerprint: str | None = None
+    name: str | None = None
+    expiring_before: datetime | None = None
+    after: str | None = None
+    limit: int = 1000
+
+
+@frozen
+class CredentialRecord:
+    """
+    A standing credential.
+
+    :ivar kind: ``basic`` or ``bearer``.
+    :ivar name: the user name, or the token's public id.
+    :ivar verifier: what the secret is checked against: ``scrypt$…`` or
+        ``sha256$…``; never the secret itself.
+    """
+
+    tenant_id: str
+    kind: str
+    name: str
+    verifier: str = field(repr=False)
+    names: tuple[str, ...]
+    profiles: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+
+@frozen
+class OneTimeSecret:
+    """
+    A secret that buys one certificate.
+
+    :ivar id: public id; the audit log names it.
+    :ivar digest: hexadecimal SHA-256 of the secret.
+    :ivar burnt_for: public key fingerprint that it was burnt for, or empty.
+    :ivar burnt_request: fingerprint of the request that it was burnt for.
+    """
+
+    tenant_id: str
+    id: str
+    digest: str = field(repr=False)
+    profile: str
+    names: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime
+    burnt_at: datetime | None = None
+    burnt_for: str = ""
+    burnt_request: str = ""
+    revoked_at: datetime | None = None
+
+
+@frozen
+class AuditEvent:
+    """
+    Something worth remembering, before it has a place in the chain.
+
+    :ivar event: a dotted literal, such as ``certificate.issued``.
+    :ivar actor: principal or operator.
+    :ivar fields: flat facts; keys and values are text.
+    """
+
+    tenant_id: str
+    at: datetime
+    event: str
+    actor: str
+    fields: Mapping[str, str] = field(factory=dict)
+
+
+@frozen
+class AuditRecord:
+    """
+    An event with its place in its tenant's chain.
+
+    :ivar sequence: 1, 2, 3, ... without gaps in each tenant.
+    :ivar previous: hash of the record before, or 64 zeros.
+    :ivar hash: hexadecimal SHA-256, see :mod:`trstctl.audit`.
+    """
+
+    tenant_id: str
+    sequence: int
+    body: str
+    previous: str
+    hash: str
