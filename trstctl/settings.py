@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: MIT
+"""
+What every section of the configuration shares: strict, frozen, no extras.
+
+A protocol plugin subclasses :class:`ProtocolSettings` for its own section.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+_TENANT = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+)
+_LABEL = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+def _tenant(value: str) -> str:
+    """Return the tenant in lower case, or refuse what is no UUID."""
+    lower = value.lower()
+    if not _TENANT.fullmatch(lower):
+        raise ValueError(
+            "a tenant is a UUID, such as 11111111-1111-1111-1111-111111111111"
+        )
+    if lower == "00000000-0000-0000-0000-000000000000":
+        raise ValueError("this tenant belongs to the gateway itself")
+    return lower
+
+
+def _label(value: str) -> str:
+    """Return the label, or refuse what could not be a path segment."""
+    if not _LABEL.fullmatch(value):
+        raise ValueError(
+            "use 1 to 63 lower-case letters, digits and hyphens, and begin "
+            "with a letter or digit"
+        )
+    return value
+
+
+TenantID = Annotated[str, AfterValidator(_tenant)]
+Label = Annotated[str, AfterValidator(_label)]
+
+
+class Section(BaseModel):
+    """A section of the configuration: unknown keys and coercion refused."""
+
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, hide_input_in_errors=True
+    )
+
+
+class ProtocolSettings(Section):
+    """
+    What every protocol has in its section.
+
+    :ivar enabled: off unless the operator turns it on.
+    :ivar tenant_id: the tenant that the protocol serves; compulsory once
+        it is enabled.
+    :ivar profile: the certificate profile of its default endpoint.
+    :ivar authority: the CA that signs for its default endpoint.
+    """
+
+    enabled: bool = False
+    tenant_id: TenantID | None = None
+    profile: str = "device"
+    authority: str = "issuing"
