@@ -58,6 +58,12 @@ class TooLarge(RequestError):
     detail = "the request is too large"
 
 
+class UnsupportedMediaType(RequestError):
+    """The body is labelled as something that is not accepted here."""
+
+    detail = "the body's media type is not accepted here"
+
+
 class NotAuthenticated(RequestError):
     """
     No credential, or a wrong one.  Unknown equals wrong: one text for all.

@@ -75,6 +75,9 @@ class IEnrollmentProtocol(Interface):
         exist before anything listens.
         """
 
+    def plain_http() -> bool:
+        """Tell whether the protocol is also served without TLS."""
+
     def make_resource(
         ra: IRegistrationAuthority, settings: object
     ) -> IResource:
@@ -203,11 +206,20 @@ class IAuthenticator(Interface):
         """
         Prove the request's credentials; each one present must be right.
 
-        Where several are right: for a renewal the certificate speaks; else
-        one-time token, certificate, bearer, basic, in this order.
+        One exception: a client certificate that this endpoint's authority
+        did not issue (a device's factory certificate, say) counts as not
+        presented.  Where several are right: for a renewal the certificate
+        speaks; else one-time token, bearer, basic, certificate, in this
+        order.
+
+        A certificate of this authority must not be from the future, and
+        must be in the tenant's inventory, byte for byte, and not revoked.
+        Whether an expired one may still renew is the profile's decision;
+        for anything but a renewal it is refused here.
 
         :raises NotAuthenticated: none, or a wrong one; the same error and
             the same work for unknown and wrong.
+        :raises NotAuthorized: the certificate is revoked or expired.
         :raises Throttled: too many wrong ones.
         """
 
@@ -217,6 +229,7 @@ class IProfilePolicy(Interface):
 
     name = Attribute("The profile's name.")
     version = Attribute("Hexadecimal digest of its settings.")
+    retry_after = Attribute("Seconds that a held request is asked to wait.")
 
     def decide(
         request: EnrollmentRequest,

@@ -421,7 +421,8 @@ class StoredRequest:
     A request as the store knows it.
 
     :ivar id: opaque, unique; shown to operators.
-    :ivar fingerprint: hexadecimal SHA-256 of the DER request.
+    :ivar fingerprint: hexadecimal SHA-256 over the DER request, its
+        operation and its endpoint.
     :ivar key_expires: after this the key is free again.
     :ivar certificate: DER, once issued.
     :ivar revoked: whether that certificate has been revoked.

@@ -60,6 +60,10 @@ class ProtocolPlugin:
         )
         return found
 
+    def plain_http(self) -> bool:
+        """Return whether messages protect themselves and need no TLS."""
+        return bool(self._class().plain_http)
+
     def make_resource(
         self, ra: IRegistrationAuthority, settings: object
     ) -> IResource:

@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: MIT
+"""
+The built-in authenticator: credentials of the store, certificates of the CA.
+
+Theory of operation
+===================
+
+A-1  *Unknown equals wrong.*  An unknown name costs the same slow hash as a
+     wrong password, and gets the same error.
+A-2  *Slow only once.*  A password that was right is remembered for a few
+     minutes as an HMAC under a key of this process, bound to the verifier
+     it matched.  The credential's row is read every time, so a revocation
+     counts at the next request.
+A-3  *Guessing is throttled* by name and by address, before the slow hash.
+     A remembered password passes the throttle: guessing at somebody's name
+     does not lock out the device that knows the password.
+A-4  *Certificates are judged here*, not in the handshake: issued by this
+     endpoint's authority, in this tenant's inventory byte for byte, not
+     revoked, not from the future.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from trstctl.backends.passwords import (
+    DECOY,
+    check_password,
+    check_token,
+    secret_digest,
+)
+from trstctl.backends.throttle import Throttle
+from trstctl.errors import (
+    ChallengeRejected,
+    Malformed,
+    NotAuthenticated,
+    NotAuthorized,
+    Throttled,
+)
+from trstctl.interfaces import IAuthenticator, IAuthority, IStore
+from trstctl.model import (
+    BearerToken,
+    CertificateStatus,
+    ClientCertificate,
+    Credential,
+    CredentialRecord,
+    EnrollmentRequest,
+    OneTimeToken,
+    Operation,
+    Password,
+    Principal,
+)
+from trstctl.pkix.certificate import read_certificate
+
+#: Seconds for which a right password is remembered, and how many are.
+_REMEMBERED_SECONDS = 600.0
+_REMEMBERED = 10_000
+
+#: Whose certificate speaks before a password, and so on; a renewal's
+#: certificate speaks before all of them.
+_PRECEDENCE = {"token": 0, "bearer": 1, "basic": 2, "certificate": 3}
+
+#: Longest name and secret that are looked at, in characters.
+_LONGEST = 256
+
+
+class RunSlowly(Protocol):
+    """Runs a blocking function off the reactor thread."""
+
+    def __call__(
+        self, check: Callable[[str, str], bool], secret: str, verifier: str
+    ) -> Awaitable[bool]:
+        """Return what the check returns."""
+
+
+@implementer(IAuthenticator)
+class StoreAuthenticator:
+    """
+    Proves passwords, tokens and client certificates.
+
+    :param authorities: returns the authorities of this moment, by name.
+    :param clock: the monotonic clock.
+    :param run_slowly: where the password hash runs.
+    :param random_bytes: makes the key of the remembered passwords.
+    :param failures: wrong credentials allowed a minute, by name and address.
+    """
+
+    def __init__(
+        self,
+        store: IStore,
+        authorities: Callable[[], Mapping[str, IAuthority]],
+        clock: IReactorTime,
+        run_slowly: RunSlowly,
+        random_bytes: Callable[[int], bytes],
+        failures: int = 10,
+    ) -> None:
+        self._store = store
+        self._authorities = authorities
+        self._clock = clock
+        self._run_slowly = run_slowly
+        self._throttle = Throttle(clock, failures)
+        self._remembered: OrderedDict[bytes, float] = OrderedDict()
+        self._memory_key = random_bytes(32)
+
+    def authenticate(
+        self, request: EnrollmentRequest, now: datetime
+    ) -> Deferred[Principal]:
+        """Prove the request's credentials; see the interface."""
+        return Deferred.fromCoroutine(self._authenticate(request, now))
+
+    async def _authenticate(
+        self, request: EnrollmentRequest, now: datetime
+    ) -> Principal:
+        proven: list[Principal] = []
+        for credential in request.credentials:
+            principal = await self._prove(request, credential, now)
+            if principal is not None:
+                proven.append(principal)
+        if not proven:
+            raise NotAuthenticated
+        renewing = request.operation is Operation.RENEW
+        return min(
+            proven,
+            key=lambda one: (
+                not (renewing and one.kind == "certificate"),
+                _PRECEDENCE[one.kind],
+            ),
+        )
+
+    async def _prove(
+        self,
+        request: EnrollmentRequest,
+        credential: Credential,
+        now: datetime,
+    ) -> Principal | None:
+        """Prove one credential; ``None``: it counts as not presented."""
+        match credential:
+            case ClientCertificate(der):
+                return await self._certificate(request, der, now)
+            case Password(username, password):
+                return await self._password(request, username, password, now)
+            case BearerToken(token):
+                return await self._bearer(request, token, now)
+            case OneTimeToken(token):
+                return await self._one_time(request, token)
+
+    # --- passwords ----------------------------------------------------------
+
+    async def _password(
+        self,
+        request: EnrollmentRequest,
+        username: str,
+        password: str,
+        now: datetime,
+    ) -> Principal:
+        tenant = request.endpoint.tenant_id
+        record = await self._live(tenant, "basic", username, now)
+        verifier = record.verifier if record else DECOY
+        memory = self._memory_of(tenant, username, password, verifier)
+        if record is not None and self._remembers(memory):
+            return _principal(record)
+        buckets = self._buckets(request, username)
+        self._admit(buckets)
+        right = len(password) <= _LONGEST and await self._run_slowly(
+            check_password, password, verifier
+        )
+        if record is None or not right:
+            self._throttle.failed(*buckets)
+            raise NotAuthenticated
+        self._remember(memory)
+        return _principal(record)
+
+    def _memory_of(self, *parts: str) -> bytes:
+        """Return the HMAC under which a right password is remembered."""
+        mac = hmac.new(self._memory_key, digestmod=hashlib.sha256)
+        for part in parts:
+            octets = part.encode("utf-8")
+            mac.update(b"%d:%s" % (len(octets), octets))
+        return mac.digest()
+
+    def _remembers(self, memory: bytes) -> bool:
+        until = self._remembered.get(memory)
+        return until is not None and self._clock.seconds() < until
+
+    def _remember(self, memory: bytes) -> None:
+        self._remembered[memory] = self._clock.seconds() + _REMEMBERED_SECONDS
+        while len(self._remembered) > _REMEMBERED:
+            self._remembered.popitem(last=False)
+
+    # --- tokens -------------------------------------------------------------
+
+    async def _bearer(
+        self, request: EnrollmentRequest, token: str, now: datetime
+    ) -> Principal:
+        """Prove ``<name>.<secret>``, or its base64 as libest sends it."""
+        name, _, _ = token.partition(".")
+        if not _:
+            token = _unwrapped(token)
+            name, _, _ = token.partition(".")
+        buckets = self._buckets(request, name)
+        self._admit(buckets)
+        tenant = request.endpoint.tenant_id
+        record = await self._live(tenant, "bearer", name, now)
+        verifier = record.verifier if record else "sha256$"
+        right = check_token(token[: _LONGEST + 1], verifier)
+        if record is None or not right:
+            self._throttle.failed(*buckets)
+            raise NotAuthenticated
+        return _principal(record)
+
+    async def _one_time(
+        self, request: EnrollmentRequest, token: str
+    ) -> Principal:
+        """
+        Prove a single-use secret; the store burns it with the intent.
+
+        Whether it is in date and not yet burnt is decided there, in the
+        transaction, so that a retry of the request it was burnt for passes.
+        """
+        buckets = self._buckets(request, "one-time token")[:1]
+        self._admit(buckets)
+        tenant = request.endpoint.tenant_id
+        secret = await self._store.find_secret(tenant, secret_digest(token))
+        if secret is None or secret.revoked_at is not None:
+            self._throttle.failed(*buckets)
+            raise ChallengeRejected
+        return Principal(
+            kind="token",
+            name=secret.id,
+            tenant_id=tenant,
+            names=secret.names,
+            profiles=(secret.profile,),
+            secret_id=secret.id,
+        )
+
+    # --- certificates -------------------------------------------------------
+
+    async def _certificate(
+        self, request: EnrollmentRequest, der: bytes, now: datetime
+    ) -> Principal | None:
+        """Judge the client certificate of the TLS session (A-4)."""
+        endpoint = request.endpoint
+        authority = self._authorities().get(endpoint.authority)
+        try:
+            facts = read_certificate(der)
+        except Malformed:
+            return None
+        if authority is None or not authority.issued(facts):
+            return None
+        record = await self._store.find_certificate(
+            endpoint.tenant_id, facts.serial
+        )
+        if (
+            record is None
+            or record.authority != endpoint.authority
+            or record.der != der
+            or facts.not_before > now
+        ):
+            raise NotAuthenticated
+        if record.status is CertificateStatus.REVOKED:
+            raise NotAuthorized("the client certificate has been revoked")
+        if facts.not_after < now and request.operation is not Operation.RENEW:
+            raise NotAuthorized("the client certificate has expired")
+        return Principal(
+            kind="certificate",
+            name=f"{endpoint.authority}:{facts.serial}",
+            tenant_id=endpoint.tenant_id,
+            certificate=facts,
+            record=record,
+        )
+
+    # --- what they share ----------------------------------------------------
+
+    async def _live(
+        self, tenant_id: str, kind: str, name: str, now: datetime
+    ) -> CredentialRecord | None:
+        """Return the credential unless it is unknown, revoked or expired."""
+        if not name.isprintable() or len(name) > _LONGEST:
+            return None
+        record = await self._store.find_credential(tenant_id, kind, name)
+        if record is None or record.revoked_at is not None:
+            return None
+        if record.expires_at is not None and record.expires_at <= now:
+            return None
+        return record
+
+    def _buckets(
+        self, request: EnrollmentRequest, name: str
+    ) -> tuple[str, ...]:
+        """Return the throttle's keys: the address, and the canonical name."""
+        canonical = name.strip().casefold()[:_LONGEST]
+        return (
+            f"peer {request.peer}",
+            f"name {request.endpoint.tenant_id} {canonical}",
+        )
+
+    def _admit(self, buckets: tuple[str, ...]) -> None:
+        """Refuse whoever has failed too often (A-3)."""
+        wait = self._throttle.wait(*buckets)
+        if wait:
+            raise Throttled(wait)
+
+
+def _principal(record: CredentialRecord) -> Principal:
+    """Return who a standing credential stands for."""
+    return Principal(
+        kind=record.kind,
+        name=record.name,
+        tenant_id=record.tenant_id,
+        names=record.names,
+        profiles=record.profiles,
+    )
+
+
+def _unwrapped(token: str) -> str:
+    """Return a token that libest has wrapped in base64, or the token."""
+    try:
+        octets = base64.b64decode(token, validate=True)
+        return octets.decode("ascii")
+    except (binascii.Error, ValueError):
+        return token

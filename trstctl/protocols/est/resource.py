@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: MIT
+"""
+EST over HTTPS: connects the codec and the registration authority.
+
+``/.well-known/est[/<label>]/<operation>`` (RFC 7030, section 3.2.2) with
+``cacerts``, ``simpleenroll``, ``simplereenroll`` and ``csrattrs``.  Every
+other operation is answered 404, which is how a server says that it does not
+offer one (RFC 7030, section 4.3.2).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from attrs import frozen
+from pydantic import Field, field_validator
+
+from trstctl.errors import (
+    Malformed,
+    RequestError,
+    TrstctlError,
+    UnsupportedMediaType,
+)
+from trstctl.interfaces import IRegistrationAuthority
+from trstctl.model import (
+    Endpoint,
+    EnrollmentRequest,
+    Issued,
+    Operation,
+    Pending,
+)
+from trstctl.pkix.csr import read_csr
+from trstctl.protocols.est.codec import (
+    decode_request_body,
+    encode_base64,
+    encode_certificates,
+    encode_csr_attributes,
+)
+from trstctl.settings import Label, ProtocolSettings, Section, TenantID
+from trstctl.web import HTTPRequest, HTTPResponse, ProtocolResource
+
+#: Operations and their methods (RFC 7030, figure 5).
+_METHODS: Mapping[str, tuple[str, ...]] = {
+    "cacerts": ("GET", "HEAD"),
+    "csrattrs": ("GET", "HEAD"),
+    "simpleenroll": ("POST",),
+    "simplereenroll": ("POST",),
+}
+
+#: What a label must not be called (RFC 7030, section 3.2.2), also for the
+#: operations that this server does not offer.
+_OPERATIONS = {*_METHODS, "serverkeygen", "fullcmc", "crls", "eecerts"}
+
+#: libest compares the whole of this text.
+_CERTS_ONLY = "application/pkcs7-mime; smime-type=certs-only"
+
+#: BouncyCastle decodes base64 only with this header, and RFC 8951 lets
+#: everybody else ignore it.
+_BASE64 = {"Content-Transfer-Encoding": "base64"}
+
+#: An Idempotency-Key: printable ASCII without quotes, or within them.
+_KEY = re.compile(r'"?([!#-\[\]-~]{1,255})"?')
+
+LineMode = Literal["auto", "wrapped", "single"]
+
+
+class LabelSettings(Section):
+    """
+    One label; what it leaves out is as in the protocol's own section.
+
+    :ivar lenient: take PEM and bare DER bodies.
+    :ivar line_mode: how answers are encoded: lines of 64 characters, one
+        unbroken line, or what the client is known to read.
+    """
+
+    tenant_id: TenantID | None = None
+    profile: str | None = None
+    authority: str | None = None
+    lenient: bool | None = None
+    line_mode: LineMode | None = None
+
+
+class ESTSettings(ProtocolSettings):
+    """The section ``protocols.est``."""
+
+    lenient: bool = True
+    line_mode: LineMode = "auto"
+    realm: str = "trstctl"
+    labels: dict[Label, LabelSettings] = Field(default_factory=dict)
+
+    @field_validator("labels")
+    @classmethod
+    def _no_operation(
+        cls, labels: dict[str, LabelSettings]
+    ) -> dict[str, LabelSettings]:
+        for label in labels:
+            if label in _OPERATIONS:
+                raise ValueError(
+                    f"label {label} is the name of an EST operation; "
+                    "choose another"
+                )
+        return labels
+
+    @field_validator("realm")
+    @classmethod
+    def _plain_realm(cls, realm: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9 ._-]{1,64}", realm):
+            raise ValueError("use up to 64 letters, digits and ' ._-'")
+        return realm
+
+
+@frozen
+class _Served:
+    """One label, with everything that it inherits resolved."""
+
+    endpoint: Endpoint
+    lenient: bool
+    line_mode: LineMode
+
+
+def _served(
+    name: str, settings: ESTSettings, label: str, own: LabelSettings
+) -> _Served:
+    """Resolve what a label leaves out."""
+    tenant_id = own.tenant_id or settings.tenant_id
+    if tenant_id is None:
+        raise ValueError("an enabled protocol needs a tenant_id")
+    return _Served(
+        endpoint=Endpoint(
+            protocol=name,
+            name=label,
+            tenant_id=tenant_id,
+            profile=own.profile or settings.profile,
+            authority=own.authority or settings.authority,
+        ),
+        lenient=settings.lenient if own.lenient is None else own.lenient,
+        line_mode=own.line_mode or settings.line_mode,
+    )
+
+
+def _all_served(name: str, settings: ESTSettings) -> dict[str, _Served]:
+    """Return every label's endpoint; the default one is the empty label."""
+    labels = {"": LabelSettings(), **settings.labels}
+    return {
+        label: _served(name, settings, label, own)
+        for label, own in labels.items()
+    }
+
+
+class ESTResource(ProtocolResource):
+    """Everything below ``/.well-known/est``."""
+
+    Settings = ESTSettings
+
+    def __init__(
+        self, name: str, ra: IRegistrationAuthority, settings: ESTSettings
+    ) -> None:
+        super().__init__(name, ra, settings)
+        self._served = _all_served(name, settings)
+        self.realm = settings.realm
+        self._ca_bodies: dict[tuple[tuple[bytes, ...], bool], bytes] = {}
+
+    @classmethod
+    def paths_for(cls, name: str, settings: ProtocolSettings) -> Sequence[str]:
+        """Return the path prefix of RFC 7030, section 3.2.2."""
+        return ("/.well-known/est",)
+
+    @classmethod
+    def endpoints_for(
+        cls, name: str, settings: ProtocolSettings
+    ) -> Sequence[Endpoint]:
+        """Return the default endpoint and one for each label."""
+        assert isinstance(settings, ESTSettings)
+        served = _all_served(name, settings).values()
+        return tuple(one.endpoint for one in served)
+
+    def allowed_methods(self, path: tuple[str, ...]) -> tuple[str, ...] | None:
+        """Return the operation's methods; ``None`` for no such path."""
+        if not 1 <= len(path) <= 2 or self._label(path) not in self._served:
+            return None
+        return _METHODS.get(path[-1])
+
+    def endpoint_for(self, path: tuple[str, ...]) -> Endpoint:
+        """Return the label's endpoint, the default one if there is none."""
+        return self._served.get(self._label(path), self._served[""]).endpoint
+
+    @staticmethod
+    def _label(path: tuple[str, ...]) -> str:
+        return path[0] if len(path) > 1 else ""
+
+    async def answer(self, request: HTTPRequest) -> HTTPResponse:
+        """Answer one of the operations."""
+        served = self._served[self._label(request.path)]
+        match request.path[-1]:
+            case "cacerts":
+                return self._ca_certificates(served, request)
+            case "csrattrs":
+                return self._csr_attributes(served, request)
+            case "simpleenroll":
+                return await self._enroll(served, request, Operation.ENROLL)
+            case _:
+                return await self._enroll(served, request, Operation.RENEW)
+
+    # --- operations ---------------------------------------------------------
+
+    def _ca_certificates(
+        self, served: _Served, request: HTTPRequest
+    ) -> HTTPResponse:
+        """
+        Return the chain up to and with the root (RFC 7030, section 4.1.3).
+        """
+        chain = self.ra.ca_certificates(served.endpoint)
+        single_line = _single_line(served, request)
+        body = self._ca_bodies.get((chain, single_line))
+        if body is None:
+            body = encode_certificates(chain, single_line=single_line)
+            self._ca_bodies = {(chain, single_line): body}
+        # Exactly this type: older BouncyCastle compares it for equality.
+        return HTTPResponse(200, "application/pkcs7-mime", body, _BASE64)
+
+    def _csr_attributes(
+        self, served: _Served, request: HTTPRequest
+    ) -> HTTPResponse:
+        """Return what the profile asks of a request; 204: nothing."""
+        der = encode_csr_attributes(self.ra.csr_attributes(served.endpoint))
+        if not der:
+            return HTTPResponse(204)
+        body = encode_base64(der, single_line=_single_line(served, request))
+        return HTTPResponse(200, "application/csrattrs", body, _BASE64)
+
+    async def _enroll(
+        self, served: _Served, request: HTTPRequest, operation: Operation
+    ) -> HTTPResponse:
+        """Take a certification request to the registration authority."""
+        _check_media_type(request)
+        der = decode_request_body(request.body, lenient=served.lenient)
+        outcome = await self.ra.enroll(
+            EnrollmentRequest(
+                endpoint=served.endpoint,
+                operation=operation,
+                wanted=read_csr(der),
+                credentials=request.credentials,
+                request_id=request.request_id,
+                peer=request.peer,
+                idempotency_key=_idempotency_key(request),
+            )
+        )
+        match outcome:
+            case Issued():
+                return HTTPResponse(
+                    200,
+                    _CERTS_ONLY,
+                    # Only the certificate itself (RFC 7030, section 4.2.3).
+                    encode_certificates(
+                        (outcome.certificate,),
+                        single_line=_single_line(served, request),
+                    ),
+                    _BASE64,
+                    facts={
+                        "decision": "replayed"
+                        if outcome.replayed
+                        else "issued",
+                        "principal": outcome.principal,
+                        "profile": outcome.profile,
+                        "serial": outcome.serial,
+                    },
+                )
+            case Pending():
+                return _come_back(outcome)
+
+    def explain(
+        self, error: TrstctlError, request: HTTPRequest
+    ) -> HTTPResponse:
+        """Return the answer to an error, as the statuses of EST have it."""
+        response = super().explain(error, request)
+        if request.path[-1:] == ("csrattrs",) and isinstance(
+            error, RequestError
+        ):
+            # BouncyCastle fails on a refused csrattrs with a body.
+            return HTTPResponse(response.status, headers=response.headers)
+        return response
+
+
+def _come_back(pending: Pending) -> HTTPResponse:
+    """
+    Return 202 for a held request (RFC 7030, section 4.2.3), and 409 for one
+    that is still being answered elsewhere.
+
+    The 202 has no body: BouncyCastle cannot read one.
+    """
+    headers = {"Retry-After": str(pending.retry_after)}
+    facts = {
+        "decision": "in-flight" if pending.in_flight else "pending",
+        "principal": pending.principal,
+        "profile": pending.profile,
+        "reference": pending.reference,
+    }
+    if pending.in_flight:
+        return HTTPResponse(
+            409,
+            "text/plain",
+            b"the same request is being answered; try again\n",
+            headers,
+            facts,
+        )
+    return HTTPResponse(202, headers=headers, facts=facts)
+
+
+def _single_line(served: _Served, request: HTTPRequest) -> bool:
+    """
+    Tell whether the client wants base64 without line breaks.
+
+    strongSwan's pki sends neither User-Agent, Accept nor Connection.
+    """
+    if served.line_mode != "auto":
+        return served.line_mode == "single"
+    return not any(
+        request.headers.get(name)
+        for name in ("user-agent", "accept", "connection")
+    )
+
+
+def _check_media_type(request: HTTPRequest) -> None:
+    """Refuse what is not ``application/pkcs10``, in any letter case."""
+    given = request.headers.get("content-type") or ""
+    if given.partition(";")[0].strip().lower() != "application/pkcs10":
+        raise UnsupportedMediaType(
+            "the body's media type must be application/pkcs10"
+        )
+
+
+def _idempotency_key(request: HTTPRequest) -> str | None:
+    """Return the client's own key, or ``None`` to have one derived."""
+    given = request.headers.all("idempotency-key")
+    if not given:
+        return None
+    found = _KEY.fullmatch(given[0].strip())
+    if len(given) > 1 or found is None:
+        raise Malformed(
+            "an Idempotency-Key is 1 to 255 printable ASCII characters"
+        )
+    return found[1]

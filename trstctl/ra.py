@@ -1,0 +1,570 @@
+# SPDX-License-Identifier: MIT
+"""
+The registration authority: the one straight path of every enrollment.
+
+Theory of operation
+===================
+
+A request is authenticated, judged by its profile, and proven to hold its
+key; then the *intent* to sign exactly these bytes under exactly this serial
+is committed, the signature made and verified, and the certificate committed
+together with its audit record.  Only then is it answered.  The store's
+unique constraints decide every race; memory decides none, so any number of
+processes and nodes may run this path on one store.
+
+Invariants, which tests name:
+
+I-1  *Write-ahead.*  No signature without a committed intent.
+I-2  *One signature for a serial.*  An intent is signed at most once, by the
+     process that opened it; what fails after the intent is retired, never
+     signed again.
+I-3  *No answer before the commit* of the certificate and its audit record.
+I-4  *Exactly one certificate.*  Requests with one key and one fingerprint
+     get one certificate, byte for byte, however often, wherever and whenever
+     they are repeated while the key lives.
+I-5  *Never another's.*  The same key with another fingerprint is refused.
+     The key holds tenant, protocol and principal, so nobody can meet
+     anybody else's.
+I-6  *Refused means nothing happened.*  What is refused before the intent
+     leaves no serial, no row and no burnt secret; only an audit record.
+I-7  *Shielded.*  Until the intent, a client that leaves stops its request;
+     after it, nothing does.
+I-8  *Orphans are retired.*  The intents of an owner that is gone are
+     abandoned, at start and by lease; their serials count as revoked, and a
+     retry opens a fresh intent.
+I-9  *Cheap refusals first.*  The key policy runs before any signature of
+     the request is checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from attrs import field, frozen
+from twisted.internet import defer
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from trstctl.ca.authority import new_serial
+from trstctl.errors import (
+    Conflict,
+    Internal,
+    NotAuthorized,
+    RequestError,
+    SerialTaken,
+    ServiceError,
+    Stale,
+    Unavailable,
+    UnknownCertificate,
+)
+from trstctl.interfaces import (
+    IAuthenticator,
+    IAuthority,
+    IProfilePolicy,
+    IRegistrationAuthority,
+    IStore,
+)
+from trstctl.model import (
+    Approved,
+    CertificateRecord,
+    CSRWishes,
+    Endpoint,
+    EnrollmentRequest,
+    Held,
+    Intent,
+    Issued,
+    NewRequest,
+    Opened,
+    Operation,
+    Pending,
+    Principal,
+    RequestKey,
+    RequestState,
+    StoredRequest,
+)
+from trstctl.pkix.csr import verify_proof
+from trstctl.pkix.names import name_text
+from trstctl.refusals import RefusalAudit
+
+#: How often a taken serial is replaced before something must be wrong.
+_SERIAL_TRIES = 3
+
+
+@frozen
+class Windows:
+    """
+    For how long things are remembered or waited for.
+
+    :ivar retry: life of a derived idempotency key; a renewal with the same
+        CSR after it is a new certificate.
+    :ivar retention: life of a client's own idempotency key.
+    :ivar held: life of a request that waits for a person.
+    :ivar in_flight: seconds that a repeated request waits for the first.
+    :ivar sign: seconds that a signature may take.
+    :ivar lease: life of a silent owner's claim on its open intents.
+    """
+
+    retry: timedelta = timedelta(minutes=15)
+    retention: timedelta = timedelta(days=7)
+    held: timedelta = timedelta(days=7)
+    in_flight: float = 10.0
+    sign: float = 30.0
+    lease: timedelta = timedelta(seconds=60)
+
+
+@frozen
+class Rules:
+    """
+    What a reload replaces, as one value: no request sees half of it.
+
+    :ivar authorities: by name.
+    :ivar profiles: by name.
+    """
+
+    authorities: Mapping[str, IAuthority]
+    profiles: Mapping[str, IProfilePolicy]
+
+
+@frozen
+class _Asked:
+    """One request with everything that was found out before judging it."""
+
+    request: EnrollmentRequest
+    principal: Principal
+    policy: IProfilePolicy
+    authority: IAuthority
+    key: RequestKey
+    fingerprint: str = field(repr=False)
+
+
+def fingerprint_of(request: EnrollmentRequest) -> str:
+    """
+    Return what two requests must share to be the same request.
+
+    SHA-256 over operation, endpoint and DER, so that a key that is reused
+    for another operation or endpoint is a conflict, not an answer.
+    """
+    digest = hashlib.sha256()
+    for part in (request.operation.value, request.endpoint.name):
+        digest.update(b"%d:%s" % (len(part), part.encode()))
+    digest.update(request.wanted.der)
+    return digest.hexdigest()
+
+
+@implementer(IRegistrationAuthority)
+class RegistrationAuthority:
+    """
+    The one call that every protocol makes.
+
+    :param clock: the monotonic clock.
+    :param now: the wall clock, UTC.
+    :param random_bytes: the source of serials and identifiers.
+    :param owner: names this process among those that share the store.
+    :param reached: called with the name of each failure point; drills kill
+        the process there.  The default, ``str``, does nothing of note.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        *,
+        store: IStore,
+        rules: Rules,
+        authenticator: IAuthenticator,
+        clock: IReactorTime,
+        now: Callable[[], datetime],
+        random_bytes: Callable[[int], bytes],
+        owner: str,
+        windows: Windows | None = None,
+        reached: Callable[[str], None] = str,
+    ) -> None:
+        self._store = store
+        self.rules = rules
+        self._authenticator = authenticator
+        self._clock = clock
+        self._now = now
+        self._random_bytes = random_bytes
+        self._owner = owner
+        self._windows = windows or Windows()
+        self._reached = reached
+        self._refusals = RefusalAudit(store, clock, now)
+        self._running: set[Deferred[Issued]] = set()
+        self._drained: list[Deferred[None]] = []
+        self._unsettled: dict[str, Intent] = {}
+
+    # --- the heart ----------------------------------------------------------
+
+    def enroll(self, request: EnrollmentRequest) -> Deferred[Issued | Pending]:
+        """Take one request all the way; see the interface."""
+        return Deferred.fromCoroutine(self._enroll(request))
+
+    async def _enroll(self, request: EnrollmentRequest) -> Issued | Pending:
+        principal: Principal | None = None
+        try:
+            principal = await self._authenticator.authenticate(
+                request, self._now()
+            )
+            return await self._answer(self._asked(request, principal))
+        except RequestError as error:
+            await self._refuse(request, principal, error)
+            raise
+
+    async def _answer(self, asked: _Asked) -> Issued | Pending:
+        """
+        Answer from what the store knows, or decide and issue.
+
+        Goes round again only when another process moved the request.
+        """
+        request = asked.request
+        patience = self._clock.seconds() + self._windows.in_flight
+        pause = 0.02
+        while True:
+            earlier = await self._store.find_request(asked.key, self._now())
+            settled = self._settled(asked, earlier)
+            if settled is not None:
+                if not settled_in_flight(settled):
+                    return settled
+                if self._clock.seconds() >= patience:
+                    return settled
+                await deferLater(self._clock, pause)
+                pause = min(pause * 2, 0.25)
+                continue
+            decision = asked.policy.decide(
+                request,
+                asked.principal,
+                self._now(),
+                asked.authority.not_after,
+                approved=earlier is not None
+                and earlier.state is RequestState.APPROVED,
+            )
+            verify_proof(request.wanted)
+            if isinstance(decision, Held):
+                await self._hold(asked, decision)
+                continue
+            outcome = await self._issue(asked, decision)
+            if outcome is not None:
+                return outcome
+
+    async def _issue(self, asked: _Asked, approved: Approved) -> Issued | None:
+        """
+        Commit the intent, then sign behind the shield.
+
+        :returns: ``None`` if another request with the same key was first.
+        """
+        self._reached("before-intent")
+        for _ in range(_SERIAL_TRIES):
+            intent = self._intent(asked, approved)
+            try:
+                opened = await self._store.open_intent(intent, self._now())
+            except SerialTaken:
+                continue
+            if not isinstance(opened, Opened):
+                return None
+            return await self._shielded(self._sign(asked, intent))
+        raise Internal("no free serial number was found")
+
+    async def _sign(self, asked: _Asked, intent: Intent) -> Issued:
+        """Sign an open intent once, and commit what came of it."""
+        try:
+            self._reached("after-intent")
+            signing = asked.authority.sign(intent.tbs)
+            if not signing.called:
+                signing.addTimeout(self._windows.sign, self._clock)
+            certificate = await signing
+            self._reached("after-sign")
+            await self._store.record_certificate(
+                intent, certificate, self._now()
+            )
+        except Exception as error:
+            await self._abandon(intent, type(error).__name__)
+            if isinstance(error, Stale | defer.TimeoutError):
+                raise Unavailable from error
+            raise
+        self._reached("after-commit")
+        return Issued(
+            certificate=certificate,
+            chain=asked.authority.chain,
+            serial=intent.serial,
+            profile=asked.policy.name,
+            principal=asked.principal.id,
+        )
+
+    # --- its steps ----------------------------------------------------------
+
+    def _asked(
+        self, request: EnrollmentRequest, principal: Principal
+    ) -> _Asked:
+        """Pin the rules of this moment, and derive key and fingerprint."""
+        endpoint, rules = request.endpoint, self.rules
+        if request.operation is Operation.RENEW and not principal.certificate:
+            raise NotAuthorized(
+                "a renewal needs the current certificate as TLS client "
+                "certificate"
+            )
+        fingerprint = fingerprint_of(request)
+        own = request.idempotency_key
+        key = f"csr:{fingerprint}" if own is None else f"key:{own}"
+        policy = rules.profiles.get(endpoint.profile)
+        authority = rules.authorities.get(endpoint.authority)
+        if policy is None or authority is None:
+            # A reload took them away while this request was on its way in.
+            raise Unavailable
+        return _Asked(
+            request=request,
+            principal=principal,
+            policy=policy,
+            authority=authority,
+            key=RequestKey(
+                endpoint.tenant_id, endpoint.protocol, principal.id, key
+            ),
+            fingerprint=fingerprint,
+        )
+
+    def _settled(
+        self, asked: _Asked, stored: StoredRequest | None
+    ) -> Issued | Pending | None:
+        """Return the answer that the store already holds, if any (I-4)."""
+        if stored is None:
+            return None
+        if stored.fingerprint != asked.fingerprint:
+            raise Conflict
+        match stored.state:
+            case RequestState.ISSUED:
+                return self._replay(asked, stored)
+            case RequestState.DENIED:
+                raise NotAuthorized(
+                    f"request {stored.id} was denied: "
+                    f"{stored.reason or 'no reason given'}"
+                )
+            case RequestState.HELD:
+                return self._pending(asked, stored)
+            case RequestState.OPEN:
+                return self._pending(asked, stored, in_flight=True)
+            case RequestState.APPROVED | RequestState.ABANDONED:
+                return None
+
+    def _replay(self, asked: _Asked, stored: StoredRequest) -> Issued:
+        """Answer with the certificate of the earlier request, if it lives."""
+        if stored.certificate is None or stored.serial is None:
+            raise Internal
+        if stored.revoked:
+            raise Stale("the certificate of this request has been revoked")
+        if stored.not_after is None or stored.not_after <= self._now():
+            raise Stale("the certificate of this request has expired")
+        return Issued(
+            certificate=stored.certificate,
+            chain=asked.authority.chain,
+            serial=stored.serial,
+            profile=stored.profile,
+            principal=asked.principal.id,
+            replayed=True,
+        )
+
+    def _pending(
+        self, asked: _Asked, stored: StoredRequest, *, in_flight: bool = False
+    ) -> Pending:
+        """Ask the client to come back."""
+        return Pending(
+            retry_after=2 if in_flight else asked.policy.retry_after,
+            reference=stored.id,
+            principal=asked.principal.id,
+            profile=stored.profile,
+            in_flight=in_flight,
+        )
+
+    async def _hold(self, asked: _Asked, held: Held) -> None:
+        """Keep the request for a person; the next look finds it."""
+        now = self._now()
+        row = self._row(asked, held.approved, now + self._windows.held)
+        await self._store.hold(row, now)
+
+    def _intent(self, asked: _Asked, approved: Approved) -> Intent:
+        """Build the bytes to sign, under a fresh serial."""
+        own_key = asked.request.idempotency_key is not None
+        window = self._windows.retention if own_key else self._windows.retry
+        serial = new_serial(self._random_bytes)
+        return Intent(
+            id=self._new_id(),
+            request=self._row(asked, approved, self._now() + window),
+            owner=self._owner,
+            authority=asked.authority.name,
+            serial=serial,
+            tbs=asked.authority.prepare(approved, serial),
+            not_before=approved.not_before,
+            not_after=approved.not_after,
+            secret_id=asked.principal.secret_id,
+        )
+
+    def _row(
+        self, asked: _Asked, approved: Approved, key_expires: datetime
+    ) -> NewRequest:
+        """Return what the store keeps of the request."""
+        request = asked.request
+        return NewRequest(
+            id=self._new_id(),
+            key=asked.key,
+            fingerprint=asked.fingerprint,
+            key_expires=key_expires,
+            endpoint=request.endpoint.name,
+            operation=request.operation.value,
+            profile=approved.profile,
+            profile_version=approved.profile_version,
+            subject=name_text(approved.subject),
+            names=approved.names,
+            public_key_fingerprint=approved.public_key.fingerprint,
+            csr=request.wanted.der,
+            request_id=request.request_id,
+            peer=request.peer,
+        )
+
+    def _new_id(self) -> str:
+        """Return a fresh opaque identifier."""
+        return str(UUID(bytes=self._random_bytes(16), version=4))
+
+    def _shielded(
+        self, coroutine: Coroutine[Any, Any, Issued]
+    ) -> Deferred[Issued]:
+        """
+        Return a Deferred whose cancellation stops the waiting only (I-7).
+        """
+        work: Deferred[Issued] = Deferred.fromCoroutine(coroutine)
+        self._running.add(work)
+        waiting: Deferred[Issued] = Deferred()
+
+        def finished(result: Any) -> None:
+            self._running.discard(work)
+            if not self._running:
+                for drained in self._drained:
+                    drained.callback(None)
+                self._drained.clear()
+            if waiting.called and isinstance(result, Failure):
+                self._log.failure(
+                    "an issuance failed after its client had left",
+                    failure=result,
+                    event="issuance.failed",
+                )
+            waiting.callback(result)  # a Failure makes it an errback
+
+        work.addBoth(finished)
+        return waiting
+
+    async def _abandon(self, intent: Intent, reason: str) -> None:
+        """Retire an intent now or, if the store is away, by and by (I-2)."""
+        try:
+            await self._store.abandon_intent(intent, reason, self._now())
+        except ServiceError:
+            self._unsettled[intent.id] = intent
+            self._log.warn(
+                "an intent will be retired later",
+                event="intent.unsettled",
+                tenant=intent.request.key.tenant_id,
+                serial=intent.serial,
+            )
+
+    async def _refuse(
+        self,
+        request: EnrollmentRequest,
+        principal: Principal | None,
+        error: RequestError,
+    ) -> None:
+        """Audit a refusal once, and leave its facts on the error (I-6)."""
+        who = principal.id if principal else ""
+        error.facts.setdefault("principal", who)
+        error.facts.setdefault("profile", request.endpoint.profile)
+        error.recorded = True
+        await self._refusals.record(
+            request.endpoint,
+            request.operation.value,
+            error,
+            request.request_id,
+            request.peer,
+            who,
+        )
+
+    # --- what else a protocol may ask ---------------------------------------
+
+    def ca_certificates(self, endpoint: Endpoint) -> tuple[bytes, ...]:
+        """Return the DER chain of the endpoint's authority, issuer first."""
+        return tuple(self.rules.authorities[endpoint.authority].chain)
+
+    def csr_attributes(self, endpoint: Endpoint) -> CSRWishes:
+        """Return what the endpoint's profile wishes to see in a request."""
+        return self.rules.profiles[endpoint.profile].wishes()
+
+    def record_refusal(
+        self,
+        endpoint: Endpoint,
+        operation: str,
+        error: Exception,
+        request_id: str,
+        peer: str,
+    ) -> Deferred[None]:
+        """Audit a request that was refused before it got here."""
+        return Deferred.fromCoroutine(
+            self._refusals.record(endpoint, operation, error, request_id, peer)
+        )
+
+    def find(self, tenant_id: str, serial: str) -> Deferred[CertificateRecord]:
+        """Return a certificate of the tenant."""
+
+        async def find() -> CertificateRecord:
+            record = await self._store.find_certificate(tenant_id, serial)
+            if record is None:
+                raise UnknownCertificate
+            return record
+
+        return Deferred.fromCoroutine(find())
+
+    def revoke(
+        self, tenant_id: str, serial: str, reason: str, actor: str
+    ) -> Deferred[CertificateRecord]:
+        """Revoke a certificate, durably, with its audit record."""
+        return self._store.revoke_certificate(
+            tenant_id, serial, reason, actor, self._now()
+        )
+
+    # --- the life of the process --------------------------------------------
+
+    async def tend(self) -> None:
+        """
+        Do the rounds: renew the lease, retire orphans and unsettled intents.
+
+        To be run at start, before anything listens (I-8), and then several
+        times in the life of a lease.
+        """
+        now = self._now()
+        await self._store.renew_lease(self._owner, now + self._windows.lease)
+        for intent in list(self._unsettled.values()):
+            await self._store.abandon_intent(intent, "unsettled", now)
+            del self._unsettled[intent.id]
+        retired = await self._store.retire_orphans(now)
+        if retired:
+            self._log.warn(
+                "intents of a process that ended were retired",
+                event="intent.retired",
+                count=retired,
+            )
+        await self._refusals.flush()
+
+    async def drain(self) -> None:
+        """Wait until no issuance is under way, then give up the lease."""
+        if self._running:
+            drained: Deferred[None] = Deferred()
+            self._drained.append(drained)
+            await drained
+        await self._refusals.flush()
+        await self._store.release_lease(self._owner)
+
+
+def settled_in_flight(outcome: Issued | Pending) -> bool:
+    """Tell whether the answer may still become a better one by waiting."""
+    return isinstance(outcome, Pending) and outcome.in_flight

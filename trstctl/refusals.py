@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: MIT
+"""
+The audit of refused requests: complete in peace, counted in a flood.
+
+Anybody who can reach a listener can be refused, as often as he likes.  So
+each refusal gets its audit record up to a rate; what exceeds it is counted
+by tenant, protocol and error, and the counts are written as one record each
+when :meth:`RefusalAudit.flush` next runs.  Nothing is lost but detail, and
+neither disk nor memory is the peer's to fill.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from trstctl.errors import ServiceError
+from trstctl.interfaces import IStore
+from trstctl.model import AuditEvent, Endpoint
+
+#: Longest text that a refusal record keeps of any one field, in characters.
+_FIELD_LIMIT = 256
+
+
+class RefusalAudit:
+    """
+    Writes refusals to the audit log at a bounded rate.
+
+    :param clock: the monotonic clock.
+    :param now: the wall clock, UTC.
+    :param rate: records a second, in the long run.
+    :param burst: records that may be written at once.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        store: IStore,
+        clock: IReactorTime,
+        now: Callable[[], datetime],
+        rate: float = 20.0,
+        burst: int = 1000,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._now = now
+        self._rate = rate
+        self._burst = float(burst)
+        self._credit = float(burst)
+        self._refilled = clock.seconds()
+        self._counted: Counter[tuple[str, str, str]] = Counter()
+
+    async def record(
+        self,
+        endpoint: Endpoint,
+        operation: str,
+        error: Exception,
+        request_id: str,
+        peer: str,
+        principal: str = "",
+    ) -> None:
+        """Audit one refusal, or count it; never fail."""
+        kind = type(error).__name__
+        if not self._may_write():
+            self._counted[endpoint.tenant_id, endpoint.protocol, kind] += 1
+            return
+        event = AuditEvent(
+            tenant_id=endpoint.tenant_id,
+            at=self._now(),
+            event="request.refused",
+            actor=principal or "unknown",
+            fields={
+                "protocol": endpoint.protocol,
+                "endpoint": endpoint.name,
+                "operation": operation,
+                "error": kind,
+                "reason": str(error)[:_FIELD_LIMIT],
+                "request_id": request_id,
+                "peer": peer,
+            },
+        )
+        await self._append(event)
+
+    async def flush(self) -> None:
+        """Write what was only counted, one record for each kind."""
+        counted, self._counted = self._counted, Counter()
+        for (tenant_id, protocol, kind), count in counted.items():
+            event = AuditEvent(
+                tenant_id=tenant_id,
+                at=self._now(),
+                event="request.refused.more",
+                actor="unknown",
+                fields={
+                    "protocol": protocol,
+                    "error": kind,
+                    "count": str(count),
+                },
+            )
+            if not await self._append(event):
+                self._counted[tenant_id, protocol, kind] += count
+
+    def _may_write(self) -> bool:
+        """Take one record's worth of credit, if there is any."""
+        seconds = self._clock.seconds()
+        earned = (seconds - self._refilled) * self._rate
+        self._refilled = seconds
+        self._credit = min(self._burst, self._credit + earned)
+        if self._credit < 1.0:
+            return False
+        self._credit -= 1.0
+        return True
+
+    async def _append(self, event: AuditEvent) -> bool:
+        """Append, and tell whether that worked: a refusal stays one."""
+        try:
+            await self._store.append_audit((event,))
+        except ServiceError as error:
+            self._log.error(
+                "a refusal could not be audited: {reason}",
+                event="audit.refusal.lost",
+                tenant=event.tenant_id,
+                reason=str(error),
+            )
+            return False
+        return True
