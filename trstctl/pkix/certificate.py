@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: MIT
+"""
+X.509 certificates (RFC 5280): bytes to facts, and the signed envelope.
+
+Reading follows :mod:`trstctl.pkix.csr`: walk, the library's schema, our own
+readers, one ``Malformed``.  Only the extensions that we act on are read; a
+device's factory certificate may hold others that nobody understands.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from cryptography import x509
+
+from trstctl.errors import Malformed, RequestError
+from trstctl.model import CertificateFacts, GeneralName
+from trstctl.pkix import der
+from trstctl.pkix.algorithms import algorithm_identifier, describe_public_key
+from trstctl.pkix.extensions import (
+    BASIC_CONSTRAINTS,
+    EXTENDED_KEY_USAGE,
+    SUBJECT_ALTERNATIVE_NAME,
+    read_basic_constraints,
+    read_extended_key_usage,
+    read_extensions,
+)
+from trstctl.pkix.names import read_general_names, read_name
+
+_VERSION_TAG = 0xA0
+_EXTENSIONS_TAG = 0xA3
+_UTC_TIME = 0x17
+
+
+def read_certificate(
+    data: bytes, *, max_bytes: int = 65536
+) -> CertificateFacts:
+    """
+    Read a certificate.  Nothing is verified.
+
+    :param data: DER.
+    :raises TooLarge: more than ``max_bytes``, or too many values in it.
+    :raises Malformed: anything else that is wrong with it.
+    """
+    try:
+        return _read(data, max_bytes)
+    except RequestError:
+        raise
+    except Exception as error:
+        raise Malformed("not an X.509 certificate") from error
+
+
+def _read(data: bytes, max_bytes: int) -> CertificateFacts:
+    """Read a certificate; may fail with any exception."""
+    der.check(data, max_bytes=max_bytes)
+    x509.load_der_x509_certificate(data)
+    fields = der.children(der.content(split_signed(data)[0], der.SEQUENCE))
+    if fields[0][0] == _VERSION_TAG:
+        del fields[0]
+    serial, _, issuer, validity, subject, spki = fields[:6]
+    not_before, not_after = der.children(validity[1])
+    values: dict[str, bytes] = {}
+    if fields[-1][0] == _EXTENSIONS_TAG:
+        values = {
+            extension.oid: extension.value
+            for extension in read_extensions(fields[-1][1])
+        }
+    number = int.from_bytes(serial[1], "big", signed=True)
+    # RFC 5280, section 4.1.2.2: a positive integer.
+    if number <= 0:
+        raise Malformed("the serial number is not positive")
+    return CertificateFacts(
+        der=data,
+        subject=read_name(subject[2]),
+        issuer=read_name(issuer[2]),
+        serial=f"{number:x}",
+        names=_alternative_names(values),
+        not_before=_read_time(*not_before[:2]),
+        not_after=_read_time(*not_after[:2]),
+        public_key=describe_public_key(spki[2]),
+        is_ca=(
+            BASIC_CONSTRAINTS in values
+            and read_basic_constraints(values[BASIC_CONSTRAINTS])[0]
+        ),
+        extended_key_usage=(
+            read_extended_key_usage(values[EXTENDED_KEY_USAGE])
+            if EXTENDED_KEY_USAGE in values
+            else ()
+        ),
+    )
+
+
+def _alternative_names(values: dict[str, bytes]) -> tuple[GeneralName, ...]:
+    """Return the subject alternative names."""
+    value = values.get(SUBJECT_ALTERNATIVE_NAME)
+    return read_general_names(value) if value is not None else ()
+
+
+def _read_time(tag: int, value: bytes) -> datetime:
+    """Read a Time, in the one form that RFC 5280, section 4.1.2.5, allows."""
+    text = value.decode("ascii")
+    if tag == _UTC_TIME:
+        # Section 4.1.2.5.1: 50 and later is the twentieth century.
+        text = ("19" if text >= "50" else "20") + text
+    if len(text) != 15:
+        raise Malformed("a time is malformed")
+    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
+
+
+# --- the signed envelope ----------------------------------------------------
+
+
+def split_signed(data: bytes) -> tuple[bytes, bytes, bytes]:
+    """
+    Take a signed structure (certificate, CRL, request) apart.
+
+    :returns: DER of what is signed, DER of the AlgorithmIdentifier, and the
+        signature.
+    :raises Malformed: it is no such structure.
+    """
+    parts = der.children(der.content(data, der.SEQUENCE))
+    if [part[0] for part in parts] != [
+        der.SEQUENCE,
+        der.SEQUENCE,
+        der.BIT_STRING,
+    ] or parts[2][1][:1] != b"\x00":
+        raise Malformed("not a signed structure")
+    return parts[0][2], parts[1][2], parts[2][1][1:]
+
+
+def assemble(tbs: bytes, algorithm: str, signature: bytes) -> bytes:
+    """
+    Put a signed structure together.
+
+    :param algorithm: a name of :mod:`trstctl.pkix.algorithms`.
+    :raises UnsupportedAlgorithm: no such name.
+    """
+    return der.sequence(
+        tbs, algorithm_identifier(algorithm), der.bit_string(signature)
+    )

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: MIT
+"""
+PKCS #10 certification requests (RFC 2986, RFC 2985): bytes to value.
+
+Theory of operation.  There is one boundary, :func:`read_csr`:
+
+1. The octets are capped and walked (:mod:`trstctl.pkix.der`), so that no
+   parser below can be made to run long or deep.
+2. The ``cryptography`` library decodes the whole against the schema of
+   RFC 2986: version, name, key, attributes and signature have their types.
+3. Our own readers take every field out at once, and walk and read what lies
+   inside OCTET STRINGs.  The library's lazy properties are not used: they
+   fail late, warn about peers' text, merge both kinds of extension request
+   and keep no string types.  Nothing of the library's object survives.
+4. Whatever goes wrong becomes one ``Malformed`` or ``TooLarge`` with a
+   fixed text.
+
+Implemented: extensionRequest of PKCS #9 and Microsoft's twin of it,
+challengePassword in every string type, all other attributes as DER.
+Refused: any attribute type or extension that occurs twice, extension
+requests of both kinds at once, more than 1000 alternative names.
+"""
+
+from __future__ import annotations
+
+import binascii
+
+from cryptography import x509
+
+from trstctl.errors import (
+    Malformed,
+    ProofOfPossessionFailed,
+    RequestError,
+    UnsupportedAlgorithm,
+)
+from trstctl.model import (
+    CertificateRequest,
+    Extension,
+    GeneralName,
+    SignatureProof,
+)
+from trstctl.pkix import algorithms, der
+from trstctl.pkix.extensions import (
+    SUBJECT_ALTERNATIVE_NAME,
+    read_extensions,
+)
+from trstctl.pkix.names import read_general_names, read_name, read_text
+
+EXTENSION_REQUEST = "1.2.840.113549.1.9.14"
+MICROSOFT_EXTENSION_REQUEST = "1.3.6.1.4.1.311.2.1.14"
+CHALLENGE_PASSWORD = "1.2.840.113549.1.9.7"  # noqa: S105  an OID
+
+
+def read_csr(data: bytes, *, max_bytes: int = 65536) -> CertificateRequest:
+    """
+    Read a certification request.  Its signature is not looked at here.
+
+    :param data: DER.
+    :raises TooLarge: more than ``max_bytes``, or too many values in it.
+    :raises Malformed: anything else that is wrong with it.
+    """
+    try:
+        return _read(data, max_bytes)
+    except RequestError:
+        raise
+    except Exception as error:
+        raise Malformed("not a PKCS #10 certification request") from error
+
+
+def _read(data: bytes, max_bytes: int) -> CertificateRequest:
+    """Read a request; may fail with any exception."""
+    der.check(data, max_bytes=max_bytes)
+    x509.load_der_x509_csr(data)
+    information, identifier, signature = der.children(
+        der.content(data, der.SEQUENCE)
+    )
+    _, subject, spki, attribute_set = der.children(information[1])
+    attributes = _read_attributes(attribute_set[1])
+    extensions = _take_extensions(attributes)
+    algorithm, digest, parameters = algorithms.read_algorithm_identifier(
+        identifier[2]
+    )
+    if signature[1][0]:
+        raise Malformed("the signature is not whole octets")
+    return CertificateRequest(
+        der=data,
+        subject=read_name(subject[2]),
+        public_key=algorithms.describe_public_key(spki[2]),
+        names=_alternative_names(extensions),
+        extensions=extensions,
+        proof=SignatureProof(
+            algorithm,
+            digest,
+            signed=information[2],
+            signature=signature[1][1:],
+            parameters=parameters,
+        ),
+        challenge_password=_take_challenge_password(attributes),
+        attributes=attributes,
+    )
+
+
+def _read_attributes(attribute_set: bytes) -> dict[str, tuple[bytes, ...]]:
+    """Return the DER of the values of each attribute."""
+    attributes: dict[str, tuple[bytes, ...]] = {}
+    for _, attribute, _ in der.children(attribute_set):
+        kind, values = der.children(attribute)
+        oid = der.oid_text(kind[1])
+        # The library would take the first one of them.
+        if oid in attributes:
+            raise Malformed("an attribute occurs twice")
+        attributes[oid] = tuple(value[2] for value in der.children(values[1]))
+    return attributes
+
+
+def _take_extensions(
+    attributes: dict[str, tuple[bytes, ...]],
+) -> tuple[Extension, ...]:
+    """Remove the extension request from the attributes and read it."""
+    standard = attributes.pop(EXTENSION_REQUEST, None)
+    microsoft = attributes.pop(MICROSOFT_EXTENSION_REQUEST, None)
+    if standard is not None and microsoft is not None:
+        raise Malformed("two kinds of extension request")
+    values = standard or microsoft
+    if values is None:
+        return ()
+    # RFC 2985, section 5.4.2: SINGLE VALUE TRUE.
+    if len(values) != 1:
+        raise Malformed("an extension request with more than one value")
+    return read_extensions(values[0])
+
+
+def _alternative_names(
+    extensions: tuple[Extension, ...],
+) -> tuple[GeneralName, ...]:
+    """Return the requested subject alternative names."""
+    for extension in extensions:
+        if extension.oid == SUBJECT_ALTERNATIVE_NAME:
+            return read_general_names(extension.value)
+    return ()
+
+
+def _take_challenge_password(
+    attributes: dict[str, tuple[bytes, ...]],
+) -> str | None:
+    """Remove the challenge password from the attributes and read it."""
+    values = attributes.pop(CHALLENGE_PASSWORD, None)
+    if values is None:
+        return None
+    # RFC 2985, section 5.4.1: SINGLE VALUE TRUE.
+    if len(values) != 1:
+        raise Malformed("a challenge password with more than one value")
+    tag, text, _ = der.children(values[0])[0]
+    return read_text(tag, text)
+
+
+def verify_proof(request: CertificateRequest) -> None:
+    """
+    Verify that the requester holds the private key (RFC 2986, section 3).
+
+    Costs what the key makes it cost: judge the key first.
+
+    :raises UnsupportedAlgorithm: key or signature are of no supported kind;
+        the detail names it.
+    :raises ProofOfPossessionFailed: the signature does not verify.
+    """
+    proof = request.proof
+    if proof.algorithm not in algorithms.ALGORITHMS:
+        raise UnsupportedAlgorithm(
+            f"the request is signed with {proof.digest}"
+        )
+    key = request.public_key
+    if key.algorithm.startswith("other:"):
+        raise UnsupportedAlgorithm("the request's key is of no supported kind")
+    if not algorithms.verify(
+        key.spki, proof.algorithm, proof.signature, proof.signed
+    ):
+        raise ProofOfPossessionFailed
+
+
+# --- PEM --------------------------------------------------------------------
+
+# RFC 7468, section 7, and what older software writes.
+_LABELS = (b"CERTIFICATE REQUEST", b"NEW CERTIFICATE REQUEST")
+
+
+def pem_or_der(data: bytes) -> bytes:
+    """
+    Return the DER of a request that may be in PEM armour.
+
+    Text around the armour is ignored (RFC 7468, section 2), and the lines
+    may be of any length or run together into one.
+
+    :raises Malformed: neither, or more than one request.
+    """
+    # A request is longer than 127 octets, so that its second octet is no
+    # ASCII character, which the second character of PEM is.
+    if data[:1] == b"\x30" and data[1:2] >= b"\x80":
+        return data
+    for label in _LABELS:
+        begin, end = b"-----BEGIN %s-----" % label, b"-----END %s-----" % label
+        before, found, rest = data.partition(begin)
+        if not found:
+            continue
+        body, closed, after = rest.partition(end)
+        if not closed or b"-----BEGIN " in before or b"-----BEGIN " in after:
+            break
+        try:
+            return binascii.a2b_base64(
+                body.translate(None, b" \t\r\n"), strict_mode=True
+            )
+        except binascii.Error:
+            break
+    raise Malformed("not a certification request in PEM or DER")
