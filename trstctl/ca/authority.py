@@ -1,0 +1,352 @@
+# SPDX-License-Identifier: MIT
+"""
+One issuing CA: from what a profile approved to a signed certificate.
+
+The TBSCertificate (RFC 5280, section 4.1) is written directly: everything
+that is the same in each certificate is encoded once, at construction, and
+the rest is a handful of concatenations.  The tests hold its every octet
+against what ``cryptography`` builds from the same values.
+
+The profile decides what is certified, and the registration authority when.
+This module still refuses to write what no profile may approve: a CA, a key
+usage of a CA, two extensions of one type, a validity beyond the authority's
+own.  And it lets no signature out that it has not verified.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import NoReturn
+
+from cryptography import x509
+from cryptography.x509.oid import AuthorityInformationAccessOID
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from trstctl.ca.chain import UnfitAuthority, require_chain
+from trstctl.errors import Internal, RequestError
+from trstctl.interfaces import IAuthority, ISigner
+from trstctl.model import Approved, CertificateFacts
+from trstctl.pkix import algorithms, der
+from trstctl.pkix.certificate import assemble, split_signed
+from trstctl.pkix.names import encode_name, read_name
+
+_SUBJECT_KEY_IDENTIFIER = "2.5.29.14"
+_KEY_USAGE = "2.5.29.15"
+_BASIC_CONSTRAINTS = "2.5.29.19"
+_CRL_DISTRIBUTION_POINTS = "2.5.29.31"
+_AUTHORITY_KEY_IDENTIFIER = "2.5.29.35"
+_AUTHORITY_INFORMATION_ACCESS = "1.3.6.1.5.5.7.1.1"
+
+#: What the authority adds, and no profile may.
+_OWN = frozenset(
+    (
+        _SUBJECT_KEY_IDENTIFIER,
+        _AUTHORITY_KEY_IDENTIFIER,
+        _CRL_DISTRIBUTION_POINTS,
+        _AUTHORITY_INFORMATION_ACCESS,
+    )
+)
+
+# RFC 5280, section 4.1.2.1: with extensions, the version is v3.
+_VERSION_3 = der.explicit(0, der.integer(2))
+
+# A subjectKeyIdentifier up to its twenty octets of SHA-1.
+_SUBJECT_KEY_HEAD = bytes.fromhex("301d 0603551d0e 0416 0414")
+
+#: Certificates that :meth:`Authority.issued` remembers.
+_REMEMBERED = 4096
+
+
+def new_serial(random_bytes: Callable[[int], bytes]) -> str:
+    """
+    Return a serial number: 158 random bits in 20 octets.
+
+    RFC 5280, section 4.1.2.2: positive, and at most 20 octets.  The two top
+    bits are fixed to 01, so that every serial has 20 octets, and its
+    hexadecimal text 40 digits, with nothing to strip or to pad anywhere.
+
+    :param random_bytes: a cryptographically secure source.
+    :returns: lower-case hexadecimal.
+    """
+    octets = random_bytes(20)
+    if len(octets) != 20:
+        raise ValueError("the source of randomness ran dry")
+    return (bytes((octets[0] & 0x3F | 0x40,)) + octets[1:]).hex()
+
+
+def _unmarked(point: str) -> None:
+    """Pass a failure point by."""
+
+
+@implementer(IAuthority)
+class Authority:
+    """
+    An issuing CA over a signer.
+
+    :ivar name: the name that endpoints refer to.
+    :ivar certificate: DER of the CA certificate.
+    :ivar chain: DER; the CA certificate first, the root last.
+    :ivar not_after: the CA certificate's end.
+    :ivar algorithm: the signature algorithm's name.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        name: str,
+        certificate: bytes,
+        chain: tuple[bytes, ...],
+        signer: ISigner,
+        *,
+        reached: Callable[[str], None] = _unmarked,
+        crl_urls: Sequence[str] = (),
+        ocsp_urls: Sequence[str] = (),
+        issuer_urls: Sequence[str] = (),
+    ) -> None:
+        """
+        Refuse what cannot issue, and encode what each certificate shares.
+
+        :param chain: begins with ``certificate`` and ends with the root.
+        :param reached: called with ``inside-sign`` between a signature and
+            its verification.
+        :param crl_urls: where the CRL is (RFC 5280, section 4.2.1.13).
+        :param ocsp_urls: where OCSP is asked (section 4.2.2.1).
+        :param issuer_urls: where the CA certificate is (section 4.2.2.1).
+        :raises UnfitAuthority: no CA, not the signer's key, or no chain.
+        """
+        if chain[:1] != (certificate,):
+            raise UnfitAuthority(
+                "the chain must begin with the CA certificate itself"
+            )
+        self.name = name
+        self.certificate = certificate
+        self.chain = chain
+        self._signer = signer
+        self._reached = reached
+        self._public_key = signer.public_key()
+        require_chain(chain, self._public_key)
+        read = x509.load_der_x509_certificate(certificate)
+        self.not_after = read.not_valid_after_utc
+        self.algorithm = algorithms.algorithm_for(
+            algorithms.describe_public_key(self._public_key)
+        )
+        issuer = _subject_of(certificate)
+        self._subject = read_name(issuer)
+        # RFC 5280, section 4.1.1.2: the algorithm within is the one without.
+        self._after_serial = (
+            algorithms.algorithm_identifier(self.algorithm) + issuer
+        )
+        self._last_extensions = _pointers(
+            read, crl_urls, ocsp_urls, issuer_urls
+        )
+        self._known: OrderedDict[bytes, None] = OrderedDict()
+
+    def prepare(self, approved: Approved, serial: str) -> bytes:
+        """See :meth:`trstctl.interfaces.IAuthority.prepare`."""
+        number = int(serial, 16)
+        # RFC 5280, section 4.1.2.2: positive, at most 20 octets.
+        if not 0 < number < 1 << 159:
+            self._refuse("the serial number is out of range")
+        not_before, not_after = approved.not_before, approved.not_after
+        if not not_before < not_after <= self.not_after:
+            self._refuse("the validity is empty, or outlives the authority")
+        seen = set()
+        parts = []
+        for one in approved.extensions:
+            seen.add(one.oid)
+            encoded = _extension(one.oid, one.critical, one.value)
+            if not encoded:
+                self._refuse(f"extension {one.oid} is not for a profile")
+            parts.append(encoded)
+        # RFC 5280, section 4.2: no two instances of an extension.
+        if len(seen) != len(parts):
+            self._refuse("an extension occurs twice")
+        parts.append(_SUBJECT_KEY_HEAD)
+        parts.append(_key_identifier(approved.public_key.spki))
+        parts.append(self._last_extensions)
+        tlv = der.tlv
+        return tlv(
+            0x30,
+            b"".join(
+                (
+                    _VERSION_3,
+                    der.integer(number),
+                    self._after_serial,
+                    tlv(0x30, _time(not_before) + _time(not_after)),
+                    encode_name(approved.subject),
+                    approved.public_key.spki,
+                    tlv(0xA3, tlv(0x30, b"".join(parts))),
+                )
+            ),
+        )
+
+    def sign(self, tbs: bytes) -> Deferred[bytes]:
+        """See :meth:`trstctl.interfaces.IAuthority.sign`."""
+        return self._signer.sign(tbs, self.algorithm).addCallback(
+            self._verified, tbs
+        )
+
+    def _verified(self, signature: bytes, tbs: bytes) -> bytes:
+        """Return the certificate, if its signature is right."""
+        self._reached("inside-sign")
+        if not algorithms.verify(
+            self._public_key, self.algorithm, signature, tbs
+        ):
+            self._refuse("a signature just made does not verify")
+        return assemble(tbs, self.algorithm, signature)
+
+    def issued(self, certificate: CertificateFacts) -> bool:
+        """See :meth:`trstctl.interfaces.IAuthority.issued`."""
+        if certificate.issuer != self._subject:
+            return False
+        digest = hashlib.sha256(certificate.der).digest()
+        known = self._known
+        if digest in known:
+            known.move_to_end(digest)
+            return True
+        try:
+            signed, identifier, signature = split_signed(certificate.der)
+            algorithm = algorithms.read_algorithm_identifier(identifier)[0]
+            genuine = algorithms.verify(
+                self._public_key, algorithm, signature, signed
+            )
+        except RequestError:
+            return False
+        # Only genuine ones are remembered: a flood of forgeries must not
+        # push them out.
+        if genuine:
+            known[digest] = None
+            if len(known) > _REMEMBERED:
+                known.popitem(last=False)
+        return genuine
+
+    def _refuse(self, reason: str) -> NoReturn:
+        """Log what must not happen, and stop."""
+        self.log.critical(
+            "Authority {authority} refuses to issue: {reason}.",
+            authority=self.name,
+            reason=reason,
+        )
+        raise Internal
+
+
+@lru_cache(maxsize=1024)
+def _extension(oid: str, critical: bool, value: bytes) -> bytes:
+    """
+    Encode an extension (RFC 5280, section 4.1), or return nothing for one
+    that no profile may approve.
+
+    Cached, since all but the names are the same in each certificate.
+    """
+    if (
+        oid in _OWN
+        # RFC 5280, section 4.2.1.9: an empty sequence is not a CA.
+        or (oid == _BASIC_CONSTRAINTS and value != b"\x30\x00")
+        # RFC 5280, section 4.2.1.3: bits 5 and 6 sign certificates, CRLs.
+        or (oid == _KEY_USAGE and (len(value) < 4 or value[3] & 0x06))
+    ):
+        return b""
+    return der.sequence(
+        der.oid(oid),
+        # X.690, section 11.5: a default value is not encoded.
+        der.boolean(True) if critical else b"",
+        der.octet_string(value),
+    )
+
+
+def _key_identifier(spki: bytes) -> bytes:
+    """
+    Return the SHA-1 of the key's bits: method 1 of RFC 5280, section
+    4.2.1.2.
+    """
+    bits = der.children(der.content(spki, der.SEQUENCE))[1][1]
+    return hashlib.sha1(bits[1:], usedforsecurity=False).digest()
+
+
+def _time(moment: datetime) -> bytes:
+    """
+    Encode an aware time by RFC 5280, section 4.1.2.5: UTCTime through 2049,
+    GeneralizedTime from 2050 on, to the second, in UTC.
+    """
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    year = moment.year
+    tail = (
+        moment.month,
+        moment.day,
+        moment.hour,
+        moment.minute,
+        moment.second,
+    )
+    if 1950 <= year < 2050:
+        return b"\x17\x0d%02d%02d%02d%02d%02d%02dZ" % (year % 100, *tail)
+    return b"\x18\x0f%04d%02d%02d%02d%02d%02dZ" % (year, *tail)
+
+
+def _subject_of(certificate: bytes) -> bytes:
+    """
+    Return the subject's very octets.
+
+    RFC 5280, section 4.1.2.6: the issuer field of what a CA issues is its
+    subject; encoded anew, it might differ in a string type.
+    """
+    signed = der.children(der.content(certificate, der.SEQUENCE))[0][1]
+    # version, serialNumber, signature, issuer, validity, subject
+    return der.children(signed)[5][2]
+
+
+def _pointers(
+    issuer: x509.Certificate,
+    crl_urls: Sequence[str],
+    ocsp_urls: Sequence[str],
+    issuer_urls: Sequence[str],
+) -> bytes:
+    """Encode the extensions that point to the issuer, one after another."""
+    try:
+        key_identifier = issuer.extensions.get_extension_for_class(
+            x509.SubjectKeyIdentifier
+        ).value.digest
+    except x509.ExtensionNotFound:
+        key_identifier = x509.SubjectKeyIdentifier.from_public_key(
+            issuer.public_key()
+        ).digest
+    # RFC 5280, section 4.2.1.1: the issuer's own identifier, never critical.
+    encoded = _plain(
+        _AUTHORITY_KEY_IDENTIFIER, der.sequence(der.tlv(0x80, key_identifier))
+    )
+    if crl_urls:
+        # RFC 5280, section 4.2.1.13: several names of one point are several
+        # ways to one CRL.
+        names = [x509.UniformResourceIdentifier(url) for url in crl_urls]
+        encoded += _plain(
+            _CRL_DISTRIBUTION_POINTS,
+            x509.CRLDistributionPoints(
+                [x509.DistributionPoint(names, None, None, None)]
+            ).public_bytes(),
+        )
+    places = [
+        x509.AccessDescription(method, x509.UniformResourceIdentifier(url))
+        for method, urls in (
+            (AuthorityInformationAccessOID.OCSP, ocsp_urls),
+            (AuthorityInformationAccessOID.CA_ISSUERS, issuer_urls),
+        )
+        for url in urls
+    ]
+    if places:
+        encoded += _plain(
+            _AUTHORITY_INFORMATION_ACCESS,
+            x509.AuthorityInformationAccess(places).public_bytes(),
+        )
+    return encoded
+
+
+def _plain(oid: str, value: bytes) -> bytes:
+    """Encode an extension that is not critical."""
+    return der.sequence(der.oid(oid), der.octet_string(value))
