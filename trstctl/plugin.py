@@ -17,7 +17,11 @@ from twisted.plugin import IPlugin
 from twisted.python.reflect import namedAny
 from zope.interface import implementer
 
-from trstctl.interfaces import IEnrollmentProtocol, IRegistrationAuthority
+from trstctl.interfaces import (
+    IBackendFactory,
+    IEnrollmentProtocol,
+    IRegistrationAuthority,
+)
 from trstctl.model import Endpoint
 
 if TYPE_CHECKING:
@@ -69,4 +73,25 @@ class ProtocolPlugin:
     ) -> IResource:
         """Import the resource class and instantiate it."""
         made: IResource = self._class()(self.name, ra, settings)
+        return made
+
+
+@implementer(IPlugin, IBackendFactory)
+@frozen
+class BackendPlugin:
+    """
+    A backend, named by a string.
+
+    :ivar prefix: what its URLs begin with.
+    :ivar factory: the dotted name of ``make(url, *, reactor)``.
+    :ivar version: text for ``trstctl plugin list``.
+    """
+
+    prefix: str
+    factory: str
+    version: str = ""
+
+    def make(self, url: str, **context: object) -> object:
+        """Import the factory and call it."""
+        made: object = namedAny(self.factory)(url, **context)
         return made

@@ -194,7 +194,7 @@ class RegistrationAuthority:
         self._now = now
         self._random_bytes = random_bytes
         self._owner = owner
-        self._windows = windows or Windows()
+        self.windows = windows or Windows()
         self._reached = reached
         self._refusals = RefusalAudit(store, clock, now)
         self._running: set[Deferred[Issued]] = set()
@@ -218,6 +218,15 @@ class RegistrationAuthority:
             await self._refuse(request, principal, error)
             raise
 
+    async def enroll_own(self, request: EnrollmentRequest) -> Issued | Pending:
+        """
+        Issue to the gateway itself: as :meth:`enroll`, but nobody to prove.
+
+        Not part of the interface that protocols get.
+        """
+        gateway = Principal("system", "gateway", request.endpoint.tenant_id)
+        return await self._answer(self._asked(request, gateway))
+
     async def _answer(self, asked: _Asked) -> Issued | Pending:
         """
         Answer from what the store knows, or decide and issue.
@@ -225,7 +234,7 @@ class RegistrationAuthority:
         Goes round again only when another process moved the request.
         """
         request = asked.request
-        patience = self._clock.seconds() + self._windows.in_flight
+        patience = self._clock.seconds() + self.windows.in_flight
         pause = 0.02
         while True:
             earlier = await self._store.find_request(asked.key, self._now())
@@ -278,7 +287,7 @@ class RegistrationAuthority:
             self._reached("after-intent")
             signing = asked.authority.sign(intent.tbs)
             if not signing.called:
-                signing.addTimeout(self._windows.sign, self._clock)
+                signing.addTimeout(self.windows.sign, self._clock)
             certificate = await signing
             self._reached("after-sign")
             await self._store.record_certificate(
@@ -384,13 +393,13 @@ class RegistrationAuthority:
     async def _hold(self, asked: _Asked, held: Held) -> None:
         """Keep the request for a person; the next look finds it."""
         now = self._now()
-        row = self._row(asked, held.approved, now + self._windows.held)
+        row = self._row(asked, held.approved, now + self.windows.held)
         await self._store.hold(row, now)
 
     def _intent(self, asked: _Asked, approved: Approved) -> Intent:
         """Build the bytes to sign, under a fresh serial."""
         own_key = asked.request.idempotency_key is not None
-        window = self._windows.retention if own_key else self._windows.retry
+        window = self.windows.retention if own_key else self.windows.retry
         serial = new_serial(self._random_bytes)
         return Intent(
             id=self._new_id(),
@@ -542,7 +551,7 @@ class RegistrationAuthority:
         times in the life of a lease.
         """
         now = self._now()
-        await self._store.renew_lease(self._owner, now + self._windows.lease)
+        await self._store.renew_lease(self._owner, now + self.windows.lease)
         for intent in list(self._unsettled.values()):
             await self._store.abandon_intent(intent, "unsettled", now)
             del self._unsettled[intent.id]

@@ -1,0 +1,626 @@
+# SPDX-License-Identifier: MIT
+"""
+The gateway as a service: puts the parts together, starts, reloads, drains.
+
+Theory of operation
+===================
+
+G-1  *All or nothing.*  Everything that can be wrong is found before the
+     first socket listens; a start that fails says so in one line.
+G-2  *Reload is one swap.*  A reload builds authorities, profiles, resources
+     and TLS context anew, and only when all of them stand are they put in
+     place.  A bad file leaves the old ones at work.  Requests under way keep
+     what they began with.
+G-3  *Drain.*  A stop closes the listeners first, lets what is under way
+     finish within a bound, waits for every signature, and closes the store
+     last.
+G-4  *The gateway's own certificate* goes the way of every other: profile,
+     intent, signature, inventory, audit.  It is renewed when a third of its
+     life is left, without a restart.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from attrs import frozen
+from cryptography.hazmat.primitives.asymmetric.types import (
+    CertificateIssuerPrivateKeyTypes,
+)
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import ILogObserver, Logger
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from trstctl.admission import Admission
+from trstctl.backends.authenticators import StoreAuthenticator
+from trstctl.backends.keyfiles import KeyFileError
+from trstctl.backends.signers import make_signer
+from trstctl.ca.authority import Authority
+from trstctl.ca.chain import UnfitAuthority
+from trstctl.config.model import AuthoritySettings, Configuration
+from trstctl.config.reader import ConfigurationError
+from trstctl.config.secrets import SecretError
+from trstctl.discovery import Discovery, DiscoveryError
+from trstctl.errors import TrstctlError
+from trstctl.founding import (
+    Founded,
+    found_authority,
+    is_untouched,
+    load_chain,
+    load_key,
+)
+from trstctl.http_channel import Limits
+from trstctl.http_site import Root, Site
+from trstctl.http_twisted import TwistedResource
+from trstctl.interfaces import IAuthority, IBackendFactory, ISigner, IStore
+from trstctl.log import JSONLogObserver, LogFile
+from trstctl.metrics import Metrics
+from trstctl.model import SYSTEM_TENANT, AuditEvent
+from trstctl.ops import Readiness, make_ops_root
+from trstctl.pkix.algorithms import describe_public_key
+from trstctl.policy.profile import Profile
+from trstctl.ra import RegistrationAuthority, Rules, Windows
+from trstctl.server_certificate import ServerCertificate
+from trstctl.tls import ServerTLS, wrap_site
+
+#: Seconds that a stop waits for requests under way.
+_DRAIN_SECONDS = 30.0
+
+#: Threads for password hashes, and for slow signatures.
+_HASHING_THREADS = 2
+_SIGNING_THREADS = max(2, os.cpu_count() or 2)
+
+#: How often the rounds are made in the life of a lease.
+_ROUNDS = 4
+
+#: How often the server certificate is looked at, in seconds.
+_CERTIFICATE_SECONDS = 600.0
+
+
+class StartFault(Exception):
+    """The gateway cannot start.  The text is one line with the remedy."""
+
+
+@frozen
+class _Signing:
+    """An authority with the signer behind it."""
+
+    authority: Authority
+    signer: ISigner
+
+
+class Gateway(Service):
+    """
+    Everything between the configuration file and the sockets.
+
+    :param config: checked.
+    :param read_again: reads the configuration file again, for a reload.
+    :param now: the wall clock, UTC.
+    :param reached: called with the name of each failure point.
+    """
+
+    name = "trstctl"
+    _log = Logger()
+
+    def __init__(
+        self,
+        config: Configuration,
+        *,
+        read_again: Callable[[], Configuration],
+        discovery: Discovery,
+        reactor: Any,
+        now: Callable[[], datetime],
+        random_bytes: Callable[[int], bytes],
+        reached: Callable[[str], None] = str,
+    ) -> None:
+        self.config = config
+        self._read_again = read_again
+        self._discovery = discovery
+        self._reactor = reactor
+        self._now = now
+        self._random_bytes = random_bytes
+        self._reached = reached
+        self._hashing = ThreadPool(0, _HASHING_THREADS, "hashing")
+        self._signing_pool = ThreadPool(0, _SIGNING_THREADS, "signing")
+        self._loops: list[LoopingCall] = []
+        self._ports: list[IListeningPort] = []
+        self._sites: list[Site] = []
+        self._log_file: LogFile | None = None
+        self.metrics = Metrics()
+        self.store: IStore
+        self.ra: RegistrationAuthority
+        self.founded: Founded | None = None
+
+    # --- before the reactor runs --------------------------------------------
+
+    def setServiceParent(self, parent: Any) -> None:
+        """Attach, and make the JSON log the application's log."""
+        parent.setComponent(ILogObserver, self.log_observer())
+        super().setServiceParent(parent)
+
+    def log_observer(self) -> ILogObserver:
+        """Return what writes the log that the configuration asks for."""
+        settings = self.config.log
+        output: Any = sys.__stderr__
+        if settings.file is not None:
+            self._log_file = output = LogFile(settings.file)
+        lines = JSONLogObserver(output, settings.level)
+
+        def observe(event: dict[str, Any]) -> None:
+            lines(event)
+            if event.get("event") == "request":
+                self._measure(event)
+
+        return observe
+
+    def _measure(self, event: Mapping[str, Any]) -> None:
+        """Count one exchange, from the facts of its log line."""
+        protocol = event["protocol"] or "none"
+        self.metrics.request_started(protocol)
+        self.metrics.request_finished(
+            protocol,
+            event["operation"] or "none",
+            event["status"],
+            event["duration_ms"] / 1000.0,
+        )
+        if event["decision"] == "issued":
+            self.metrics.issued(event["profile"])
+
+    def check(self) -> None:
+        """
+        Open every file that the configuration names, and match them.
+
+        :raises StartFault: a key or certificate is missing or does not fit.
+        """
+        if not self._may_found():
+            self._load_rules(self.config)
+
+    # --- start --------------------------------------------------------------
+
+    def startService(self) -> None:
+        """Start everything; a failure stops the reactor, with one line."""
+        super().startService()
+        starting = Deferred.fromCoroutine(self.start())
+        starting.addErrback(self._start_failed)
+
+    def _start_failed(self, failure: Failure) -> None:
+        told = failure.check(StartFault, TrstctlError, OSError)
+        self._log.failure(
+            "the gateway cannot start", failure=failure, event="start.failed"
+        )
+        text = failure.getErrorMessage() if told else "see the log"
+        sys.__stderr__.write(f"trstctl cannot start: {text}\n")  # type: ignore[union-attr]
+        sys.__stderr__.flush()  # type: ignore[union-attr]
+        # twistd has no way to hand over an exit status.
+        self._reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
+        self._reactor.stop()
+
+    async def start(self) -> None:
+        """
+        Open the store, take up what was left undone, and listen.
+
+        :raises StartFault: something is missing or does not fit.
+        """
+        for pool in (self._hashing, self._signing_pool):
+            pool.start()
+        if self._may_found():
+            self.founded = found_authority(
+                self.config.state,
+                now=self._now(),
+                random_bytes=self._random_bytes,
+            )
+            self._log.warn(
+                "a new root and issuing CA were made in {state}",
+                event="authority.founded",
+                state=str(self.config.state),
+                root_sha256=self.founded.fingerprints[0],
+            )
+        rules = self._load_rules(self.config)
+        self.store = await self._open_store()
+        limits = self.config.limits
+        self.ra = RegistrationAuthority(
+            store=self.store,
+            rules=rules,
+            authenticator=StoreAuthenticator(
+                self.store,
+                lambda: self.ra.rules.authorities,
+                self._reactor,
+                self._hash_slowly,
+                self._random_bytes,
+                limits.password_failures,
+            ),
+            clock=self._reactor,
+            now=self._now,
+            random_bytes=self._random_bytes,
+            owner=str(UUID(bytes=self._random_bytes(16), version=4)),
+            windows=Windows(
+                retry=timedelta(seconds=limits.retry_window),
+                retention=timedelta(seconds=limits.key_retention),
+                held=timedelta(seconds=limits.hold_timeout),
+            ),
+            reached=self._reached,
+        )
+        await self.ra.tend()
+        self.server_certificate = ServerCertificate(
+            self.ra, self.config, self._now, self._random_bytes
+        )
+        chain, key = await self.server_certificate.current()
+        self._tls = ServerTLS(chain, key)
+        await self._audit("gateway.started")
+        self._listen()
+        self._keep_going()
+        self._log.info("the gateway is ready", event="gateway.ready")
+
+    def _may_found(self) -> bool:
+        """
+        Tell whether a first authority may be made at this start.
+
+        Only for a configuration that names none, on an empty state: else a
+        volume that was not mounted would be answered with a new CA.
+        """
+        unnamed = "authorities" not in self.config.document.model_fields_set
+        return unnamed and is_untouched(self.config.state, self.config.store)
+
+    async def _open_store(self) -> IStore:
+        """Return the store that the configuration names, open."""
+        prefix, _, _ = self.config.store.partition(":")
+        factory: IBackendFactory | None = self._discovery.backends.get(prefix)
+        if factory is None:
+            known = ", ".join(sorted(self._discovery.backends)) or "none"
+            raise StartFault(
+                f"{self.config.path}: store: no backend is called {prefix}; "
+                f"installed: {known}"
+            )
+        store: Any = factory.make(self.config.store, reactor=self._reactor)
+        await store.open()
+        opened: IStore = store
+        return opened
+
+    def _load_rules(self, config: Configuration) -> Rules:
+        """
+        Load authorities and profiles.
+
+        :raises StartFault: naming the file and the remedy.
+        """
+        authorities: dict[str, IAuthority] = {}
+        signers: dict[str, ISigner] = {}
+        for name, settings in config.authorities.items():
+            loaded = self._load_authority(name, settings)
+            authorities[name] = loaded.authority
+            signers[name] = loaded.signer
+        self._signers = signers
+        blocked = frozenset(
+            describe_public_key(signer.public_key()).fingerprint
+            for signer in signers.values()
+        )
+        profiles = {
+            name: Profile(settings, blocked_keys=blocked)
+            for name, settings in config.profiles.items()
+        }
+        return Rules(authorities=authorities, profiles=profiles)
+
+    def _load_authority(
+        self, name: str, settings: AuthoritySettings
+    ) -> _Signing:
+        """Return one authority; its key must fit its certificate."""
+        try:
+            key: CertificateIssuerPrivateKeyTypes = load_key(
+                settings.key, settings.passphrase, os.environ
+            )
+            chain = load_chain(settings)
+            signer = make_signer(key, self._signing_pool, self._reactor)
+            authority = Authority(
+                name, chain[0], chain, signer, reached=self._reached
+            )
+        except (KeyFileError, SecretError, UnfitAuthority, OSError) as error:
+            raise StartFault(
+                f"authority {name}: {error} (a new one is made by: trstctl "
+                f"init --state {self.config.state})"
+            ) from error
+        return _Signing(authority, signer)
+
+    def _hash_slowly(
+        self, check: Callable[[str, str], bool], secret: str, verifier: str
+    ) -> Awaitable[bool]:
+        """Check a password off the reactor thread."""
+        return deferToThreadPool(
+            self._reactor, self._hashing, check, secret, verifier
+        )
+
+    # --- listening ----------------------------------------------------------
+
+    def _listen(self) -> None:
+        """Open all listeners, or none of them."""
+        listeners = self.config.listeners
+        secure, plain = self._roots(self.config)
+        self._https = self._site(secure)
+        self._listen_at(
+            listeners.https.port,
+            listeners.https.interface,
+            wrap_site(self._tls, self._https, self._reactor),
+        )
+        self._http: Site | None = None
+        if listeners.http.enabled:
+            self._http = self._site(plain)
+            self._listen_at(
+                listeners.http.port, listeners.http.interface, self._http
+            )
+        self.readiness = Readiness(
+            store=self.store,
+            authorities=lambda: self.ra.rules.authorities,
+            probes=self._probes,
+            server_not_after=lambda: self.server_certificate.not_after,
+            clock=self._reactor,
+            now=self._now,
+        )
+        ops = make_ops_root(self.readiness, self.metrics, self._refresh)
+        self._listen_at(
+            listeners.ops.port,
+            listeners.ops.interface,
+            self._site(TwistedResource(ops)),
+        )
+
+    def _listen_at(self, port: int, interface: str, factory: Any) -> None:
+        """Listen, or say which port is taken."""
+        try:
+            listening = self._reactor.listenTCP(
+                port, factory, backlog=1024, interface=interface
+            )
+        except OSError as error:
+            reason = getattr(error, "socketError", error)
+            raise StartFault(
+                f"port {port} on {interface or 'all addresses'} cannot be "
+                f"listened at: {reason}"
+            ) from error
+        self._ports.append(listening)
+
+    def _site(self, resource: Any) -> Site:
+        """Return a site within the configured limits."""
+        limits = self.config.limits
+        site = Site(
+            resource,
+            Limits(
+                connections=limits.connections,
+                connections_per_address=limits.connections_per_address,
+                body=limits.body,
+                handshake_seconds=limits.handshake_seconds,
+                header_seconds=limits.header_seconds,
+                body_seconds=limits.body_seconds,
+                write_seconds=limits.write_seconds,
+                idle_seconds=limits.idle_seconds,
+            ),
+            self._reactor,
+            self._request_id,
+            Admission(
+                self._reactor,
+                limits.running,
+                limits.waiting,
+                limits.wait_seconds,
+                self._random_fraction,
+            ),
+        )
+        self._sites.append(site)
+        return site
+
+    def _roots(self, config: Configuration) -> tuple[Root, Root]:
+        """Return what is served with TLS, and what is served without."""
+        secure: dict[str, Any] = {}
+        plain: dict[str, Any] = {}
+        for name, settings in config.protocols.items():
+            plugin = self._discovery.protocols[name]
+            made = plugin.make_resource(self.ra, settings)
+            for path in plugin.paths(settings):
+                secure[path] = made
+                if plugin.plain_http():
+                    plain[path] = made
+        return Root(secure), Root(plain)
+
+    def _request_id(self) -> str:
+        """Return 16 random characters."""
+        return self._random_bytes(8).hex()
+
+    def _random_fraction(self) -> float:
+        """Return a float in [0, 1)."""
+        return int.from_bytes(self._random_bytes(4), "big") / 2**32
+
+    # --- running ------------------------------------------------------------
+
+    def _keep_going(self) -> None:
+        """Begin the rounds, and take SIGHUP for a reload."""
+        lease = self.ra.windows.lease.total_seconds()
+        self._repeat(lease / _ROUNDS, self.ra.tend)
+        self._repeat(_CERTIFICATE_SECONDS, self._renew_certificate)
+        if self._reactor.running and hasattr(signal, "SIGHUP"):
+            signal.signal(
+                signal.SIGHUP,
+                lambda *_: self._reactor.callFromThread(self.reload),
+            )
+
+    def _repeat(
+        self, seconds: float, act: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Act every so many seconds; an error is logged, the next one runs."""
+
+        async def safely() -> None:
+            try:
+                await act()
+            except Exception:  # noqa: BLE001 - the rounds must go on
+                self._log.failure("a round failed", event="round.failed")
+
+        loop = LoopingCall(lambda: Deferred.fromCoroutine(safely()))
+        loop.clock = self._reactor
+        loop.start(seconds, now=False)
+        self._loops.append(loop)
+
+    async def _renew_certificate(self) -> None:
+        """Renew the server certificate in time, for new connections (G-4)."""
+        chain, key = await self.server_certificate.current()
+        if chain[0] != self._tls.certificate:
+            self._tls.swap(chain, key)
+            self._log.info(
+                "the server certificate was renewed", event="tls.renewed"
+            )
+
+    def _probes(self) -> Mapping[str, Callable[[bytes], Deferred[bytes]]]:
+        """Return what proves that each authority's key still signs."""
+        found = {}
+        for name, authority in self.ra.rules.authorities.items():
+            assert isinstance(authority, Authority)
+            found[name] = authority.probe
+        return found
+
+    async def _refresh(self) -> None:
+        """Bring the gauges up to date."""
+        for tenant_id in sorted(self.config.tenants):
+            counts = await self.store.count_certificates(
+                tenant_id, self._now()
+            )
+            self.metrics.set_inventory(tenant_id, counts)
+        for name, authority in self.ra.rules.authorities.items():
+            self.metrics.set_authority_end(name, authority.not_after)
+        if self.server_certificate.not_after is not None:
+            self.metrics.set_tls_end(
+                "https", self.server_certificate.not_after
+            )
+
+    # --- reload -------------------------------------------------------------
+
+    def reload(self) -> Deferred[bool]:
+        """
+        Read the configuration again and put it in place (G-2).
+
+        :returns: fires with whether the new one is in place; a bad one is
+            logged, fault by fault, and changes nothing.
+        """
+        return Deferred.fromCoroutine(self._reload())
+
+    async def _reload(self) -> bool:
+        if self._log_file is not None:
+            self._log_file.reopen()
+        old, old_signers = self.config, self._signers
+        try:
+            config = self._read_again()
+            rules = self._load_rules(config)
+            certificate = ServerCertificate(
+                self.ra, config, self._now, self._random_bytes
+            )
+            roots = self._roots(config)
+            # The automatic certificate is issued by the rules in place.
+            chain, key = await certificate.current()
+            self._tls.swap(chain, key)
+        except (
+            ConfigurationError,
+            DiscoveryError,
+            KeyFileError,
+            SecretError,
+            StartFault,
+            TrstctlError,
+            ValueError,
+        ) as error:
+            self._signers = old_signers
+            for fault in getattr(error, "faults", None) or (error,):
+                self._log.error(
+                    "the configuration was not reloaded: {reason}",
+                    event="reload.refused",
+                    reason=str(fault),
+                )
+            return False
+        self.ra.rules = rules
+        self.config, self.server_certificate = config, certificate
+        self._https.resource = roots[0]
+        if self._http is not None:
+            self._http.resource = roots[1]
+        self._say_what_needs_a_restart(old, config)
+        await self._audit("gateway.reloaded")
+        self._log.info("the configuration was reloaded", event="reload.done")
+        return True
+
+    def _say_what_needs_a_restart(
+        self, old: Configuration, new: Configuration
+    ) -> None:
+        """Warn of changes that a reload cannot put in place."""
+        for key in ("state", "store", "limits", "log"):
+            if getattr(old, key) != getattr(new, key):
+                self._log.warn(
+                    "a change of {section} needs a restart",
+                    event="reload.partial",
+                    section=key,
+                )
+        places = [
+            [
+                (each.port, each.interface)
+                for each in (
+                    config.listeners.https,
+                    config.listeners.http,
+                    config.listeners.ops,
+                )
+            ]
+            for config in (old, new)
+        ]
+        if places[0] != places[1]:
+            self._log.warn(
+                "a change of {section} needs a restart",
+                event="reload.partial",
+                section="listeners",
+            )
+
+    # --- stop ---------------------------------------------------------------
+
+    def stopService(self) -> Deferred[None]:
+        """Drain and close; fires when nothing is left (G-3)."""
+        super().stopService()
+        return Deferred.fromCoroutine(self.stop())
+
+    async def stop(self) -> None:
+        """Stop listening, finish what is under way, close the store."""
+        if hasattr(self, "readiness"):
+            self.readiness.draining = True
+        for loop in self._loops:
+            loop.stop()
+        for port in self._ports:
+            await _settled(port.stopListening())
+        draining = gatherResults([site.drain() for site in self._sites])
+        draining.addTimeout(_DRAIN_SECONDS, self._reactor)
+        await _settled(draining)
+        if hasattr(self, "ra"):
+            await self.ra.drain()
+        if hasattr(self, "store"):
+            await self._audit("gateway.stopped")
+            await self.store.close()
+        for pool in (self._hashing, self._signing_pool):
+            if pool.started:
+                pool.stop()
+
+    async def _audit(self, event: str) -> None:
+        """Write an act of the gateway itself into its own chain."""
+        await self.store.append_audit(
+            (
+                AuditEvent(
+                    tenant_id=SYSTEM_TENANT,
+                    at=self._now(),
+                    event=event,
+                    actor="gateway",
+                    fields={"configuration": str(self.config.path)},
+                ),
+            )
+        )
+
+
+async def _settled(waiting: Any) -> None:
+    """Wait for it, whatever comes of it."""
+    done: Deferred[None] = Deferred()
+    if waiting is None:
+        return
+    waiting.addBoth(lambda _: done.callback(None))
+    await done
