@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: MIT
-# ruff: noqa: SIM300  (the expected value comes first)
 """Tests for :mod:`trstctl.backends.signers`."""
 
 from __future__ import annotations

@@ -237,7 +237,7 @@ class Authority:
         raise Internal
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _extension(oid: str, critical: bool, value: bytes) -> bytes:
     """
     Encode an extension (RFC 5280, section 4.1), or return nothing for one
