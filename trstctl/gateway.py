@@ -227,7 +227,7 @@ class Gateway(Service):
                 root_sha256=self.founded.fingerprints[0],
             )
         rules = self._load_rules(self.config)
-        self.store = await self._open_store()
+        self.store = self._open_store()
         limits = self.config.limits
         self.ra = RegistrationAuthority(
             store=self.store,
@@ -272,7 +272,7 @@ class Gateway(Service):
         unnamed = "authorities" not in self.config.document.model_fields_set
         return unnamed and is_untouched(self.config.state, self.config.store)
 
-    async def _open_store(self) -> IStore:
+    def _open_store(self) -> IStore:
         """Return the store that the configuration names, open."""
         prefix, _, _ = self.config.store.partition(":")
         factory: IBackendFactory | None = self._discovery.backends.get(prefix)
@@ -283,7 +283,6 @@ class Gateway(Service):
                 f"installed: {known}"
             )
         store: Any = factory.make(self.config.store, reactor=self._reactor)
-        await store.open()
         opened: IStore = store
         return opened
 

@@ -96,7 +96,11 @@ class IBackendFactory(Interface):
     version = Attribute("Text for ``trstctl plugin list``.")
 
     def make(url: str, **context: object) -> object:
-        """Return the backend, which provides the interface of its kind."""
+        """
+        Return the backend, open, which provides the interface of its kind.
+
+        :raises Unavailable: it cannot be opened; the text says why.
+        """
 
 
 class IRegistrationAuthority(Interface):

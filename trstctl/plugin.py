@@ -83,7 +83,8 @@ class BackendPlugin:
     A backend, named by a string.
 
     :ivar prefix: what its URLs begin with.
-    :ivar factory: the dotted name of ``make(url, *, reactor)``.
+    :ivar factory: the dotted name of a function of the URL and, by name,
+        the reactor, which returns an open store.
     :ivar version: text for ``trstctl plugin list``.
     """
 

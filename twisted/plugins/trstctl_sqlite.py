@@ -4,5 +4,5 @@
 from trstctl.plugin import BackendPlugin
 
 sqlite = BackendPlugin(
-    "sqlite", "trstctl.backends.store_sqlite.make", "SQLite 3"
+    "sqlite", "trstctl.backends.factories.make_sqlite", "SQLite 3"
 )
