@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: MIT
+"""
+Identity binding: nobody gets names but his own.
+
+Each function judges one rule: it says why it refuses, or returns ``None``.
+A principal that is bound to patterns gets names that match them.  One that
+a certificate stands for gets the names of that certificate: the very same
+for a renewal (RFC 7030, section 4.2.2), none but them for an enrollment.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from trstctl.model import (
+    CertificateFacts,
+    CertificateStatus,
+    GeneralName,
+    Operation,
+)
+from trstctl.pkix.names import (
+    COMMON_NAME,
+    EMAIL_ADDRESS,
+    SERIAL_NUMBER,
+    USER_ID,
+    attribute_values,
+    names_match,
+)
+from trstctl.policy.case import Case
+from trstctl.policy.names import FORMS, dns_name
+from trstctl.policy.patterns import principal_allows
+
+# Subject attributes that say who somebody is, beside the common name.
+_IDENTIFYING = (SERIAL_NUMBER, USER_ID, EMAIL_ADDRESS)
+
+#: Longest name that a refusal quotes, in characters.
+_QUOTED = 80
+
+
+def shown(name: GeneralName) -> str:
+    """Return a name for a refusal: one line of ASCII, bounded."""
+    text = ascii(str(name))[1:-1]
+    return text if len(text) <= _QUOTED else text[:_QUOTED] + "..."
+
+
+def as_text(moment: datetime) -> str:
+    """Return a moment for a refusal."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def principal_names(case: Case) -> str | None:
+    """Judge each requested name by the patterns the principal is bound to."""
+    patterns = case.principal.names
+    if not patterns:
+        return None
+    common_names = attribute_values(case.subject, COMMON_NAME)
+    if not case.names and not common_names:
+        return "a name that the credential is bound to must be requested"
+    try:
+        for value in common_names:
+            if not principal_allows(patterns, "cn", value):
+                return "the credential is not for this common name"
+        for name in case.names:
+            if not principal_allows(patterns, name.kind, name.value):
+                return f"the credential is not for {shown(name)}"
+        for value in attribute_values(case.subject, EMAIL_ADDRESS):
+            if not principal_allows(patterns, "email", value):
+                return "the credential is not for this emailAddress"
+    except ValueError:
+        return "the credential is bound to a malformed pattern"
+    return None
+
+
+# --- a client certificate ---------------------------------------------------
+
+
+def certificate_status(case: Case, grace: timedelta) -> str | None:
+    """Judge whether the client certificate is still good for anything."""
+    principal = case.principal
+    certificate, record = principal.certificate, principal.record
+    if certificate is None or record is None:
+        return "the client certificate is not in the inventory"
+    if record.tenant_id != principal.tenant_id:
+        return "the client certificate belongs to another tenant"
+    if record.status is CertificateStatus.REVOKED:
+        return "the client certificate is revoked"
+    if case.now < certificate.not_before:
+        return "the client certificate is not yet valid"
+    end = certificate.not_after
+    if case.request.operation is Operation.RENEW:
+        end += grace
+    if case.now > end:
+        return "the client certificate has expired"
+    return None
+
+
+def certificate_profile(case: Case, profiles: frozenset[str]) -> str | None:
+    """Judge whether a certificate of this profile counts here."""
+    record = case.principal.record
+    if record is None or record.profile not in profiles:
+        return "the client certificate is of another profile"
+    return None
+
+
+def certificate_names(case: Case) -> str | None:
+    """Judge whether each requested name is in the client certificate."""
+    certificate = case.principal.certificate
+    if certificate is None:
+        return "there is no client certificate"
+    own = _own_names(certificate)
+    for name in case.names:
+        if name not in own:
+            return f"{shown(name)} is not in the client certificate"
+    spelled = {name.value for name in own}
+    spelled |= _folded(certificate, COMMON_NAME)
+    for value in attribute_values(case.subject, COMMON_NAME):
+        if value.lower() not in spelled and value not in spelled:
+            return "the common name is not in the client certificate"
+    for oid in _IDENTIFYING:
+        wanted = attribute_values(case.subject, oid)
+        if wanted and not (
+            {value.lower() for value in wanted} <= _folded(certificate, oid)
+        ):
+            return "the subject names somebody else"
+    return None
+
+
+def renewal_window(case: Case, window: timedelta | None) -> str | None:
+    """Judge whether it is time to renew."""
+    certificate = case.principal.certificate
+    if certificate is None:
+        return "there is no client certificate"
+    if window is None:
+        return None
+    opens = certificate.not_after - window
+    if case.now < opens:
+        return f"the certificate can be renewed from {as_text(opens)} on"
+    return None
+
+
+def renewal_subject(case: Case) -> str | None:
+    """RFC 7030, section 4.2.2: the subject MUST be the certificate's."""
+    certificate = case.principal.certificate
+    if certificate is None or not names_match(
+        case.wanted.subject, certificate.subject
+    ):
+        return "the subject is not the one of the client certificate"
+    return None
+
+
+def renewal_names(case: Case) -> str | None:
+    """RFC 7030, section 4.2.2: so MUST the alternative names, as a set."""
+    certificate = case.principal.certificate
+    if certificate is None or _own_names(certificate) != set(case.names):
+        return "the alternative names are not those of the client certificate"
+    return None
+
+
+def _own_names(certificate: CertificateFacts) -> set[GeneralName]:
+    """Return a certificate's alternative names in canonical form."""
+    return {_canonical(name) for name in certificate.names}
+
+
+def _canonical(name: GeneralName) -> GeneralName:
+    """Return the canonical form, or the name itself if it has none."""
+    try:
+        if name.kind == "dns":
+            value = dns_name(name.value, wildcards=True)
+        else:
+            value = FORMS[name.kind](name.value)
+    except (KeyError, ValueError):
+        return name
+    return GeneralName(name.kind, value)
+
+
+def _folded(certificate: CertificateFacts, oid: str) -> set[str]:
+    """Return the values of one attribute of the subject in lower case."""
+    return {
+        value.lower() for value in attribute_values(certificate.subject, oid)
+    }
