@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: MIT
+"""
+A whole request as a plain value, and the credentials that it carries.
+
+Credentials are parsed on demand; ``repr`` shows neither them nor a body.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+from attrs import field, frozen
+
+from trstctl.errors import Malformed, NotAuthenticated
+from trstctl.http.head import Headers
+from trstctl.model import (
+    BearerToken,
+    ClientCertificate,
+    Credential,
+    Password,
+)
+
+_B64TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@frozen
+class HTTPRequest:
+    """
+    A whole request.
+
+    :ivar method: ``HEAD`` arrives as ``GET``; the answer's body is cut off.
+    :ivar path: the decoded segments below the mount, each made of
+        unreserved ASCII characters.
+    :ivar query: what follows the question mark, raw.
+    :ivar peer: text of the network address.
+    :ivar client_certificate: DER; the handshake has proven its key, and
+        nobody has judged it yet.
+    """
+
+    method: str
+    path: tuple[str, ...] = ()
+    query: bytes = field(default=b"", repr=False)
+    headers: Headers = field(factory=Headers, repr=False)
+    body: bytes = field(default=b"", repr=False)
+    version: str = "HTTP/1.1"
+    peer: str = ""
+    request_id: str = ""
+    secure: bool = False
+    client_certificate: bytes | None = field(default=None, repr=False)
+
+    @property
+    def credentials(self) -> tuple[Credential, ...]:
+        """
+        Everything that the peer presented.
+
+        :raises Malformed: an Authorization field that cannot be read.
+        :raises NotAuthenticated: one of an unknown scheme.
+        """
+        found: list[Credential] = []
+        values = self.headers.all("Authorization")
+        if len(values) > 1:
+            raise Malformed("there are two Authorization fields")
+        if values:
+            found.append(_authorization(values[0]))
+        if self.client_certificate is not None:
+            found.append(ClientCertificate(self.client_certificate))
+        return tuple(found)
+
+
+def _authorization(value: str) -> Credential:
+    """Read an Authorization field (RFC 9110, section 11.6.2)."""
+    scheme, _, rest = value.partition(" ")
+    rest = rest.strip(" ")
+    if scheme.lower() == "basic":
+        return _basic(rest)
+    if scheme.lower() == "bearer":
+        # RFC 6750, section 2.1.
+        if not _B64TOKEN.fullmatch(rest):
+            raise Malformed("the Authorization field is malformed")
+        return BearerToken(rest)
+    raise NotAuthenticated
+
+
+def _basic(encoded: str) -> Password:
+    """Read a name and password; the name may be empty (RFC 7617)."""
+    try:
+        text = base64.b64decode(encoded, validate=True).decode("utf-8")
+    except (binascii.Error, ValueError):
+        raise Malformed("the Authorization field is malformed") from None
+    name, colon, password = text.partition(":")
+    # RFC 7617, section 2: neither may hold control characters.
+    if not colon or _CONTROL.search(text):
+        raise Malformed("the Authorization field is malformed")
+    return Password(name, password)

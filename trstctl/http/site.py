@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: MIT
+"""
+The site: makes connections within limits, and ends them in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import Protocol, ServerFactory
+from twisted.logger import Logger
+from twisted.web.http import datetimeToString
+
+from trstctl.admission import Admission
+from trstctl.http.answer import refusal, write_message
+from trstctl.http.channel import Channel, Limits
+from trstctl.http.exchange import BoundedResource, HTTPExchange, Root
+from trstctl.http.head import Head, Refused
+
+#: Seconds between two log lines about refused connections.
+SURPLUS_LOG_SECONDS = 10.0
+
+_log = Logger(namespace="trstctl.web")
+
+
+class _Surplus(Protocol):
+    """A connection beyond the limits: ended before it costs anything."""
+
+    transport: Any  # also ITCPTransport
+
+    def connectionMade(self) -> None:
+        """End it; under TLS, before the handshake."""
+        self.transport.abortConnection()
+
+
+class Site(ServerFactory):
+    """
+    Makes the connections, within limits, and their exchanges.
+
+    :ivar resource: the tree; replace it to reload, requests under way keep
+        the resource that they have.
+    :ivar draining: whether answers end their connections.
+    :param request_ids: returns a new random id.
+    :param admission: who may run at once; ``None`` for no bound.
+    :param http_date: returns the wall clock's time as an IMF-fixdate.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        resource: Root | BoundedResource,
+        limits: Limits,
+        clock: IReactorTime,
+        request_ids: Callable[[], str],
+        admission: Admission | None = None,
+        http_date: Callable[[], bytes] = datetimeToString,
+    ) -> None:
+        self.resource = resource
+        self.limits = limits
+        self.clock = clock
+        self.request_ids = request_ids
+        self.admission = admission
+        self.draining = False
+        self._http_date = http_date
+        self._date = ""
+        self._date_until = float("-inf")
+        self._channels: set[Channel] = set()
+        self._per_address: dict[str, int] = {}
+        self._surplus = 0
+        self._surplus_log_at = float("-inf")
+        self._drained: list[Deferred[None]] = []
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        """Return a connection, or one that ends at once."""
+        peer = str(getattr(addr, "host", "unix"))
+        held = self._per_address.get(peer, 0)
+        if (
+            self.draining
+            or len(self._channels) >= self.limits.connections
+            or held >= self.limits.connections_per_address
+        ):
+            self._report_surplus(peer)
+            return _Surplus()
+        self._per_address[peer] = held + 1
+        channel = Channel(self, peer)
+        self._channels.add(channel)
+        return channel
+
+    def closed(self, channel: Channel) -> None:
+        """Forget a connection."""
+        self._channels.discard(channel)
+        held = self._per_address.pop(channel.peer, 1)
+        if held > 1:
+            self._per_address[channel.peer] = held - 1
+        if self.draining and not self._channels:
+            self._tell_drained()
+
+    def connections(self) -> int:
+        """Return how many connections are open."""
+        return len(self._channels)
+
+    def drain(self) -> Deferred[None]:
+        """
+        Finish what is under way and take nothing new.
+
+        :returns: fires when the last connection has closed.
+        """
+        self.draining = True
+        done: Deferred[None] = Deferred()
+        self._drained.append(done)
+        for channel in tuple(self._channels):
+            channel.drain()
+        if not self._channels:
+            self._tell_drained()
+        return done
+
+    def _tell_drained(self) -> None:
+        """Fire who waits for the drain."""
+        waiting, self._drained = self._drained, []
+        for done in waiting:
+            done.callback(None)
+
+    def find(
+        self, path: tuple[str, ...]
+    ) -> tuple[BoundedResource, tuple[str, ...]]:
+        """Return the resource for a path and the path below it."""
+        resource = self.resource
+        if isinstance(resource, Root):
+            return resource.find(path)
+        return resource, path
+
+    def exchange(self, channel: Channel, head: Head) -> HTTPExchange:
+        """Return a new exchange for the head."""
+        return HTTPExchange(self, channel, head)
+
+    def date(self) -> str:
+        """Return the date line's value, made once a second."""
+        now = self.clock.seconds()
+        if now >= self._date_until:
+            self._date_until = now + 1
+            self._date = self._http_date().decode("ascii")
+        return self._date
+
+    def reject(self, peer: str, refused: Refused) -> bytes:
+        """Log what is no request at all, and return the answer."""
+        request_id = self.request_ids()
+        _log.info(
+            "request {request_id}: {status} {decision}",
+            event="request",
+            request_id=request_id,
+            tenant="",
+            protocol="",
+            operation="",
+            status=refused.status,
+            decision="refused",
+            reason=refused.detail,
+            duration_ms=0.0,
+            peer=peer,
+        )
+        return write_message(
+            refusal(refused, request_id),
+            None,
+            refused.version,
+            request_id,
+            self.date(),
+            False,
+        )
+
+    def _report_surplus(self, peer: str) -> None:
+        """Log refused connections, now and then."""
+        self._surplus += 1
+        now = self.clock.seconds()
+        if now >= self._surplus_log_at:
+            self._surplus_log_at = now + SURPLUS_LOG_SECONDS
+            _log.warn(
+                "{refused} connections refused, last from {peer}",
+                event="connection.refused",
+                refused=self._surplus,
+                peer=peer,
+            )
