@@ -452,7 +452,7 @@ class CheckChainTests:
         a, b = key_of("p-256", 0), key_of("p-256", 1)
         one = certificate("A", a, "B", b)
         other = certificate("B", b, "A", a)
-        assert "is missing" in refusal(check_chain, one, [other], a, NOW)
+        assert "is missing" in refusal(check_chain, one, [one, other], a, NOW)
 
     def test_other_key(self) -> None:
         """The key is the certificate's."""
@@ -477,6 +477,14 @@ class CheckChainTests:
         key = key_of("p-256")
         root = certificate("Root", key, **changes)
         assert text in refusal(check_chain, root, [], key, NOW)
+
+    def test_ends_of_validity_belong_to_it(self) -> None:
+        """RFC 5280, section 4.1.2.5: from and through, inclusive."""
+        key = key_of("p-256")
+        root = certificate("Root", key)
+        read = load(root)
+        for now in (read.not_valid_before_utc, read.not_valid_after_utc):
+            check_chain(root, [], key, now)
 
     def test_unfit_above(self) -> None:
         """What is above is judged, too; only a root may lack a keyUsage."""
