@@ -19,13 +19,13 @@ from pathlib import Path
 from types import ModuleType
 
 from attrs import define, evolve, frozen
-from twisted import plugins
 from twisted.plugin import IPlugin
 from zope.interface import Interface
 from zope.interface.exceptions import Invalid
 from zope.interface.verify import verifyObject
 
 from trstctl.interfaces import IBackendFactory, IEnrollmentProtocol
+from twisted import plugins
 
 #: The kinds of plugin, and which attribute is the unique name of each.
 _KINDS: tuple[tuple[str, type[Interface], str], ...] = (

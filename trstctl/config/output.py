@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: MIT
+"""What ``trstctl config schema`` and ``trstctl config show`` print."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import create_model
+
+from trstctl.config.model import Configuration, Document
+from trstctl.config.secrets import check_reference
+from trstctl.interfaces import IEnrollmentProtocol
+from trstctl.log import MASK, is_secret
+
+
+def json_schema(
+    plugins: Mapping[str, IEnrollmentProtocol],
+) -> dict[str, Any]:
+    """
+    Return the JSON schema of the file, for editors.
+
+    :param plugins: the protocols whose sections are described.
+    """
+    sections: dict[str, Any] = {
+        name: (plugin.settings_schema() | None, None)
+        for name, plugin in sorted(plugins.items())
+    }
+    protocols = create_model(
+        "Protocols", __config__=Document.model_config, **sections
+    )
+    whole = create_model(
+        "Configuration", __base__=Document, protocols=(protocols | None, None)
+    )
+    schema: dict[str, Any] = whole.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return schema
+
+
+def effective(configuration: Configuration) -> dict[str, Any]:
+    """
+    Return the configuration with its defaults, as plain values.
+
+    It can be loaded again.  References to secrets are shown; a text that
+    stands where a secret may stand, and a password in the store's URL, are
+    masked.
+    """
+    shown = configuration.document.model_dump(mode="json", exclude_none=True)
+    shown["protocols"] = _masked(shown["protocols"])
+    shown["store"] = re.sub(
+        r"(//[^/@:]*):[^/@]*@", rf"\1:{MASK}@", configuration.store
+    )
+    return shown
+
+
+def _masked(value: Any, name: str = "") -> Any:
+    """Return the value without what may be a secret."""
+    if isinstance(value, dict):
+        return {key: _masked(below, key) for key, below in value.items()}
+    if isinstance(value, list):
+        return [_masked(below, name) for below in value]
+    if isinstance(value, str) and is_secret(name):
+        try:
+            return check_reference(value)
+        except ValueError:
+            return MASK
+    return value

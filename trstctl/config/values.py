@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+"""The kinds of values that the sections of the configuration share."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+)
+
+_DURATION = re.compile(r"([0-9]{1,9})([smhd])")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_HOST = re.compile(
+    r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+    r"(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
+)
+
+
+def _seconds(value: object) -> object:
+    """Return the seconds of a duration such as ``90d``."""
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(
+            "a duration is a whole number and a unit: 90d, 12h, 15m or 30s"
+        )
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _duration(seconds: int) -> str:
+    """Return the shortest way to write a duration."""
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds and not seconds % length:
+            return f"{seconds // length}{unit}"
+    return f"{seconds}s"
+
+
+def _interface(value: str) -> str:
+    """Return the address to listen at, or refuse what is none."""
+    if value:
+        try:
+            ipaddress.ip_address(value)
+        except ValueError:
+            raise ValueError(
+                "an interface is an IP address, such as 127.0.0.1 or ::1; "
+                'leave it empty ("") for all'
+            ) from None
+    return value
+
+
+def _host(value: str) -> str:
+    """Return the DNS name or IP address, or refuse what is neither."""
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        if not _HOST.fullmatch(value):
+            raise ValueError("write a DNS name or an IP address") from None
+    return value.lower()
+
+
+def _store(value: str) -> str:
+    """Return the store's URL, or refuse what names no backend."""
+    prefix, colon, rest = value.partition(":")
+    if not (colon and rest and prefix.isalnum()):
+        raise ValueError("a store is backend:place, such as sqlite:trstctl.db")
+    return value
+
+
+def _path(value: object) -> object:
+    """Return the path, or refuse what can be none."""
+    if isinstance(value, str) and (not value or "\0" in value):
+        raise ValueError("write the path of a file")
+    return value
+
+
+#: Seconds, written with a unit.
+Duration = Annotated[
+    int,
+    BeforeValidator(_seconds),
+    PlainSerializer(_duration, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,9}[smhd]$"}),
+]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Interface = Annotated[str, AfterValidator(_interface)]
+Host = Annotated[str, AfterValidator(_host)]
+StoreURL = Annotated[str, AfterValidator(_store)]
+FilePath = Annotated[Path, BeforeValidator(_path)]
+Seconds = Annotated[float, Field(gt=0, le=86400)]
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
