@@ -38,9 +38,10 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import ILogObserver, Logger
+from twisted.logger import ILogObserver, LogEvent, Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
+from zope.interface import implementer
 
 from trstctl.admission import Admission
 from trstctl.backends.authenticators import StoreAuthenticator
@@ -60,9 +61,8 @@ from trstctl.founding import (
     load_chain,
     load_key,
 )
-from trstctl.http_channel import Limits
-from trstctl.http_site import Root, Site
-from trstctl.http_twisted import TwistedResource
+from trstctl.http.exchange import Root
+from trstctl.http.site import Site
 from trstctl.interfaces import IAuthority, IBackendFactory, ISigner, IStore
 from trstctl.log import JSONLogObserver, LogFile
 from trstctl.metrics import Metrics
@@ -70,9 +70,10 @@ from trstctl.model import SYSTEM_TENANT, AuditEvent
 from trstctl.ops import Readiness, make_ops_root
 from trstctl.pkix.algorithms import describe_public_key
 from trstctl.policy.profile import Profile
-from trstctl.ra import RegistrationAuthority, Rules, Windows
+from trstctl.ra import RegistrationAuthority, Rules, Windows, unmarked
 from trstctl.server_certificate import ServerCertificate
 from trstctl.tls import ServerTLS, wrap_site
+from trstctl.web import Limits, make_root, make_site
 
 #: Seconds that a stop waits for requests under way.
 _DRAIN_SECONDS = 30.0
@@ -122,7 +123,7 @@ class Gateway(Service):
         reactor: Any,
         now: Callable[[], datetime],
         random_bytes: Callable[[int], bytes],
-        reached: Callable[[str], None] = str,
+        reached: Callable[[str], None] = unmarked,
     ) -> None:
         self.config = config
         self._read_again = read_again
@@ -155,14 +156,9 @@ class Gateway(Service):
         output: Any = sys.__stderr__
         if settings.file is not None:
             self._log_file = output = LogFile(settings.file)
-        lines = JSONLogObserver(output, settings.level)
-
-        def observe(event: dict[str, Any]) -> None:
-            lines(event)
-            if event.get("event") == "request":
-                self._measure(event)
-
-        return observe
+        return _MeasuringObserver(
+            JSONLogObserver(output, settings.level), self._measure
+        )
 
     def _measure(self, event: Mapping[str, Any]) -> None:
         """Count one exchange, from the facts of its log line."""
@@ -304,7 +300,7 @@ class Gateway(Service):
             for signer in signers.values()
         )
         profiles = {
-            name: Profile(settings, blocked_keys=blocked)
+            name: Profile(name, settings, blocked)
             for name, settings in config.profiles.items()
         }
         return Rules(authorities=authorities, profiles=profiles)
@@ -358,7 +354,6 @@ class Gateway(Service):
         self.readiness = Readiness(
             store=self.store,
             authorities=lambda: self.ra.rules.authorities,
-            probes=self._probes,
             server_not_after=lambda: self.server_certificate.not_after,
             clock=self._reactor,
             now=self._now,
@@ -367,7 +362,7 @@ class Gateway(Service):
         self._listen_at(
             listeners.ops.port,
             listeners.ops.interface,
-            self._site(TwistedResource(ops)),
+            self._site(ops),
         )
 
     def _listen_at(self, port: int, interface: str, factory: Any) -> None:
@@ -387,7 +382,7 @@ class Gateway(Service):
     def _site(self, resource: Any) -> Site:
         """Return a site within the configured limits."""
         limits = self.config.limits
-        site = Site(
+        site = make_site(
             resource,
             Limits(
                 connections=limits.connections,
@@ -423,7 +418,7 @@ class Gateway(Service):
                 secure[path] = made
                 if plugin.plain_http():
                     plain[path] = made
-        return Root(secure), Root(plain)
+        return make_root(secure), make_root(plain)
 
     def _request_id(self) -> str:
         """Return 16 random characters."""
@@ -470,14 +465,6 @@ class Gateway(Service):
             self._log.info(
                 "the server certificate was renewed", event="tls.renewed"
             )
-
-    def _probes(self) -> Mapping[str, Callable[[bytes], Deferred[bytes]]]:
-        """Return what proves that each authority's key still signs."""
-        found = {}
-        for name, authority in self.ra.rules.authorities.items():
-            assert isinstance(authority, Authority)
-            found[name] = authority.probe
-        return found
 
     async def _refresh(self) -> None:
         """Bring the gauges up to date."""
@@ -614,6 +601,21 @@ class Gateway(Service):
                 ),
             )
         )
+
+
+@implementer(ILogObserver)
+@frozen
+class _MeasuringObserver:
+    """Passes every event on, and each exchange to the metrics, too."""
+
+    lines: JSONLogObserver
+    measure: Callable[[Mapping[str, Any]], None]
+
+    def __call__(self, event: LogEvent) -> None:
+        """Take one event."""
+        self.lines(event)
+        if event.get("event") == "request":
+            self.measure(event)
 
 
 async def _settled(waiting: Any) -> None:

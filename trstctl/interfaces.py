@@ -197,6 +197,13 @@ class IAuthority(Interface):
         :raises Internal: the signature does not verify.
         """
 
+    def check() -> Deferred[None]:
+        """
+        Prove that the key still signs, on bytes that are no certificate.
+
+        :raises Unavailable: it does not.
+        """
+
     def issued(certificate: CertificateFacts) -> bool:
         """Tell whether this authority's key signed the certificate."""
 

@@ -29,9 +29,6 @@ from trstctl.metrics import Metrics
 #: Seconds for which one round of checks answers everybody who asks.
 _FRESH = 1.0
 
-#: What a readiness check has the authorities sign: not a certificate.
-_PROBE = b"trstctl readiness probe; this is not a certificate"
-
 #: An expiry closer than this is told, and closer than the second one fails.
 _WARN = timedelta(days=30)
 
@@ -49,7 +46,6 @@ class Readiness:
     """
     Runs the checks, at most one round a second.
 
-    :param signers: returns, by name, what proves that a key still signs.
     :param authorities: returns the authorities of this moment.
     :param server_not_after: returns the end of the TLS server certificate.
     """
@@ -61,14 +57,12 @@ class Readiness:
         *,
         store: IStore,
         authorities: Callable[[], Mapping[str, IAuthority]],
-        probes: Callable[[], Mapping[str, Callable[[bytes], Deferred[bytes]]]],
         server_not_after: Callable[[], datetime | None],
         clock: IReactorTime,
         now: Callable[[], datetime],
     ) -> None:
         self._store = store
         self._authorities = authorities
-        self._probes = probes
         self._server_not_after = server_not_after
         self._clock = clock
         self._now = now
@@ -92,15 +86,10 @@ class Readiness:
 
     async def _round(self) -> tuple[Check, ...]:
         found = [await self._try("store", self._store.check, "writes")]
-        for name, probe in self._probes().items():
-            found.append(
-                await self._try(
-                    f"signer:{name}",
-                    lambda probe=probe: probe(_PROBE),  # type: ignore[misc]
-                    "signs",
-                )
-            )
         for name, authority in self._authorities().items():
+            found.append(
+                await self._try(f"signer:{name}", authority.check, "signs")
+            )
             found.append(
                 self._expiry(f"authority:{name}", authority.not_after)
             )

@@ -145,6 +145,10 @@ class _Asked:
     fingerprint: str = field(repr=False)
 
 
+def unmarked(point: str) -> None:
+    """Pass a failure point; what a drill puts here kills the process."""
+
+
 def fingerprint_of(request: EnrollmentRequest) -> str:
     """
     Return what two requests must share to be the same request.
@@ -169,7 +173,7 @@ class RegistrationAuthority:
     :param random_bytes: the source of serials and identifiers.
     :param owner: names this process among those that share the store.
     :param reached: called with the name of each failure point; drills kill
-        the process there.  The default, ``str``, does nothing of note.
+        the process there.
     """
 
     _log = Logger()
@@ -185,7 +189,7 @@ class RegistrationAuthority:
         random_bytes: Callable[[int], bytes],
         owner: str,
         windows: Windows | None = None,
-        reached: Callable[[str], None] = str,
+        reached: Callable[[str], None] = unmarked,
     ) -> None:
         self._store = store
         self.rules = rules

@@ -22,6 +22,7 @@ from twisted.python import usage
 from trstctl.config.reader import ConfigurationError, load
 from trstctl.discovery import DiscoveryError, discover, require
 from trstctl.gateway import Gateway, StartFault
+from trstctl.ra import unmarked
 
 #: EX_CONFIG of sysexits.h: something was found in an unconfigured or
 #: misconfigured state.
@@ -64,7 +65,7 @@ def makeService(options: Options) -> IService:
     return gateway
 
 
-def build(path: Path, reached: Callable[[str], None] = str) -> Gateway:
+def build(path: Path, reached: Callable[[str], None] = unmarked) -> Gateway:
     """
     Return the gateway that a configuration file describes.
 

@@ -29,7 +29,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from trstctl.ca.chain import UnfitAuthority, require_chain
-from trstctl.errors import Internal, RequestError
+from trstctl.errors import Internal, RequestError, Unavailable
 from trstctl.interfaces import IAuthority, ISigner
 from trstctl.model import Approved, CertificateFacts
 from trstctl.pkix import algorithms, der
@@ -82,6 +82,10 @@ def new_serial(random_bytes: Callable[[int], bytes]) -> str:
 
 def _unmarked(point: str) -> None:
     """Pass a failure point by."""
+
+
+#: What :meth:`Authority.check` signs: nothing that parses as a certificate.
+_PROBE = b"trstctl readiness probe; this is not a certificate"
 
 
 @implementer(IAuthority)
@@ -201,6 +205,17 @@ class Authority:
         ):
             self._refuse("a signature just made does not verify")
         return assemble(tbs, self.algorithm, signature)
+
+    def check(self) -> Deferred[None]:
+        """See :meth:`trstctl.interfaces.IAuthority.check`."""
+
+        def judge(signature: bytes) -> None:
+            if not algorithms.verify(
+                self._public_key, self.algorithm, signature, _PROBE
+            ):
+                raise Unavailable
+
+        return self._signer.sign(_PROBE, self.algorithm).addCallback(judge)
 
     def issued(self, certificate: CertificateFacts) -> bool:
         """See :meth:`trstctl.interfaces.IAuthority.issued`."""

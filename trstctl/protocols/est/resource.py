@@ -41,10 +41,10 @@ from trstctl.protocols.est.codec import (
 from trstctl.settings import Label, ProtocolSettings, Section, TenantID
 from trstctl.web import HTTPRequest, HTTPResponse, ProtocolResource
 
-#: Operations and their methods (RFC 7030, figure 5).
+#: Operations and their methods (RFC 7030, figure 5); GET implies HEAD.
 _METHODS: Mapping[str, tuple[str, ...]] = {
-    "cacerts": ("GET", "HEAD"),
-    "csrattrs": ("GET", "HEAD"),
+    "cacerts": ("GET",),
+    "csrattrs": ("GET",),
     "simpleenroll": ("POST",),
     "simplereenroll": ("POST",),
 }
@@ -182,9 +182,10 @@ class ESTResource(ProtocolResource):
             return None
         return _METHODS.get(path[-1])
 
-    def endpoint_for(self, path: tuple[str, ...]) -> Endpoint:
-        """Return the label's endpoint, the default one if there is none."""
-        return self._served.get(self._label(path), self._served[""]).endpoint
+    def admission_key(self, request: HTTPRequest) -> Endpoint:
+        """Return the label's endpoint; each tenant has its own places."""
+        label = self._label(request.path)
+        return self._served.get(label, self._served[""]).endpoint
 
     @staticmethod
     def _label(path: tuple[str, ...]) -> str:
