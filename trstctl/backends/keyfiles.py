@@ -278,12 +278,7 @@ def load_private_key(
         raise KeyFileError(
             f"{source}: the passphrase is wrong, or the file is damaged"
         ) from None
-    if not isinstance(key, _SIGNING_KEYS):
-        raise KeyFileError(
-            f"{source}: the key is of a kind that cannot sign certificates; "
-            "use EC, Ed25519, RSA or ML-DSA"
-        )
-    return key
+    return _signing_key(key, source)
 
 
 def read_pkcs12(
@@ -312,13 +307,8 @@ def read_pkcs12(
             f"{path}: a private key with its certificate is missing; export "
             "both into one PKCS#12 file"
         )
-    if not isinstance(key, _SIGNING_KEYS):
-        raise KeyFileError(
-            f"{path}: the key is of a kind that cannot sign certificates; "
-            "use EC, Ed25519, RSA or ML-DSA"
-        )
     return (
-        key,
+        _signing_key(key, str(path)),
         certificate.public_bytes(Encoding.DER),
         tuple(other.public_bytes(Encoding.DER) for other in others),
     )
@@ -349,6 +339,16 @@ def read_certificates(path: str | Path) -> tuple[bytes, ...]:
             "PEM certificates"
         ) from None
     return tuple(one.public_bytes(Encoding.DER) for one in found)
+
+
+def _signing_key(key: object, source: str) -> CertificateIssuerPrivateKeyTypes:
+    """Refuse keys of other kinds, such as for key agreement."""
+    if not isinstance(key, _SIGNING_KEYS):
+        raise KeyFileError(
+            f"{source}: the key is of a kind that cannot sign certificates; "
+            "use EC, Ed25519, RSA or ML-DSA"
+        )
+    return key
 
 
 def _read_secret(path: Path, owner: int | None) -> bytes:

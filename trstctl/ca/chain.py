@@ -64,17 +64,17 @@ def require_chain(
         if now is not None:
             _require_valid(certificate, now)
     for certificate, issuer in zip(read, [*read[1:], read[-1]], strict=True):
-        if not _signed_by(certificate, issuer):
+        if _signed_by(certificate, issuer):
+            continue
+        if certificate is issuer:
             raise UnfitAuthority(
-                f"{_named(certificate)}: "
-                + (
-                    "the chain is incomplete, it does not end with a "
-                    "self-signed root"
-                    if certificate is issuer
-                    else f"not signed by the next in the chain, "
-                    f"{_named(issuer)}"
-                )
+                f"{_named(certificate)}: the chain is incomplete, it does "
+                "not end with a self-signed root"
             )
+        raise UnfitAuthority(
+            f"{_named(certificate)}: not signed by the next in the chain, "
+            f"{_named(issuer)}"
+        )
 
 
 def order_chain(
@@ -135,12 +135,11 @@ def _require_authority(certificate: x509.Certificate, below: int) -> None:
         )
     # RFC 5280, section 4.2.1.9: pathLenConstraint counts the CAs between
     # this one and the end entity.
-    if constraints.path_length is not None and constraints.path_length < (
-        below
-    ):
+    length = constraints.path_length
+    if length is not None and length < below:
         raise UnfitAuthority(
-            f"{_named(certificate)}: its path length of "
-            f"{constraints.path_length} does not allow {below} CAs below it"
+            f"{_named(certificate)}: its path length of {length} does not "
+            f"allow {below} CAs below it"
         )
     # RFC 5280, section 4.1.2.6: a CA's subject must not be empty.
     if not list(certificate.subject):
