@@ -164,7 +164,10 @@ class ProtocolResource(BoundedResource):
         self, error: TrstctlError, request: HTTPRequest
     ) -> HTTPResponse:
         """Return the answer that tells the error."""
-        status = STATUS.get(type(error), 500)
+        status = next(
+            (STATUS[kind] for kind in type(error).__mro__ if kind in STATUS),
+            500,
+        )
         if status == 401:
             # Empty, and Basic first, each on a line of its own: some
             # clients cannot read a body here, and libest and BouncyCastle
@@ -199,41 +202,64 @@ class ProtocolResource(BoundedResource):
     def refuse(self, exchange: HTTPExchange, error: Exception) -> None:
         """Answer what head or framing ruled out; audit it."""
         request = self._request(exchange)
-        endpoint = self._endpoint(request)
+        try:
+            endpoint = self.admission_key(request)
+            operation = self.operation(request)
+        except Exception:  # noqa: BLE001 (the path may be one that is unknown)
+            endpoint, operation = self.endpoint, ""
         if isinstance(error, TrstctlError):
             response = self._explain(error, request)
         else:
             response = refusal(error, exchange.id)
-        self._record(endpoint, error, request)
+        decision = "failed" if isinstance(error, Internal) else "refused"
         exchange.answer(
-            response,
-            Outcome(endpoint, self.operation(request), "refused", str(error)),
+            response, Outcome(endpoint, operation, decision, str(error))
         )
+        self._record(endpoint, operation, error, request)
 
     async def _serve(self, exchange: HTTPExchange) -> None:
         """Run ``answer`` and tell its result, whatever it is."""
         request = self._request(exchange)
-        endpoint = self.endpoint
-        outcome = Outcome(endpoint, self.operation(request))
+        outcome = Outcome(self.endpoint)
         try:
-            endpoint = outcome.endpoint = self.admission_key(request)
-            response = await self._admitted(
-                exchange.site.admission, endpoint, request
+            outcome.operation = self.operation(request)
+            outcome.endpoint = self.admission_key(request)
+            response = _checked(
+                await self._admitted(
+                    exchange.site.admission, outcome.endpoint, request
+                )
             )
         except Exception as error:  # noqa: BLE001 (the boundary: RecursionError, MemoryError)
             if exchange.channel is None and isinstance(error, CancelledError):
                 outcome.decision, outcome.reason = "failed", "the peer left"
                 exchange.answer(HTTPResponse(499), outcome)
                 return
-            told = self._told(error, request)
-            outcome.decision = (
-                "refused" if isinstance(told, RequestError) else "failed"
-            )
-            outcome.reason = told.detail
-            response = self._explain(told, request)
-            if not told.recorded:
-                await self._record(endpoint, told, request)
+            response = await self._refused(error, request, outcome)
         exchange.answer(response, outcome)
+
+    async def _refused(
+        self, error: Exception, request: HTTPRequest, outcome: Outcome
+    ) -> HTTPResponse:
+        """Record an error, and return the answer that tells it."""
+        if isinstance(error, TrstctlError):
+            told = error
+        else:
+            told = Internal()
+            self._log_failure(request)
+        refused = isinstance(told, RequestError)
+        outcome.decision = "refused" if refused else "failed"
+        outcome.reason = told.detail
+        response = self._explain(told, request)
+        if not told.recorded and outcome.endpoint is not None:
+            try:
+                await self._record(
+                    outcome.endpoint, outcome.operation, told, request
+                )
+            except CancelledError:
+                pass  # the peer has left; the record is made all the same
+            except Exception:  # noqa: BLE001 (an answer is owed)
+                self._log_failure(request)
+        return response
 
     async def _admitted(
         self,
@@ -271,25 +297,6 @@ class ProtocolResource(BoundedResource):
             channel.client_certificate() if channel and secure else None,
         )
 
-    def _endpoint(self, request: HTTPRequest) -> Endpoint:
-        """Return the endpoint of a request that was ruled out early."""
-        try:
-            return self.admission_key(request)
-        except Exception:  # noqa: BLE001 (the path may be one that is unknown)
-            return self.endpoint
-
-    def _told(self, error: Exception, request: HTTPRequest) -> TrstctlError:
-        """Return what the peer is told of an error; log what it is not."""
-        if isinstance(error, TrstctlError):
-            return error
-        _log.failure(
-            "request failed",
-            event="request.failed",
-            request_id=request.request_id,
-            protocol=self.name,
-        )
-        return Internal()
-
     def _explain(
         self, error: TrstctlError, request: HTTPRequest
     ) -> HTTPResponse:
@@ -297,16 +304,24 @@ class ProtocolResource(BoundedResource):
         try:
             return self.explain(error, request)
         except Exception:  # noqa: BLE001 (the boundary)
-            _log.failure(
-                "request failed",
-                event="request.failed",
-                request_id=request.request_id,
-                protocol=self.name,
-            )
+            self._log_failure(request)
             return refusal(Internal(), request.request_id)
 
+    def _log_failure(self, request: HTTPRequest) -> None:
+        """Log the exception at hand; its text is not for the peer."""
+        _log.failure(
+            "request failed",
+            event="request.failed",
+            request_id=request.request_id,
+            protocol=self.name,
+        )
+
     def _record(
-        self, endpoint: Endpoint, error: Exception, request: HTTPRequest
+        self,
+        endpoint: Endpoint,
+        operation: str,
+        error: Exception,
+        request: HTTPRequest,
     ) -> Deferred[None]:
         """
         Audit a refusal.
@@ -316,13 +331,16 @@ class ProtocolResource(BoundedResource):
         """
         done: Deferred[None] = Deferred(lambda _: None)
         self.ra.record_refusal(
-            endpoint,
-            self.operation(request),
-            error,
-            request.request_id,
-            request.peer,
+            endpoint, operation, error, request.request_id, request.peer
         ).addBoth(lambda _: None if done.called else done.callback(None))
         return done
+
+
+def _checked(response: object) -> HTTPResponse:
+    """Return what ``answer`` returned, or raise if it forgot to."""
+    if not isinstance(response, HTTPResponse):
+        raise TypeError("answer() must return an HTTPResponse")
+    return response
 
 
 def jittered(seconds: int, request_id: str) -> int:

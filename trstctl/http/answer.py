@@ -13,7 +13,13 @@ from http import HTTPStatus
 
 from attrs import field, frozen
 
-from trstctl.errors import Internal, TooLarge, TrstctlError
+from trstctl.errors import (
+    Internal,
+    Malformed,
+    TooLarge,
+    TrstctlError,
+    UnsupportedMediaType,
+)
 from trstctl.http.head import Head, Refused
 
 #: Characters of an error's text in an answer.
@@ -106,13 +112,19 @@ def plain(
     )
 
 
+#: The errors that a head, or reading a body, can bring about.
+_STATUS: Mapping[type[TrstctlError], int] = {
+    Malformed: 400,
+    TooLarge: 413,
+    UnsupportedMediaType: 415,
+}
+
+
 def refusal(error: Exception, request_id: str) -> HTTPResponse:
     """Return the plain answer to what HTTP's own rules refuse."""
     if isinstance(error, Refused):
         return plain(error.status, error.detail, request_id, error.headers)
-    if isinstance(error, TooLarge):
-        return plain(413, error.detail, request_id)
-    if isinstance(error, Internal):
-        return plain(500, error.detail, request_id)
-    detail = error.detail if isinstance(error, TrstctlError) else str(error)
-    return plain(400, detail, request_id)
+    if isinstance(error, TrstctlError):
+        status = _STATUS.get(type(error), 500)
+        return plain(status, error.detail, request_id)
+    return plain(500, Internal.detail, request_id)

@@ -18,7 +18,12 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.web.resource import Resource
 
-from trstctl.errors import Internal, TooLarge
+from trstctl.errors import (
+    Internal,
+    RequestError,
+    TooLarge,
+    UnsupportedMediaType,
+)
 from trstctl.http.answer import HTTPResponse, refusal, write_message
 from trstctl.http.channel import Channel
 from trstctl.http.head import Head, Refused, split_path
@@ -168,7 +173,7 @@ class HTTPExchange:
         """Find the resource and judge the head, before any body is read."""
         try:
             self._judge()
-        except (Refused, TooLarge) as error:
+        except (Refused, RequestError) as error:
             self.refuse(error)
         except Exception:  # noqa: BLE001 (a plugin's fault is not the peer's)
             _log.failure(
@@ -196,7 +201,7 @@ class HTTPExchange:
                 )
         # A compressed body is a way past every limit on its size.
         if b"content-encoding" in head.headers.raw:
-            raise Refused(415, "content codings are not supported")
+            raise UnsupportedMediaType("content codings are not supported")
         if resource.max_body is not None:
             self.limit = resource.max_body
         if head.length > self.limit:
@@ -237,6 +242,9 @@ class HTTPExchange:
         self.answered = True
         self._running = None
         channel, self.channel = self.channel, None
+        if channel is None:
+            self._report(response, outcome)
+            return
         keep_alive = (
             self.head.keep_alive
             and not self._closing
@@ -244,7 +252,7 @@ class HTTPExchange:
         )
         try:
             message = self._message(response, keep_alive)
-        except ValueError:
+        except (ValueError, KeyError):
             _log.failure(
                 "request failed", event="request.failed", request_id=self.id
             )
@@ -254,8 +262,7 @@ class HTTPExchange:
                 outcome.endpoint, outcome.operation, "failed", Internal.detail
             )
         self._report(response, outcome)
-        if channel is not None:
-            channel.respond(message, keep_alive)
+        channel.respond(message, keep_alive)
 
     def _message(self, response: HTTPResponse, keep_alive: bool) -> bytes:
         """Return the octets of an answer."""

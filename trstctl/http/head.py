@@ -193,7 +193,9 @@ def _fields(
     if _BLOCK.fullmatch(received, start, end) is None:
         raise Refused(400, "a header field is malformed")
     pairs = _FIELD.findall(received, start, end)
-    found = {name.lower(): (value.rstrip(),) for name, value in pairs}
+    found: dict[bytes, tuple[bytes, ...]] = {
+        name.lower(): (value.rstrip(),) for name, value in pairs
+    }
     if len(found) != len(pairs):
         found = _repeated(pairs)
     if len(pairs) > MAX_FIELDS:
