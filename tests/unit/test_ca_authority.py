@@ -548,6 +548,27 @@ class SignTests:
         assert Unavailable is failure.type
 
 
+class CheckTests:
+    """Readiness is proven by a signature that certifies nothing."""
+
+    @pytest.mark.parametrize("algorithm", ALGORITHMS)
+    def test_ready(self, algorithm) -> None:
+        """One signature, over octets that are no certificate's."""
+        signer = RecordingSigner(key_of(algorithm))
+        authority = make_authority(algorithm, signer)
+        assert outcome(authority.check()) is None
+        ((signed, name),) = signer.signed
+        assert authority.algorithm == name
+        # No TBSCertificate, CRL or OCSP response begins like this.
+        assert b"\x30" != signed[:1]
+
+    def test_signature_that_does_not_verify(self) -> None:
+        """A signer that spoils its signatures is not ready."""
+        signer = RecordingSigner(key_of("p-256"), lambda one: one[:-1])
+        failure = outcome(make_authority(signer=signer).check())
+        assert Unavailable is failure.type
+
+
 class IssuedTests:
     """Issuer's name and signature decide, and nothing else."""
 
