@@ -53,22 +53,22 @@ def read_certificate(
 def _read(data: bytes, max_bytes: int) -> CertificateFacts:
     """Read a certificate; may fail with any exception."""
     der.check(data, max_bytes=max_bytes)
-    x509.load_der_x509_certificate(data)
     fields = der.children(der.content(split_signed(data)[0], der.SEQUENCE))
     if fields[0][0] == _VERSION_TAG:
         del fields[0]
     serial, _, issuer, validity, subject, spki = fields[:6]
+    number = int.from_bytes(serial[1], "big", signed=True)
+    # RFC 5280, section 4.1.2.2: a positive integer.  The library would warn.
+    if number <= 0:
+        raise Malformed("the serial number is not positive")
+    x509.load_der_x509_certificate(data)
     not_before, not_after = der.children(validity[1])
     values: dict[str, bytes] = {}
     if fields[-1][0] == _EXTENSIONS_TAG:
         values = {
             extension.oid: extension.value
-            for extension in read_extensions(fields[-1][1])
+            for extension in read_extensions(fields[-1][1], strict=False)
         }
-    number = int.from_bytes(serial[1], "big", signed=True)
-    # RFC 5280, section 4.1.2.2: a positive integer.
-    if number <= 0:
-        raise Malformed("the serial number is not positive")
     return CertificateFacts(
         der=data,
         subject=read_name(subject[2]),
@@ -97,14 +97,17 @@ def _alternative_names(values: dict[str, bytes]) -> tuple[GeneralName, ...]:
 
 
 def _read_time(tag: int, value: bytes) -> datetime:
-    """Read a Time, in the one form that RFC 5280, section 4.1.2.5, allows."""
+    """Read a Time, whose form the library has checked."""
     text = value.decode("ascii")
     if tag == _UTC_TIME:
-        # Section 4.1.2.5.1: 50 and later is the twentieth century.
+        # RFC 5280, section 4.1.2.5.1: 50 and later is the last century.
         text = ("19" if text >= "50" else "20") + text
-    if len(text) != 15:
-        raise Malformed("a time is malformed")
-    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
+    month, day, hour, minute, second = (
+        int(text[at : at + 2]) for at in range(4, 14, 2)
+    )
+    return datetime(
+        int(text[:4]), month, day, hour, minute, second, tzinfo=UTC
+    )
 
 
 # --- the signed envelope ----------------------------------------------------

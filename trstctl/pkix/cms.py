@@ -26,9 +26,9 @@ def certs_only(
     Return a certs-only message in DER (RFC 5652, section 5; RFC 8551, 3.8).
 
     The certificates stay in the order given: clients take the first for
-    their own.  CertificateSet is a SET OF, which DER would sort; RFC 5652,
-    section 5, asks for DER only where something is signed, and every
-    reader accepts this order.
+    their own.  CertificateSet is a SET OF, which DER would sort; RFC 5652
+    asks for DER only where something is signed.  OpenSSL and pyasn1 keep
+    this order; ``cryptography`` keeps it, too, with a warning.
     """
     parts = [_VERSION_1, _EMPTY_SET, _DATA]
     if certificates:

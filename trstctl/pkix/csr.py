@@ -109,6 +109,8 @@ def _read_attributes(attribute_set: bytes) -> dict[str, tuple[bytes, ...]]:
         # The library would take the first one of them.
         if oid in attributes:
             raise Malformed("an attribute occurs twice")
+        if not values[1]:  # RFC 2986, section 4.1: SET SIZE(1..MAX)
+            raise Malformed("an attribute without a value")
         attributes[oid] = tuple(value[2] for value in der.children(values[1]))
     return attributes
 
@@ -193,9 +195,9 @@ def pem_or_der(data: bytes) -> bytes:
 
     :raises Malformed: neither, or more than one request.
     """
-    # A request is longer than 127 octets, so that its second octet is no
-    # ASCII character, which the second character of PEM is.
-    if data[:1] == b"\x30" and data[1:2] >= b"\x80":
+    # The smallest request (Ed25519, nothing asked) has a length of 0x7F, so
+    # that the second octet of a request is no character of a text.
+    if data[:1] == b"\x30" and data[1:2] >= b"\x7f":
         return data
     for label in _LABELS:
         begin, end = b"-----BEGIN %s-----" % label, b"-----END %s-----" % label

@@ -137,6 +137,8 @@ def _long_length(data: bytes, at: int, octets: int) -> tuple[int, int]:
 def _check_primitive(kind: int, data: bytes, at: int, end: int) -> None:
     """Check the content octets of a universal primitive value."""
     length = end - at
+    if kind == _REFUSED:
+        raise Malformed("not DER: a tag that nothing here uses")
     if kind == OBJECT_IDENTIFIER:
         if length > MAX_OID_OCTETS or _ARCS.fullmatch(data, at, end) is None:
             raise Malformed("not DER: a bad or huge object identifier")

@@ -38,13 +38,18 @@ _SHAPES = (
 )
 
 
-def read_extensions(extensions: bytes) -> tuple[Extension, ...]:
+def read_extensions(
+    extensions: bytes, *, strict: bool = True
+) -> tuple[Extension, ...]:
     """
     Read Extensions (RFC 5280, section 4.1), in order.
 
     A critical flag that is FALSE and written out is read, although DER
     leaves it out: it cannot be misunderstood.
 
+    :param strict: whether the value of an extension that we do not know has
+        to be DER, too.  Factory certificates break this rule (Yubico's
+        attestation puts bare octets there).
     :raises Malformed: it is no Extensions, two are of one type, a value is
         not DER, or the value of an extension that we know is malformed.
     :raises TooLarge: a value holds too much.
@@ -62,8 +67,9 @@ def read_extensions(extensions: bytes) -> tuple[Extension, ...]:
         if oid in found:
             raise Malformed("an extension occurs twice")
         value = parts[-1][1]
-        der.check(value)
         reader = _READERS.get(oid)
+        if strict or reader is not None or oid == SUBJECT_ALTERNATIVE_NAME:
+            der.check(value)
         if reader is not None:
             reader(value)
         critical = len(parts) > 2 and parts[1][1] != b"\x00"

@@ -1,0 +1,417 @@
+# SPDX-License-Identifier: MIT
+"""Signature algorithms and the description of public keys."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import (
+    ec,
+    ed448,
+    mldsa,
+    padding,
+)
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pkix_samples import ED25519, P256, corruptions, refusal, rsa_key, spki
+
+from trstctl.errors import Malformed, UnsupportedAlgorithm
+from trstctl.model import PublicKey
+from trstctl.pkix import algorithms, der
+
+P384 = ec.derive_private_key(0x5EED, ec.SECP384R1())
+P521 = ec.derive_private_key(0x5EED, ec.SECP521R1())
+ED448 = ed448.Ed448PrivateKey.from_private_bytes(bytes(range(57)))
+MLDSA44 = mldsa.MLDSA44PrivateKey.from_seed_bytes(bytes(32))
+MLDSA65 = mldsa.MLDSA65PrivateKey.from_seed_bytes(bytes(32))
+MLDSA87 = mldsa.MLDSA87PrivateKey.from_seed_bytes(bytes(32))
+
+EC_PUBLIC_KEY = der.oid("1.2.840.10045.2.1")
+PRIME256V1 = der.oid("1.2.840.10045.3.1.7")
+RSA_ENCRYPTION = der.oid("1.2.840.113549.1.1.1")
+NULL = b"\x05\x00"
+
+PSS_SHA256 = (
+    "304106092a864886f70d01010a3034a00f300d06096086480165030402010500"
+    "a11c301a06092a864886f70d010108300d06096086480165030402010500a203020120"
+)
+
+KEYS = {
+    "ecdsa-with-sha256": P256,
+    "ecdsa-with-sha384": P384,
+    "ecdsa-with-sha512": P521,
+    "sha256-with-rsa": rsa_key,
+    "sha384-with-rsa": rsa_key,
+    "sha512-with-rsa": rsa_key,
+    "rsassa-pss-with-sha256": rsa_key,
+    "rsassa-pss-with-sha384": rsa_key,
+    "rsassa-pss-with-sha512": rsa_key,
+    "ed25519": ED25519,
+    "ed448": ED448,
+    "ml-dsa-44": MLDSA44,
+    "ml-dsa-65": MLDSA65,
+    "ml-dsa-87": MLDSA87,
+}
+
+
+def key_for(name: str) -> Any:
+    """Return a private key that signs with the algorithm."""
+    key = KEYS[name]
+    return key() if callable(key) else key
+
+
+def make_spki(algorithm: bytes, parameters: bytes, key: bytes) -> bytes:
+    """Return a SubjectPublicKeyInfo of any content."""
+    return der.sequence(
+        der.sequence(algorithm, parameters), der.bit_string(key)
+    )
+
+
+def rsa_spki(modulus: int, exponent: int, parameters: bytes = NULL) -> bytes:
+    """Return an RSA key of any numbers."""
+    numbers = der.sequence(der.integer(modulus), der.integer(exponent))
+    return make_spki(RSA_ENCRYPTION, parameters, numbers)
+
+
+def point(key: ec.EllipticCurvePrivateKey, *, compressed: bool) -> bytes:
+    """Return the public point of a key."""
+    return key.public_key().public_bytes(
+        Encoding.X962,
+        PublicFormat.CompressedPoint
+        if compressed
+        else PublicFormat.UncompressedPoint,
+    )
+
+
+class SigningTests:
+    """``sign`` and ``verify``."""
+
+    def test_every_algorithm_is_tried(self) -> None:
+        """The table of these tests is complete."""
+        assert set(KEYS) == set(algorithms.ALGORITHMS)
+
+    @pytest.mark.parametrize("name", KEYS)
+    def test_a_signature_verifies(self, name: str) -> None:
+        """What was signed verifies, and nothing else does."""
+        key = key_for(name)
+        signature = algorithms.sign(key, name, b"signed")
+        public = spki(key)
+        assert algorithms.verify(public, name, signature, b"signed")
+        assert not algorithms.verify(public, name, signature, b"other")
+        assert not algorithms.verify(public, name, b"", b"signed")
+        broken = signature[:-1] + bytes((signature[-1] ^ 1,))
+        assert not algorithms.verify(public, name, broken, b"signed")
+
+    @pytest.mark.parametrize("name", KEYS)
+    def test_only_keys_that_fit(self, name: str) -> None:
+        """A key of another kind neither signs nor verifies."""
+        own = key_for(name)
+        signature = algorithms.sign(own, name, b"signed")
+        others = [
+            key
+            for key in (P256, rsa_key(), ED25519, ED448, MLDSA44, MLDSA65)
+            if type(key) is not type(own)
+        ]
+        assert len(others) >= 5
+        for key in others:
+            assert not algorithms.verify(spki(key), name, signature, b"signed")
+            with pytest.raises(UnsupportedAlgorithm):
+                algorithms.sign(key, name, b"signed")
+
+    def test_unknown_names(self) -> None:
+        """A name that is not in the table is refused."""
+        assert not algorithms.verify(spki(P256), "other:1.2.3", b"", b"")
+        with pytest.raises(UnsupportedAlgorithm):
+            algorithms.sign(P256, "ecdsa-with-sha1", b"")
+        with pytest.raises(UnsupportedAlgorithm):
+            algorithms.algorithm_identifier("sha1-with-rsa")
+
+    @pytest.mark.parametrize("bad", [b"", b"\x30\x00", b"\x30\x02\x30\x00"])
+    def test_a_broken_key_verifies_nothing(self, bad: bytes) -> None:
+        """Whatever the library raises is a no."""
+        assert not algorithms.verify(bad, "ed25519", bytes(64), b"")
+
+    def test_pss_is_exact_about_the_salt(self) -> None:
+        """A salt of another length than the hash's is refused (RFC 4055)."""
+        pss = padding.PSS(padding.MGF1(hashes.SHA256()), 20)
+        signature = rsa_key().sign(b"signed", pss, hashes.SHA256())
+        assert not algorithms.verify(
+            spki(rsa_key()), "rsassa-pss-with-sha256", signature, b"signed"
+        )
+
+
+class IdentifierTests:
+    """AlgorithmIdentifier, both ways."""
+
+    @pytest.mark.parametrize("name", KEYS)
+    def test_round_trip(self, name: str) -> None:
+        """What we write, we read."""
+        identifier = algorithms.algorithm_identifier(name)
+        der.check(identifier)
+        known = algorithms.ALGORITHMS[name]
+        read = algorithms.read_algorithm_identifier(identifier)
+        assert (name, known.digest) == read[:2]
+        assert identifier == der.sequence(der.oid(known.oid), read[2])
+
+    @pytest.mark.parametrize(
+        ("name", "octets"),
+        [
+            ("ecdsa-with-sha256", "300a06082a8648ce3d040302"),
+            ("sha256-with-rsa", "300d06092a864886f70d01010b0500"),
+            ("ed25519", "300506032b6570"),
+            ("ml-dsa-65", "300b0609608648016503040312"),
+            (
+                "rsassa-pss-with-sha256",
+                PSS_SHA256,
+            ),
+        ],
+    )
+    def test_vectors(self, name: str, octets: str) -> None:
+        """RFC 5758, RFC 4055, RFC 8410 and RFC 9881."""
+        identifier = bytes.fromhex(octets)
+        assert identifier == algorithms.algorithm_identifier(name)
+
+    def test_absent_parameters(self) -> None:
+        """Absent parameters mean NULL with RSA (RFC 4055, 2.1 and 5)."""
+        plain = der.sequence(der.oid("1.2.840.113549.1.1.11"))
+        assert algorithms.read_algorithm_identifier(plain) == (
+            "sha256-with-rsa",
+            "sha256",
+            b"",
+        )
+        written = algorithms.algorithm_identifier("rsassa-pss-with-sha256")
+        sparse = bytes.fromhex(
+            "303d06092a864886f70d01010a3030a00d300b0609608648016503040201"
+            "a11a301806092a864886f70d010108300b0609608648016503040201"
+            "a203020120"
+        )
+        assert sparse != written
+        der.check(sparse)
+        read = algorithms.read_algorithm_identifier(sparse)
+        assert read[:2] == ("rsassa-pss-with-sha256", "sha256")
+
+    @pytest.mark.parametrize(
+        ("oid", "parameters", "digest"),
+        [
+            ("1.2.840.113549.1.1.5", NULL, "sha1"),
+            ("1.2.840.113549.1.1.4", NULL, "md5"),
+            ("1.2.840.10045.4.1", b"", "sha1"),
+            ("1.2.840.113549.1.1.14", NULL, "sha224"),
+            (
+                "1.2.840.113549.1.1.10",
+                b"\x30\x00",
+                "rsassa-pss with unusual parameters",
+            ),
+            ("1.2.3.4", b"", "algorithm 1.2.3.4"),
+        ],
+    )
+    def test_unsupported(
+        self, oid: str, parameters: bytes, digest: str
+    ) -> None:
+        """What we do not verify has a name to be refused by."""
+        identifier = der.sequence(der.oid(oid), parameters)
+        assert (
+            f"other:{oid}",
+            digest,
+            parameters,
+        ) == algorithms.read_algorithm_identifier(identifier)
+
+    def test_parameters_where_none_belong(self) -> None:
+        """ECDSA with NULL parameters is another algorithm (RFC 5758)."""
+        odd = der.sequence(der.oid("1.2.840.10045.4.3.2"), NULL)
+        name, _, _ = algorithms.read_algorithm_identifier(odd)
+        assert name == "other:1.2.840.10045.4.3.2"
+
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            b"",
+            NULL,
+            b"\x30\x00",
+            b"\x30\x02\x05\x00",
+            der.sequence(RSA_ENCRYPTION, NULL, NULL),
+        ],
+    )
+    def test_malformed(self, bad: bytes) -> None:
+        """What is no AlgorithmIdentifier is malformed."""
+        with pytest.raises(Malformed):
+            algorithms.read_algorithm_identifier(bad)
+
+
+class PublicKeyTests:
+    """``describe_public_key``."""
+
+    @pytest.mark.parametrize(
+        ("key", "name", "bits", "default"),
+        [
+            (P256, "p-256", 256, "ecdsa-with-sha256"),
+            (P384, "p-384", 384, "ecdsa-with-sha384"),
+            (P521, "p-521", 521, "ecdsa-with-sha512"),
+            (ED25519, "ed25519", 0, "ed25519"),
+            (ED448, "ed448", 0, "ed448"),
+            (MLDSA44, "ml-dsa-44", 0, "ml-dsa-44"),
+            (MLDSA65, "ml-dsa-65", 0, "ml-dsa-65"),
+            (MLDSA87, "ml-dsa-87", 0, "ml-dsa-87"),
+        ],
+    )
+    def test_supported(
+        self, key: Any, name: str, bits: int, default: str
+    ) -> None:
+        """Each key that a profile may allow is described."""
+        public = spki(key)
+        expected = PublicKey(
+            public, name, bits, hashlib.sha256(public).hexdigest()
+        )
+        assert expected == algorithms.describe_public_key(public)
+        assert default == algorithms.algorithm_for(expected)
+
+    def test_rsa(self) -> None:
+        """An RSA key comes with its numbers."""
+        numbers = rsa_key().public_key().public_numbers()
+        described = algorithms.describe_public_key(spki(rsa_key()))
+        assert ("rsa", 2048) == (described.algorithm, described.bits)
+        assert numbers.n == described.modulus
+        assert numbers.e == described.exponent
+        assert algorithms.algorithm_for(described) == "sha256-with-rsa"
+
+    @pytest.mark.parametrize(
+        ("modulus", "exponent", "bits"),
+        [
+            (15, 3, 4),
+            (16, 2, 5),
+            (15, 1, 4),
+            (1 << 8191, (1 << 256) + 1, 8192),
+        ],
+    )
+    def test_weak_rsa_is_described_not_judged(
+        self, modulus: int, exponent: int, bits: int
+    ) -> None:
+        """Numbers that policy will refuse reach policy (R-7)."""
+        for parameters in (NULL, b""):
+            described = algorithms.describe_public_key(
+                rsa_spki(modulus, exponent, parameters)
+            )
+            assert ("rsa", bits, modulus, exponent) == (
+                described.algorithm,
+                described.bits,
+                described.modulus,
+                described.exponent,
+            )
+
+    @pytest.mark.parametrize(
+        ("curve", "name"),
+        [
+            (ec.SECP192R1(), "other:p-192"),
+            (ec.SECP224R1(), "other:p-224"),
+            (ec.SECP256K1(), "other:secp256k1"),
+            (ec.BrainpoolP256R1(), "other:brainpoolP256r1"),
+        ],
+    )
+    def test_other_curves(self, curve: Any, name: str) -> None:
+        """A curve that no profile can allow has a name."""
+        key = ec.derive_private_key(7, curve)
+        assert name == algorithms.describe_public_key(spki(key)).algorithm
+
+    def test_unknown_curves(self) -> None:
+        """A curve that the table lacks is named by OID."""
+        key = make_spki(EC_PUBLIC_KEY, der.oid("1.3.132.0.1"), b"\x04")
+        described = algorithms.describe_public_key(key)
+        assert described.algorithm == "other:1.3.132.0.1"
+
+    def test_explicit_curve_parameters(self) -> None:
+        """Curve parameters in the key are refused by name (RFC 5480)."""
+        key = make_spki(EC_PUBLIC_KEY, der.sequence(), b"\x04" + bytes(64))
+        described = algorithms.describe_public_key(key)
+        assert described.algorithm == "other:explicit-curve"
+
+    def test_compressed_points(self) -> None:
+        """Compressed points are no p-256 key (RFC 5480, section 2.2)."""
+        key = make_spki(
+            EC_PUBLIC_KEY, PRIME256V1, point(P256, compressed=True)
+        )
+        described = algorithms.describe_public_key(key)
+        assert described.algorithm == "other:p-256-compressed"
+
+    def test_other_algorithms(self) -> None:
+        """A DSA key is named by OID."""
+        dsa_key = make_spki(der.oid("1.2.840.10040.4.1"), b"", der.integer(5))
+        described = algorithms.describe_public_key(dsa_key)
+        assert described.algorithm == "other:1.2.840.10040.4.1"
+        with pytest.raises(UnsupportedAlgorithm):
+            algorithms.algorithm_for(described)
+
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            b"",
+            NULL,
+            der.sequence(),
+            der.sequence(der.sequence(RSA_ENCRYPTION)),
+            der.sequence(NULL, der.bit_string(b"")),
+            der.sequence(der.sequence(NULL), der.bit_string(b"")),
+            # unused bits; an empty BIT STRING
+            der.sequence(der.sequence(der.oid("1.2.3")), b"\x03\x02\x01\x02"),
+            der.sequence(der.sequence(der.oid("1.2.3")), b"\x03\x00"),
+            # no curve; NULL for a curve
+            make_spki(EC_PUBLIC_KEY, b"", b"\x04" + bytes(64)),
+            make_spki(EC_PUBLIC_KEY, NULL, b"\x04" + bytes(64)),
+            # infinity, hybrid form, wrong lengths, off the curve
+            make_spki(EC_PUBLIC_KEY, PRIME256V1, b"\x00"),
+            make_spki(
+                EC_PUBLIC_KEY,
+                PRIME256V1,
+                b"\x06" + point(P256, compressed=False)[1:],
+            ),
+            make_spki(EC_PUBLIC_KEY, PRIME256V1, b""),
+            make_spki(EC_PUBLIC_KEY, PRIME256V1, b"\x04" + bytes(63)),
+            make_spki(EC_PUBLIC_KEY, PRIME256V1, b"\x02" + bytes(31)),
+            make_spki(EC_PUBLIC_KEY, PRIME256V1, b"\x04" + b"\x01" * 64),
+            # RSA: parameters, zero, negative, three numbers, a NULL
+            rsa_spki(15, 3, der.sequence()),
+            rsa_spki(0, 3),
+            rsa_spki(-15, 3),
+            rsa_spki(15, -3),
+            make_spki(
+                RSA_ENCRYPTION,
+                NULL,
+                der.sequence(der.integer(15), NULL),
+            ),
+            make_spki(RSA_ENCRYPTION, NULL, der.sequence(der.integer(15))),
+            make_spki(RSA_ENCRYPTION, NULL, b"junk"),
+            rsa_spki(1 << 8800, 3),
+            # Ed25519: parameters, wrong length
+            make_spki(der.oid("1.3.101.112"), NULL, bytes(32)),
+            make_spki(der.oid("1.3.101.112"), b"", bytes(31)),
+        ],
+    )
+    def test_malformed(self, bad: bytes) -> None:
+        """What is no key of its algorithm is malformed."""
+        with pytest.raises(Malformed):
+            algorithms.describe_public_key(bad)
+
+    @pytest.mark.parametrize("key", [P256, ED25519])
+    def test_corruptions(self, key: Any) -> None:
+        """Any corruption is described or refused; nothing else happens."""
+        for bad in corruptions(spki(key)):
+            outcome = refusal(algorithms.describe_public_key, bad)
+            assert outcome in {None, "Malformed"}
+
+    @given(st.binary(max_size=120), st.binary(max_size=70))
+    @settings(derandomize=True, deadline=None)
+    def test_random_octets(self, whole: bytes, key: bytes) -> None:
+        """Random octets are refused, or described as what they are."""
+        assert refusal(algorithms.describe_public_key, whole) in {
+            None,
+            "Malformed",
+        }
+        for parameters in (PRIME256V1, NULL, b""):
+            bad = make_spki(EC_PUBLIC_KEY, parameters, key)
+            outcome = refusal(algorithms.describe_public_key, bad)
+            assert outcome in {None, "Malformed"}
