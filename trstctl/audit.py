@@ -14,8 +14,9 @@ was exported earlier.
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from json.encoder import encode_basestring_ascii as _quote
 
 from attrs import frozen
 
@@ -25,28 +26,47 @@ from trstctl.model import AuditEvent, AuditRecord
 GENESIS = "0" * 64
 
 
-def body_of(event: AuditEvent) -> str:
-    """Return the canonical JSON of an event: sorted keys, ASCII, one line."""
-    return json.dumps(
-        {
-            "actor": event.actor,
-            "at": event.at.isoformat(timespec="microseconds"),
-            "event": event.event,
-            "fields": dict(event.fields),
-        },
-        sort_keys=True,
-        separators=(",", ":"),
+def canonical_body(
+    at: datetime, event: str, actor: str, fields: Mapping[str, str]
+) -> str:
+    """
+    Return the canonical JSON of an event: sorted keys, ASCII, one line.
+
+    Put together by hand: each certificate has two records, and a general
+    encoder takes three times as long.
+
+    :raises TypeError: a field is not text.
+    """
+    pairs = [f"{_quote(key)}:{_quote(fields[key])}" for key in sorted(fields)]
+    return (
+        f'{{"actor":{_quote(actor)},'
+        f'"at":"{at.isoformat(timespec="microseconds")}",'
+        f'"event":{_quote(event)},"fields":{{{",".join(pairs)}}}}}'
     )
+
+
+def body_of(event: AuditEvent) -> str:
+    """Return the canonical JSON of an event; see :func:`canonical_body`."""
+    return canonical_body(event.at, event.event, event.actor, event.fields)
 
 
 def chain_hash(tenant_id: str, sequence: int, previous: str, body: str) -> str:
     """Return the hexadecimal hash of a record in its place."""
-    digest = hashlib.sha256()
-    for part in (tenant_id, str(sequence), previous, body):
-        octets = part.encode("utf-8")
-        digest.update(b"%d:" % len(octets))
-        digest.update(octets)
-    return digest.hexdigest()
+    tenant, number = tenant_id.encode(), b"%d" % sequence
+    before, text = previous.encode(), body.encode()
+    return hashlib.sha256(
+        b"%d:%s%d:%s%d:%s%d:%s"
+        % (
+            len(tenant),
+            tenant,
+            len(number),
+            number,
+            len(before),
+            before,
+            len(text),
+            text,
+        )
+    ).hexdigest()
 
 
 def link(event: AuditEvent, sequence: int, previous: str) -> AuditRecord:

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: MIT
+"""
+What all stores write alike: the facts of audit records, and search terms.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+from trstctl.model import (
+    CredentialRecord,
+    GeneralName,
+    Intent,
+    NewRequest,
+    OneTimeSecret,
+)
+
+#: One RDN component of a distinguished name in the text form of RFC 4514.
+_COMPONENT = re.compile(r"(?:\\.|[^,+\\])+")
+_ESCAPED = re.compile(r"((?:\\[0-9A-Fa-f]{2})+)|\\(.)")
+
+#: What the audit log calls the store when it acts on its own.
+STORE_ACTOR = "system:store"
+
+
+def _unescape(match: re.Match[str]) -> str:
+    """Resolve one escape of RFC 4514, section 2.4."""
+    if match[1]:
+        octets = bytes.fromhex(match[1].replace("\\", ""))
+        return octets.decode("utf-8", "replace")
+    return match[2]
+
+
+def common_names(subject: str) -> list[str]:
+    """Return the common names in the text of a distinguished name."""
+    found = []
+    for component in _COMPONENT.findall(subject):
+        attribute = component.lstrip()
+        if attribute.startswith("CN="):
+            value = attribute[3:]
+            if "\\" in value:
+                value = _ESCAPED.sub(_unescape, value)
+            found.append(value)
+    return found
+
+
+def search_terms(subject: str, names: Sequence[GeneralName]) -> set[str]:
+    """Return every text that a listing by name finds the certificate by."""
+    terms = {name.value for name in names}
+    terms.update(common_names(subject))
+    return terms
+
+
+def request_facts(request: NewRequest, request_id: str) -> dict[str, str]:
+    """
+    Return the facts of ``request.held`` and the like.
+
+    :param request_id: the id of the row, which an earlier request may have
+        made.
+    """
+    return {
+        "request": request_id,
+        "protocol": request.key.protocol,
+        "endpoint": request.endpoint,
+        "operation": request.operation,
+        "profile": request.profile,
+        "profile_version": request.profile_version,
+        "subject": request.subject,
+        "public_key": request.public_key_fingerprint,
+        "request_id": request.request_id,
+        "peer": request.peer,
+    }
+
+
+def opened_facts(intent: Intent, request_id: str) -> dict[str, str]:
+    """Return the facts of ``intent.opened``."""
+    facts = request_facts(intent.request, request_id)
+    facts["authority"] = intent.authority
+    facts["serial"] = intent.serial
+    if intent.secret_id is not None:
+        facts["secret"] = intent.secret_id
+    return facts
+
+
+def issued_facts(
+    intent: Intent, certificate: bytes, request_id: str
+) -> dict[str, str]:
+    """Return the facts of ``certificate.issued``."""
+    request = intent.request
+    return {
+        "request": request_id,
+        "authority": intent.authority,
+        "serial": intent.serial,
+        "profile": request.profile,
+        "subject": request.subject,
+        "names": " ".join([f"{n.kind}:{n.value}" for n in request.names]),
+        "not_after": intent.not_after.isoformat(),
+        "sha256": hashlib.sha256(certificate).hexdigest(),
+        "request_id": request.request_id,
+    }
+
+
+def abandoned_facts(
+    request_id: str, authority: str, serial: str, owner: str, reason: str
+) -> dict[str, str]:
+    """Return the facts of ``intent.abandoned``."""
+    return {
+        "request": request_id,
+        "authority": authority,
+        "serial": serial,
+        "owner": owner,
+        "reason": reason,
+    }
+
+
+def credential_facts(record: CredentialRecord) -> dict[str, str]:
+    """Return the facts of ``credential.added``."""
+    return {
+        "kind": record.kind,
+        "name": record.name,
+        "names": " ".join(record.names),
+        "profiles": " ".join(record.profiles),
+        "expires": record.expires_at.isoformat() if record.expires_at else "",
+    }
+
+
+def secret_facts(secret: OneTimeSecret) -> dict[str, str]:
+    """Return the facts of ``secret.added``; never its digest."""
+    return {
+        "secret": secret.id,
+        "profile": secret.profile,
+        "names": " ".join(secret.names),
+        "expires": secret.expires_at.isoformat(),
+    }

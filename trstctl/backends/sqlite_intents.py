@@ -1,0 +1,420 @@
+# SPDX-License-Identifier: MIT
+"""
+The SQLite store's intents: from the promise to sign to the certificate, or
+to nothing.
+
+See :mod:`trstctl.backends.sqlite_requests` for how the functions work.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from datetime import datetime
+
+from trstctl.backends.records import (
+    STORE_ACTOR,
+    abandoned_facts,
+    issued_facts,
+    opened_facts,
+    search_terms,
+)
+from trstctl.backends.sqlite_requests import (
+    add_request,
+    holder_of_key,
+    request_by_number,
+)
+from trstctl.backends.sqlite_rows import micros, names_text
+from trstctl.backends.sqlite_transaction import Transaction
+from trstctl.errors import (
+    ChallengeRejected,
+    SerialTaken,
+    Stale,
+    Unavailable,
+)
+from trstctl.model import (
+    CertificateRecord,
+    CertificateStatus,
+    Intent,
+    NewRequest,
+    Opened,
+    StoredRequest,
+)
+
+#: How far the clock may run behind the tenant's last audit record.
+CLOCK_TOLERANCE = 60_000_000  # microseconds
+
+# --- intents ----------------------------------------------------------------
+
+_BURN = """
+UPDATE secrets SET burnt_at = coalesce(burnt_at, :now),
+    burnt_for = :public_key, burnt_request = :fingerprint,
+    burnt_authority = :authority, burnt_serial = :serial
+WHERE tenant_id = :tenant_id AND id = :id AND revoked_at IS NULL
+    AND expires_at > :latest
+    AND (burnt_at IS NULL OR (
+        burnt_for = :public_key AND burnt_request = :fingerprint
+        AND NOT EXISTS (
+            SELECT 1 FROM intents i
+            WHERE i.serial = secrets.burnt_serial
+                AND i.authority = secrets.burnt_authority
+                AND i.tenant_id = secrets.tenant_id
+                AND i.state <> 'abandoned'
+        )
+    ))
+"""
+
+_REOPEN = """
+UPDATE requests SET state = 'open', key_expires = max(key_expires, ?),
+    profile = ?, profile_version = ?, subject = ?, names = ?, csr = ?,
+    request_id = ?, peer = ?
+WHERE tenant_id = ? AND number = ?
+"""
+
+_ADD_INTENT = """
+INSERT INTO intents (tenant_id, id, authority, serial, request, owner, state,
+    tbs, secret_id, not_before, not_after, created_at)
+VALUES (?, ?, ?, ?, ?, ?, 'open', ?, ?, ?, ?, ?)
+"""
+
+
+def open_intent(
+    transaction: Transaction, intent: Intent, now: datetime
+) -> Opened | StoredRequest:
+    """Commit the intent to sign, or return the row that answers instead."""
+    request, at = intent.request, micros(now)
+    tenant_id = request.key.tenant_id
+    latest = transaction.latest(tenant_id)
+    if at < latest - CLOCK_TOLERANCE:
+        raise Unavailable("the clock of the service is wrong")
+    held = holder_of_key(transaction, request, at)
+    if held is not None and held[2] not in {"approved", "abandoned"}:
+        return request_by_number(transaction, tenant_id, held[0])
+    if intent.secret_id is not None:
+        _burn(transaction, intent, at, max(at, latest))
+    if held is None:
+        number = add_request(transaction, request, "open", at)
+        request_id = request.id
+    else:
+        number, request_id, _ = held
+        _reopen(transaction, request, number)
+    _add_intent(transaction, intent, number, at)
+    transaction.audit(
+        tenant_id,
+        now,
+        "intent.opened",
+        request.key.principal,
+        opened_facts(intent, request_id),
+    )
+    return Opened(request_id)
+
+
+def _burn(
+    transaction: Transaction, intent: Intent, at: int, latest: int
+) -> None:
+    """
+    Burn the secret.
+
+    Burnt for this key and request, it serves again if nothing came of it:
+    the intent that burnt it was abandoned.  Its expiry is judged by the
+    latest time ever seen, so that a clock set back revives nothing.
+    """
+    request = intent.request
+    burnt = transaction.execute(
+        _BURN,
+        {
+            "now": at,
+            "latest": latest,
+            "public_key": request.public_key_fingerprint,
+            "fingerprint": request.fingerprint,
+            "authority": intent.authority,
+            "serial": intent.serial,
+            "tenant_id": request.key.tenant_id,
+            "id": intent.secret_id,
+        },
+    )
+    if burnt.rowcount != 1:
+        raise ChallengeRejected
+
+
+def _reopen(
+    transaction: Transaction, request: NewRequest, number: int
+) -> None:
+    """Let an approved or abandoned request be signed."""
+    transaction.execute(
+        _REOPEN,
+        (
+            micros(request.key_expires),
+            request.profile,
+            request.profile_version,
+            request.subject,
+            names_text(request.names),
+            request.csr,
+            request.request_id,
+            request.peer,
+            request.key.tenant_id,
+            number,
+        ),
+    )
+
+
+def _add_intent(
+    transaction: Transaction, intent: Intent, request: int, at: int
+) -> None:
+    """Write the intent; its serial must be new."""
+    try:
+        transaction.execute(
+            _ADD_INTENT,
+            (
+                intent.request.key.tenant_id,
+                intent.id,
+                intent.authority,
+                intent.serial,
+                request,
+                intent.owner,
+                intent.tbs,
+                intent.secret_id,
+                micros(intent.not_before),
+                micros(intent.not_after),
+                at,
+            ),
+        )
+    except sqlite3.IntegrityError as error:
+        if "intents.serial" in str(error):
+            raise SerialTaken(intent.serial) from error
+        raise
+
+
+# --- certificates -----------------------------------------------------------
+
+_END_INTENT = """
+UPDATE intents SET state = 'issued', ended_at = ?, tbs = x''
+WHERE serial = ? AND authority = ? AND tenant_id = ? AND id = ?
+    AND state = 'open'
+RETURNING number, request
+"""
+
+_ADD_CERTIFICATE = """
+INSERT INTO certificates (number, tenant_id, authority, serial, subject, names,
+    profile, protocol, principal, public_key_fingerprint, not_before,
+    not_after, status, issued_at, der)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'valid', ?, ?)
+"""
+
+_ADD_NAME = """
+INSERT INTO certificate_names (tenant_id, value, certificate)
+VALUES (?, ?, ?)
+"""
+
+_SETTLE_REQUEST = """
+UPDATE requests SET state = 'issued', certificate = ?
+WHERE tenant_id = ? AND number = ?
+RETURNING id
+"""
+
+
+def record_certificate(
+    transaction: Transaction,
+    intent: Intent,
+    certificate: bytes,
+    now: datetime,
+) -> CertificateRecord:
+    """
+    Commit the signed certificate.
+
+    The TBSCertificate is dropped from the intent: the certificate holds it.
+    """
+    request, at = intent.request, micros(now)
+    key = request.key
+    tenant_id = key.tenant_id
+    ended = transaction.execute(
+        _END_INTENT,
+        (at, intent.serial, intent.authority, tenant_id, intent.id),
+    ).fetchall()
+    if not ended:
+        raise Stale("the issuance was given up before it was completed")
+    ((number, request_number),) = ended
+    transaction.execute(
+        _ADD_CERTIFICATE,
+        (
+            number,
+            tenant_id,
+            intent.authority,
+            intent.serial,
+            request.subject,
+            names_text(request.names),
+            request.profile,
+            key.protocol,
+            key.principal,
+            request.public_key_fingerprint,
+            micros(intent.not_before),
+            micros(intent.not_after),
+            at,
+            certificate,
+        ),
+    )
+    terms = search_terms(request.subject, request.names)
+    transaction.executemany(
+        _ADD_NAME, [(tenant_id, term, number) for term in terms]
+    )
+    ((request_id,),) = transaction.execute(
+        _SETTLE_REQUEST, (number, tenant_id, request_number)
+    ).fetchall()
+    transaction.audit(
+        tenant_id,
+        now,
+        "certificate.issued",
+        key.principal,
+        issued_facts(intent, certificate, request_id),
+    )
+    return CertificateRecord(
+        tenant_id=tenant_id,
+        authority=intent.authority,
+        serial=intent.serial,
+        subject=request.subject,
+        names=request.names,
+        profile=request.profile,
+        protocol=key.protocol,
+        principal=key.principal,
+        public_key_fingerprint=request.public_key_fingerprint,
+        not_before=intent.not_before,
+        not_after=intent.not_after,
+        status=CertificateStatus.VALID,
+        issued_at=now,
+        der=certificate,
+    )
+
+
+# --- intents that come to nothing -------------------------------------------
+
+_ABANDON = """
+UPDATE intents SET state = 'abandoned', ended_at = ?, reason = ?
+WHERE serial = ? AND authority = ? AND tenant_id = ? AND id = ?
+    AND state = 'open'
+RETURNING request, owner
+"""
+
+_ABANDON_REQUEST = """
+UPDATE requests SET state = 'abandoned' WHERE tenant_id = ? AND number = ?
+RETURNING id
+"""
+
+# The two statements that look into all tenants: they retire what an ended
+# process has left behind, in whichever tenant.
+_OWNERS_OF_OPEN = "SELECT DISTINCT owner FROM intents WHERE state = 'open'"
+
+_OPEN_OF_OWNER = """
+SELECT tenant_id, id, authority, serial FROM intents
+WHERE state = 'open' AND owner = ? ORDER BY number
+"""
+
+
+def abandon_intent(
+    transaction: Transaction, intent: Intent, reason: str, now: datetime
+) -> None:
+    """Retire an open intent; whatever else it is, it stays."""
+    _abandon(
+        transaction,
+        intent.request.key.tenant_id,
+        intent.id,
+        intent.authority,
+        intent.serial,
+        reason,
+        now,
+    )
+
+
+def _abandon(
+    transaction: Transaction,
+    tenant_id: str,
+    intent_id: str,
+    authority: str,
+    serial: str,
+    reason: str,
+    now: datetime,
+) -> None:
+    """Retire the intent, if it is open, and free its request."""
+    ended = transaction.execute(
+        _ABANDON,
+        (micros(now), reason, serial, authority, tenant_id, intent_id),
+    ).fetchall()
+    for number, owner in ended:
+        ((request_id,),) = transaction.execute(
+            _ABANDON_REQUEST, (tenant_id, number)
+        ).fetchall()
+        transaction.audit(
+            tenant_id,
+            now,
+            "intent.abandoned",
+            STORE_ACTOR,
+            abandoned_facts(request_id, authority, serial, owner, reason),
+        )
+
+
+def retire_orphans(
+    transaction: Transaction,
+    now: datetime,
+    has_ended: Callable[[str], bool | None],
+) -> int:
+    """
+    Retire every open intent whose owner is gone.
+
+    :param has_ended: whether the owner's process has ended, or ``None`` if
+        that cannot be seen.
+    """
+    count = 0
+    owners = transaction.execute(_OWNERS_OF_OPEN).fetchall()
+    for (owner,) in owners:
+        if not _is_gone(transaction, owner, micros(now), has_ended(owner)):
+            continue
+        rows = transaction.execute(_OPEN_OF_OWNER, (owner,)).fetchall()
+        for tenant_id, intent_id, authority, serial in rows:
+            _abandon(
+                transaction,
+                tenant_id,
+                intent_id,
+                authority,
+                serial,
+                "its owner is gone",
+                now,
+            )
+        count += len(rows)
+    transaction.execute(_DROP_LEASES, (micros(now),))
+    return count
+
+
+def _is_gone(
+    transaction: Transaction, owner: str, now: int, ended: bool | None
+) -> bool:
+    """Judge by lease and process; without either, nobody lives there."""
+    lease = transaction.execute(_READ_LEASE, (owner,)).fetchone()
+    if lease is None:
+        return ended is not False
+    return lease[0] <= now or ended is True
+
+
+# --- leases: of processes, hence of no tenant -------------------------------
+
+_READ_LEASE = "SELECT until FROM leases WHERE owner = ?"
+_DROP_LEASES = "DELETE FROM leases WHERE until <= ?"
+_DROP_LEASE = "DELETE FROM leases WHERE owner = ?"
+_RENEW_LEASE = """
+INSERT INTO leases (owner, until) VALUES (?, ?)
+ON CONFLICT (owner) DO UPDATE SET until = excluded.until
+"""
+
+
+def renew_lease(transaction: Transaction, owner: str, until: datetime) -> None:
+    """Declare that the owner lives until then."""
+    transaction.execute(_RENEW_LEASE, (owner, micros(until)))
+
+
+def release_lease(transaction: Transaction, owner: str) -> None:
+    """Declare that the owner has ended."""
+    transaction.execute(_DROP_LEASE, (owner,))
+
+
+def check(transaction: Transaction) -> None:
+    """Write something, and take it back."""
+    transaction.execute(_RENEW_LEASE, ("", 0))
+    transaction.execute(_DROP_LEASE, ("",))

@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: MIT
+"""
+Rows of the SQLite database, from and to the frozen values of the model.
+
+Each function that reads a row names the columns in the order in which its
+statements select them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from json.encoder import encode_basestring_ascii as _quote
+from typing import Any
+
+from trstctl.model import (
+    AuditRecord,
+    CertificateRecord,
+    CertificateStatus,
+    CredentialRecord,
+    GeneralName,
+    NewRequest,
+    OneTimeSecret,
+    RequestKey,
+    RequestState,
+    StoredRequest,
+)
+
+#: A row, as sqlite3 returns it.
+Row = tuple[Any, ...]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+def micros(at: datetime) -> int:
+    """Return a time as microseconds since 1970, exactly."""
+    since = at - _EPOCH
+    return (
+        since.days * 86_400_000_000
+        + since.seconds * 1_000_000
+        + since.microseconds
+    )
+
+
+def moment(at: int) -> datetime:
+    """Return the time that :func:`micros` made a number of."""
+    return _EPOCH + timedelta(microseconds=at)
+
+
+def micros_or_none(at: datetime | None) -> int | None:
+    """Return :func:`micros`, if there is a time."""
+    return None if at is None else micros(at)
+
+
+def moment_or_none(at: int | None) -> datetime | None:
+    """Return :func:`moment`, if there is a time."""
+    return None if at is None else moment(at)
+
+
+def names_text(names: Sequence[GeneralName]) -> str:
+    """Return names as JSON, in order; put together by hand for speed."""
+    pairs = [f"[{_quote(n.kind)},{_quote(n.value)}]" for n in names]
+    return f"[{','.join(pairs)}]"
+
+
+def names_from(text: str) -> tuple[GeneralName, ...]:
+    """Return the names that :func:`names_text` wrote."""
+    return tuple(GeneralName(kind, value) for kind, value in json.loads(text))
+
+
+def list_text(values: Sequence[str]) -> str:
+    """Return texts as JSON, in order."""
+    return _encode(list(values))
+
+
+def list_from(text: str) -> tuple[str, ...]:
+    """Return the texts that :func:`list_text` wrote."""
+    return tuple(json.loads(text))
+
+
+def request_values(request: NewRequest, state: str, now: int) -> Row:
+    """Return what a new row of ``requests`` consists of."""
+    key = request.key
+    return (
+        key.tenant_id,
+        request.id,
+        key.protocol,
+        key.principal,
+        key.key,
+        request.fingerprint,
+        micros(request.key_expires),
+        request.endpoint,
+        request.operation,
+        request.profile,
+        request.profile_version,
+        request.subject,
+        names_text(request.names),
+        request.public_key_fingerprint,
+        request.csr,
+        request.request_id,
+        request.peer,
+        state,
+        state == "held",
+        now,
+    )
+
+
+def stored_request(row: Row) -> StoredRequest:
+    """
+    Return a request.
+
+    Columns: id, tenant_id, protocol, principal, request_key, fingerprint,
+    state, endpoint, operation, profile, subject, names,
+    public_key_fingerprint, created_at, key_expires, csr, decided_by,
+    decided_at, reason; of its certificate, or null: der, serial, not_after,
+    status.
+    """
+    return StoredRequest(
+        id=row[0],
+        key=RequestKey(row[1], row[2], row[3], row[4]),
+        fingerprint=row[5],
+        state=RequestState(row[6]),
+        endpoint=row[7],
+        operation=row[8],
+        profile=row[9],
+        subject=row[10],
+        names=names_from(row[11]),
+        public_key_fingerprint=row[12],
+        created_at=moment(row[13]),
+        key_expires=moment(row[14]),
+        csr=row[15],
+        decided_by=row[16],
+        decided_at=moment_or_none(row[17]),
+        reason=row[18],
+        certificate=row[19],
+        serial=row[20],
+        not_after=moment_or_none(row[21]),
+        revoked=row[22] == CertificateStatus.REVOKED.value,
+    )
+
+
+def certificate_record(row: Row) -> CertificateRecord:
+    """
+    Return a certificate.
+
+    Columns: tenant_id, authority, serial, subject, names, profile, protocol,
+    principal, public_key_fingerprint, not_before, not_after, status,
+    issued_at, revoked_at, revocation_reason, der.
+    """
+    return CertificateRecord(
+        tenant_id=row[0],
+        authority=row[1],
+        serial=row[2],
+        subject=row[3],
+        names=names_from(row[4]),
+        profile=row[5],
+        protocol=row[6],
+        principal=row[7],
+        public_key_fingerprint=row[8],
+        not_before=moment(row[9]),
+        not_after=moment(row[10]),
+        status=CertificateStatus(row[11]),
+        issued_at=moment(row[12]),
+        revoked_at=moment_or_none(row[13]),
+        revocation_reason=row[14],
+        der=row[15],
+    )
+
+
+def credential_record(row: Row) -> CredentialRecord:
+    """
+    Return a standing credential.
+
+    Columns: tenant_id, kind, name, verifier, names, profiles, created_at,
+    expires_at, revoked_at.
+    """
+    return CredentialRecord(
+        tenant_id=row[0],
+        kind=row[1],
+        name=row[2],
+        verifier=row[3],
+        names=list_from(row[4]),
+        profiles=list_from(row[5]),
+        created_at=moment(row[6]),
+        expires_at=moment_or_none(row[7]),
+        revoked_at=moment_or_none(row[8]),
+    )
+
+
+def one_time_secret(row: Row) -> OneTimeSecret:
+    """
+    Return a single-use secret.
+
+    Columns: tenant_id, id, digest, profile, names, created_at, expires_at,
+    burnt_at, burnt_for, burnt_request, revoked_at.
+    """
+    return OneTimeSecret(
+        tenant_id=row[0],
+        id=row[1],
+        digest=row[2],
+        profile=row[3],
+        names=list_from(row[4]),
+        created_at=moment(row[5]),
+        expires_at=moment(row[6]),
+        burnt_at=moment_or_none(row[7]),
+        burnt_for=row[8],
+        burnt_request=row[9],
+        revoked_at=moment_or_none(row[10]),
+    )
+
+
+def audit_record(row: Row) -> AuditRecord:
+    """
+    Return an audit record.
+
+    Columns: tenant_id, sequence, body, previous, hash.
+    """
+    return AuditRecord(*row)

@@ -1,0 +1,769 @@
+# SPDX-License-Identifier: MIT
+"""
+The store in memory: for tests, and for trying things out.
+
+It keeps the whole contract but durability, and passes the same contract
+suite as the others.  Every Deferred has fired when it is returned.  Each
+write checks everything before it changes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from attrs import evolve, frozen
+from twisted.internet.defer import Deferred, execute, succeed
+from zope.interface import implementer
+
+from trstctl.audit import GENESIS, link
+from trstctl.backends.records import (
+    STORE_ACTOR,
+    abandoned_facts,
+    credential_facts,
+    issued_facts,
+    opened_facts,
+    request_facts,
+    search_terms,
+    secret_facts,
+)
+from trstctl.errors import (
+    ChallengeRejected,
+    Conflict,
+    SerialTaken,
+    Stale,
+    Unavailable,
+    UnknownCertificate,
+)
+from trstctl.interfaces import IStore
+from trstctl.model import (
+    AuditEvent,
+    AuditRecord,
+    CertificateQuery,
+    CertificateRecord,
+    CertificateStatus,
+    CredentialRecord,
+    Intent,
+    NewRequest,
+    OneTimeSecret,
+    Opened,
+    RequestKey,
+    RequestState,
+    StoredRequest,
+)
+
+#: How far the clock may run behind the tenant's last audit record.
+CLOCK_TOLERANCE = timedelta(seconds=60)
+
+_RETRIABLE = {RequestState.APPROVED, RequestState.ABANDONED}
+_WAITING = {RequestState.HELD, RequestState.APPROVED}
+
+
+@frozen
+class _Promise:
+    """An intent, the request row that it belongs to, and what became of it."""
+
+    intent: Intent
+    number: int
+    request_id: str
+    state: str = "open"
+
+
+@implementer(IStore)
+class MemoryStore:
+    """The store in memory."""
+
+    def __init__(self) -> None:
+        self._requests: dict[str, StoredRequest] = {}
+        self._keys: dict[RequestKey, str] = {}
+        self._ever_held: set[str] = set()
+        self._promises: dict[tuple[str, str], _Promise] = {}
+        self._certificates: dict[tuple[str, str], CertificateRecord] = {}
+        self._credentials: dict[tuple[str, str, str], CredentialRecord] = {}
+        self._secrets: dict[tuple[str, str], OneTimeSecret] = {}
+        self._burnt_by: dict[tuple[str, str], tuple[str, str]] = {}
+        self._chains: dict[str, list[AuditRecord]] = {}
+        self._latest: dict[str, datetime] = {}
+        self._leases: dict[str, datetime] = {}
+
+    def _audit(self, event: AuditEvent) -> None:
+        """Append to the tenant's chain."""
+        tenant_id = event.tenant_id
+        chain = self._chains.setdefault(tenant_id, [])
+        previous = chain[-1].hash if chain else GENESIS
+        chain.append(link(event, len(chain) + 1, previous))
+        latest = self._latest.get(tenant_id, event.at)
+        self._latest[tenant_id] = max(latest, event.at)
+
+    # --- requests -----------------------------------------------------------
+
+    def _holder(self, key: RequestKey, now: datetime) -> StoredRequest | None:
+        """Return the request that holds the key."""
+        found = self._requests.get(self._keys.get(key, ""))
+        if found is None:
+            return None
+        if found.key_expires <= now and found.state is not RequestState.OPEN:
+            return None
+        return found
+
+    def _same(
+        self, request: NewRequest, now: datetime
+    ) -> StoredRequest | None:
+        """Return the holder of the key, unless it is another request."""
+        found = self._holder(request.key, now)
+        if found is not None and found.fingerprint != request.fingerprint:
+            raise Conflict
+        return found
+
+    def _put(
+        self, request: NewRequest, state: RequestState, now: datetime
+    ) -> StoredRequest:
+        """Write a new row and give it the key."""
+        stored = StoredRequest(
+            id=request.id,
+            key=request.key,
+            fingerprint=request.fingerprint,
+            state=state,
+            endpoint=request.endpoint,
+            operation=request.operation,
+            profile=request.profile,
+            subject=request.subject,
+            names=request.names,
+            public_key_fingerprint=request.public_key_fingerprint,
+            created_at=now,
+            key_expires=request.key_expires,
+            csr=request.csr,
+        )
+        self._requests[request.id] = stored
+        self._keys[request.key] = request.id
+        return stored
+
+    def _again(
+        self, found: StoredRequest, request: NewRequest, state: RequestState
+    ) -> StoredRequest:
+        """Take an earlier request up again."""
+        stored = self._requests[found.id] = evolve(
+            found,
+            state=state,
+            key_expires=max(found.key_expires, request.key_expires),
+            profile=request.profile,
+            subject=request.subject,
+            names=request.names,
+            csr=request.csr,
+        )
+        return stored
+
+    def find_request(
+        self, key: RequestKey, now: datetime
+    ) -> Deferred[StoredRequest | None]:
+        """Return the request that holds the key, unless it has expired."""
+        return succeed(self._holder(key, now))
+
+    def hold(
+        self, request: NewRequest, now: datetime
+    ) -> Deferred[StoredRequest]:
+        """Keep a request for a person to decide."""
+        return execute(self._hold, request, now)
+
+    def _hold(self, request: NewRequest, now: datetime) -> StoredRequest:
+        found = self._same(request, now)
+        event = "request.held"
+        if found is not None:
+            if found.state is not RequestState.ABANDONED:
+                return found
+            stored = self._again(
+                evolve(found, decided_by="", decided_at=None, reason=""),
+                request,
+                RequestState.HELD,
+            )
+            self._requests[stored.id] = stored
+        elif (waiting := self._waiting(request, now)) is not None:
+            stored = self._adopt(waiting, request)
+            event = "request.adopted"
+        else:
+            stored = self._put(request, RequestState.HELD, now)
+        self._ever_held.add(stored.id)
+        self._audit(
+            AuditEvent(
+                request.key.tenant_id,
+                now,
+                event,
+                request.key.principal,
+                request_facts(request, stored.id),
+            )
+        )
+        return stored
+
+    def _waiting(
+        self, request: NewRequest, now: datetime
+    ) -> StoredRequest | None:
+        """Return the row that waits for the same certificate."""
+        for row in self._requests.values():
+            if row.state not in _WAITING or (
+                row.state is RequestState.APPROVED and row.key_expires <= now
+            ):
+                continue
+            if evolve(row.key, key="") == evolve(request.key, key="") and (
+                row.endpoint,
+                row.operation,
+                row.profile,
+                row.subject,
+                row.names,
+                row.public_key_fingerprint,
+            ) == (
+                request.endpoint,
+                request.operation,
+                request.profile,
+                request.subject,
+                request.names,
+                request.public_key_fingerprint,
+            ):
+                return row
+        return None
+
+    def _adopt(self, row: StoredRequest, request: NewRequest) -> StoredRequest:
+        """Put a waiting row under the key of its client's new request."""
+        if self._keys.get(row.key) == row.id:
+            del self._keys[row.key]
+        self._keys[request.key] = row.id
+        stored = self._requests[row.id] = evolve(
+            row,
+            key=request.key,
+            fingerprint=request.fingerprint,
+            csr=request.csr,
+            key_expires=max(row.key_expires, request.key_expires),
+        )
+        return stored
+
+    def list_requests(
+        self, tenant_id: str, state: RequestState | None, limit: int
+    ) -> Deferred[Sequence[StoredRequest]]:
+        """Return requests, oldest first."""
+        found = [
+            row
+            for row in self._requests.values()
+            if row.key.tenant_id == tenant_id and state in {None, row.state}
+        ]
+        return succeed(found[:limit])
+
+    def decide_request(
+        self,
+        tenant_id: str,
+        request_id: str,
+        approve: bool,
+        actor: str,
+        reason: str,
+        now: datetime,
+        key_expires: datetime,
+    ) -> Deferred[StoredRequest]:
+        """Approve or deny a held request."""
+
+        def decide() -> StoredRequest:
+            row = self._requests.get(request_id)
+            if (
+                row is None
+                or row.key.tenant_id != tenant_id
+                or request_id not in self._ever_held
+            ):
+                raise UnknownCertificate("no such request was ever held")
+            if row.state is not RequestState.HELD:
+                raise Stale(
+                    f"the request is no longer held, but {row.state.value}"
+                )
+            decision = (
+                RequestState.APPROVED if approve else RequestState.DENIED
+            )
+            stored = self._requests[request_id] = evolve(
+                row,
+                state=decision,
+                decided_by=actor,
+                decided_at=now,
+                reason=reason,
+                key_expires=key_expires,
+            )
+            self._audit(
+                AuditEvent(
+                    tenant_id,
+                    now,
+                    f"request.{decision.value}",
+                    actor,
+                    {
+                        "request": request_id,
+                        "principal": row.key.principal,
+                        "reason": reason,
+                    },
+                )
+            )
+            return stored
+
+        return execute(decide)
+
+    # --- intents ------------------------------------------------------------
+
+    def open_intent(
+        self, intent: Intent, now: datetime
+    ) -> Deferred[Opened | StoredRequest]:
+        """Commit the intent to sign."""
+        return execute(self._open, intent, now)
+
+    def _open(self, intent: Intent, now: datetime) -> Opened | StoredRequest:
+        request = intent.request
+        tenant_id = request.key.tenant_id
+        latest = self._latest.get(tenant_id, now)
+        if now < latest - CLOCK_TOLERANCE:
+            raise Unavailable("the clock of the service is wrong")
+        found = self._same(request, now)
+        if found is not None and found.state not in _RETRIABLE:
+            return found
+        if (intent.authority, intent.serial) in self._promises:
+            raise SerialTaken(intent.serial)
+        if intent.secret_id is not None:
+            self._burn(intent, intent.secret_id, now, max(now, latest))
+        if found is None:
+            stored = self._put(request, RequestState.OPEN, now)
+        else:
+            stored = self._again(found, request, RequestState.OPEN)
+        self._promises[intent.authority, intent.serial] = _Promise(
+            intent, len(self._promises), stored.id
+        )
+        self._audit(
+            AuditEvent(
+                tenant_id,
+                now,
+                "intent.opened",
+                request.key.principal,
+                opened_facts(intent, stored.id),
+            )
+        )
+        return Opened(stored.id)
+
+    def _burn(
+        self, intent: Intent, secret_id: str, now: datetime, latest: datetime
+    ) -> None:
+        """Burn the secret, or burn it again if nothing came of it."""
+        request = intent.request
+        place = (request.key.tenant_id, secret_id)
+        secret = self._secrets.get(place)
+        if (
+            secret is None
+            or secret.revoked_at is not None
+            or secret.expires_at <= latest
+        ):
+            raise ChallengeRejected
+        if secret.burnt_at is not None and (
+            secret.burnt_for != request.public_key_fingerprint
+            or secret.burnt_request != request.fingerprint
+            or self._promises[self._burnt_by[place]].state != "abandoned"
+        ):
+            raise ChallengeRejected
+        self._secrets[place] = evolve(
+            secret,
+            burnt_at=secret.burnt_at or now,
+            burnt_for=request.public_key_fingerprint,
+            burnt_request=request.fingerprint,
+        )
+        self._burnt_by[place] = (intent.authority, intent.serial)
+
+    def _promise(self, intent: Intent) -> _Promise | None:
+        """Return the intent, if it is open."""
+        found = self._promises.get((intent.authority, intent.serial))
+        if found is None or found.state != "open":
+            return None
+        return found if found.intent.id == intent.id else None
+
+    def _end(self, promise: _Promise, state: str) -> None:
+        """Close an open intent."""
+        intent = promise.intent
+        self._promises[intent.authority, intent.serial] = evolve(
+            promise, state=state
+        )
+
+    def record_certificate(
+        self, intent: Intent, certificate: bytes, now: datetime
+    ) -> Deferred[CertificateRecord]:
+        """Commit the signed certificate."""
+        return execute(self._record, intent, certificate, now)
+
+    def _record(
+        self, intent: Intent, certificate: bytes, now: datetime
+    ) -> CertificateRecord:
+        promise = self._promise(intent)
+        if promise is None:
+            raise Stale("the issuance was given up before it was completed")
+        request, key = intent.request, intent.request.key
+        record = CertificateRecord(
+            tenant_id=key.tenant_id,
+            authority=intent.authority,
+            serial=intent.serial,
+            subject=request.subject,
+            names=request.names,
+            profile=request.profile,
+            protocol=key.protocol,
+            principal=key.principal,
+            public_key_fingerprint=request.public_key_fingerprint,
+            not_before=intent.not_before,
+            not_after=intent.not_after,
+            status=CertificateStatus.VALID,
+            issued_at=now,
+            der=certificate,
+        )
+        self._end(promise, "issued")
+        self._certificates[key.tenant_id, intent.serial] = record
+        self._requests[promise.request_id] = evolve(
+            self._requests[promise.request_id],
+            state=RequestState.ISSUED,
+            certificate=certificate,
+            serial=intent.serial,
+            not_after=intent.not_after,
+        )
+        self._audit(
+            AuditEvent(
+                key.tenant_id,
+                now,
+                "certificate.issued",
+                key.principal,
+                issued_facts(intent, certificate, promise.request_id),
+            )
+        )
+        return record
+
+    def abandon_intent(
+        self, intent: Intent, reason: str, now: datetime
+    ) -> Deferred[None]:
+        """Retire an open intent."""
+        promise = self._promise(intent)
+        if promise is not None:
+            self._abandon(promise, reason, now)
+        return succeed(None)
+
+    def _abandon(self, promise: _Promise, reason: str, now: datetime) -> None:
+        """Retire the intent and free its request."""
+        intent = promise.intent
+        self._end(promise, "abandoned")
+        self._requests[promise.request_id] = evolve(
+            self._requests[promise.request_id], state=RequestState.ABANDONED
+        )
+        self._audit(
+            AuditEvent(
+                intent.request.key.tenant_id,
+                now,
+                "intent.abandoned",
+                STORE_ACTOR,
+                abandoned_facts(
+                    promise.request_id,
+                    intent.authority,
+                    intent.serial,
+                    intent.owner,
+                    reason,
+                ),
+            )
+        )
+
+    def retire_orphans(self, now: datetime) -> Deferred[int]:
+        """Retire each open intent whose owner has no lease (any more)."""
+        orphans = [
+            promise
+            for promise in self._promises.values()
+            if promise.state == "open"
+            and self._leases.get(promise.intent.owner, now) <= now
+        ]
+        for promise in orphans:
+            self._abandon(promise, "its owner is gone", now)
+        return succeed(len(orphans))
+
+    def renew_lease(self, owner: str, until: datetime) -> Deferred[None]:
+        """Declare that the owner lives until then."""
+        self._leases[owner] = until
+        return succeed(None)
+
+    def release_lease(self, owner: str) -> Deferred[None]:
+        """Declare that the owner has ended."""
+        self._leases.pop(owner, None)
+        return succeed(None)
+
+    # --- inventory ----------------------------------------------------------
+
+    def find_certificate(
+        self, tenant_id: str, serial: str
+    ) -> Deferred[CertificateRecord | None]:
+        """Return one certificate, with its DER."""
+        return succeed(self._certificates.get((tenant_id, serial)))
+
+    def list_certificates(
+        self, query: CertificateQuery
+    ) -> Deferred[Sequence[CertificateRecord]]:
+        """Return certificates without DER."""
+        return execute(self._list, query)
+
+    def _list(self, query: CertificateQuery) -> Sequence[CertificateRecord]:
+        order = self._order(query.expiring_before is not None)
+        found = sorted(
+            (
+                record
+                for record in self._certificates.values()
+                if _matches(record, query)
+            ),
+            key=order,
+        )
+        if query.after is not None:
+            last = self._certificates.get((query.tenant_id, query.after))
+            if last is None:
+                raise UnknownCertificate
+            found = [row for row in found if order(row) > order(last)]
+        return [evolve(row, der=b"") for row in found[: query.limit]]
+
+    def _order(
+        self, by_expiry: bool
+    ) -> Callable[[CertificateRecord], tuple[float, int]]:
+        """Return the sort key of a listing."""
+
+        def order(record: CertificateRecord) -> tuple[float, int]:
+            number = self._promises[record.authority, record.serial].number
+            if by_expiry:
+                return record.not_after.timestamp(), number
+            return -record.issued_at.timestamp(), -number
+
+        return order
+
+    def revoke_certificate(
+        self,
+        tenant_id: str,
+        serial: str,
+        reason: str,
+        actor: str,
+        now: datetime,
+    ) -> Deferred[CertificateRecord]:
+        """Revoke."""
+        return execute(self._revoke, tenant_id, serial, reason, actor, now)
+
+    def _revoke(
+        self,
+        tenant_id: str,
+        serial: str,
+        reason: str,
+        actor: str,
+        now: datetime,
+    ) -> CertificateRecord:
+        record = self._certificates.get((tenant_id, serial))
+        if record is None:
+            raise UnknownCertificate
+        if record.status is CertificateStatus.REVOKED:
+            return record
+        revoked = self._certificates[tenant_id, serial] = evolve(
+            record,
+            status=CertificateStatus.REVOKED,
+            revoked_at=now,
+            revocation_reason=reason,
+        )
+        promise = self._promises[record.authority, serial]
+        self._requests[promise.request_id] = evolve(
+            self._requests[promise.request_id], revoked=True
+        )
+        self._audit(
+            AuditEvent(
+                tenant_id,
+                now,
+                "certificate.revoked",
+                actor,
+                {
+                    "authority": record.authority,
+                    "serial": serial,
+                    "subject": record.subject,
+                    "reason": reason,
+                },
+            )
+        )
+        return revoked
+
+    def count_certificates(
+        self, tenant_id: str, now: datetime
+    ) -> Deferred[Mapping[str, int]]:
+        """Return counts."""
+        rows = [
+            row
+            for row in self._certificates.values()
+            if row.tenant_id == tenant_id
+        ]
+        left = [
+            row.not_after - now
+            for row in rows
+            if row.status is CertificateStatus.VALID
+        ]
+        none = timedelta()
+        return succeed(
+            {
+                "valid": sum(none < rest for rest in left),
+                "revoked": sum(
+                    row.status is CertificateStatus.REVOKED for row in rows
+                ),
+                "expired": sum(rest <= none for rest in left),
+                "expiring_7d": sum(
+                    none < rest <= timedelta(days=7) for rest in left
+                ),
+                "expiring_30d": sum(
+                    none < rest <= timedelta(days=30) for rest in left
+                ),
+                "held_requests": sum(
+                    row.key.tenant_id == tenant_id
+                    and row.state is RequestState.HELD
+                    for row in self._requests.values()
+                ),
+            }
+        )
+
+    # --- credentials --------------------------------------------------------
+
+    def find_credential(
+        self, tenant_id: str, kind: str, name: str
+    ) -> Deferred[CredentialRecord | None]:
+        """Return one standing credential, also a revoked one."""
+        return succeed(self._credentials.get((tenant_id, kind, name)))
+
+    def add_credential(
+        self, record: CredentialRecord, actor: str
+    ) -> Deferred[None]:
+        """Add, or replace a revoked one."""
+
+        def add() -> None:
+            place = (record.tenant_id, record.kind, record.name)
+            former = self._credentials.get(place)
+            if former is not None and former.revoked_at is None:
+                raise Conflict("a credential of this kind and name exists")
+            self._credentials[place] = record
+            self._audit(
+                AuditEvent(
+                    record.tenant_id,
+                    record.created_at,
+                    "credential.added",
+                    actor,
+                    credential_facts(record),
+                )
+            )
+
+        return execute(add)
+
+    def list_credentials(
+        self, tenant_id: str
+    ) -> Deferred[Sequence[CredentialRecord]]:
+        """Return all standing credentials, by kind and name."""
+        return succeed(
+            [
+                record
+                for place, record in sorted(self._credentials.items())
+                if place[0] == tenant_id
+            ]
+        )
+
+    def revoke_credential(
+        self, tenant_id: str, kind: str, name: str, actor: str, now: datetime
+    ) -> Deferred[None]:
+        """Revoke."""
+
+        def revoke() -> None:
+            record = self._credentials.get((tenant_id, kind, name))
+            if record is None:
+                raise UnknownCertificate("no such credential")
+            if record.revoked_at is not None:
+                return
+            self._credentials[tenant_id, kind, name] = evolve(
+                record, revoked_at=now
+            )
+            self._audit(
+                AuditEvent(
+                    tenant_id,
+                    now,
+                    "credential.revoked",
+                    actor,
+                    {"kind": kind, "name": name},
+                )
+            )
+
+        return execute(revoke)
+
+    def find_secret(
+        self, tenant_id: str, digest: str
+    ) -> Deferred[OneTimeSecret | None]:
+        """Return the single-use secret with this SHA-256."""
+        for secret in self._secrets.values():
+            if (secret.tenant_id, secret.digest) == (tenant_id, digest):
+                return succeed(secret)
+        return succeed(None)
+
+    def add_secrets(
+        self, secrets: Sequence[OneTimeSecret], actor: str
+    ) -> Deferred[None]:
+        """Add all or none."""
+
+        def add() -> None:
+            ids = set(self._secrets)
+            digests = {(s.tenant_id, s.digest) for s in self._secrets.values()}
+            for secret in secrets:
+                place = (secret.tenant_id, secret.id)
+                mark = (secret.tenant_id, secret.digest)
+                if place in ids or mark in digests:
+                    raise Conflict("a secret with this id or value exists")
+                ids.add(place)
+                digests.add(mark)
+            for secret in secrets:
+                self._secrets[secret.tenant_id, secret.id] = secret
+                self._audit(
+                    AuditEvent(
+                        secret.tenant_id,
+                        secret.created_at,
+                        "secret.added",
+                        actor,
+                        secret_facts(secret),
+                    )
+                )
+
+        return execute(add)
+
+    # --- audit and life -----------------------------------------------------
+
+    def append_audit(self, events: Sequence[AuditEvent]) -> Deferred[None]:
+        """Append to the tenants' chains."""
+        for event in events:
+            self._audit(event)
+        return succeed(None)
+
+    def audit_records(
+        self, tenant_id: str, after: int, limit: int
+    ) -> Deferred[Sequence[AuditRecord]]:
+        """Return records with a greater sequence than ``after``."""
+        chain = self._chains.get(tenant_id, [])
+        return succeed(chain[after : after + limit])
+
+    def audit_tenants(self) -> Deferred[Sequence[str]]:
+        """Return every tenant that has a chain."""
+        return succeed(sorted(self._chains))
+
+    def check(self) -> Deferred[None]:
+        """Memory can always be written."""
+        return succeed(None)
+
+    def close(self) -> Deferred[None]:
+        """Nothing is left to be done."""
+        return succeed(None)
+
+
+def _matches(record: CertificateRecord, query: CertificateQuery) -> bool:
+    """Tell whether the certificate meets every condition of the query."""
+    if query.expiring_before is not None and (
+        record.status is not CertificateStatus.VALID
+        or record.not_after >= query.expiring_before
+    ):
+        return False
+    if query.name is not None and query.name not in search_terms(
+        record.subject, record.names
+    ):
+        return False
+    return record.tenant_id == query.tenant_id and all(
+        wanted is None or wanted == actual
+        for wanted, actual in (
+            (query.status, record.status),
+            (query.profile, record.profile),
+            (query.protocol, record.protocol),
+            (query.principal, record.principal),
+            (query.public_key_fingerprint, record.public_key_fingerprint),
+        )
+    )
