@@ -60,7 +60,7 @@ def _masked(value: Any, name: str = "") -> Any:
         return {key: _masked(below, key) for key, below in value.items()}
     if isinstance(value, list):
         return [_masked(below, name) for below in value]
-    if isinstance(value, str) and is_secret(name):
+    if isinstance(value, str) and value and is_secret(name):
         try:
             return check_reference(value)
         except ValueError:

@@ -35,8 +35,12 @@ from trstctl.config.tree import (
 from trstctl.interfaces import IEnrollmentProtocol
 from trstctl.log import is_secret
 from trstctl.model import Endpoint
-from trstctl.policy.builtin import GATEWAY_PROFILE, builtin_profiles
-from trstctl.policy.settings import ProfileSettings, faults
+from trstctl.policy.settings import (
+    GATEWAY_PROFILE,
+    ProfileSettings,
+    builtin_profiles,
+    faults,
+)
 from trstctl.settings import ProtocolSettings
 
 __all__ = [
@@ -170,11 +174,18 @@ class _Reading:
             known = sorted(known_keys(model, inner[:-1]))
             tree.blame(location, _unknown("key", str(inner[-1]), known))
             return
-        meaning = _MEANINGS.get(kind)
         context = detail.get("ctx", {})
+        if kind == "too_short" and len(detail["input"]) >= context.get(
+            "min_length", 0
+        ):
+            return  # an entry has a fault, which is told by itself
+        meaning = _MEANINGS.get(kind)
         text = meaning.format(**context) if meaning else detail["msg"]
         text += _shown(detail["input"], location, kind)
-        tree.blame_value(location, text)
+        if detail["loc"][-1:] == ("[key]",):
+            tree.blame(location, text)
+        else:
+            tree.blame_value(location, text)
 
     def _location(
         self, found: Sequence[str | int], section: Location, missing: bool
@@ -378,14 +389,9 @@ def _shown(value: object, location: Location, kind: str) -> str:
 
 
 def _value_at(values: Any, location: Location) -> object:
-    """Return the value at a location that exists."""
+    """Return the value at a key of the tree; ``None`` if it was refused."""
     for step in location:
-        if not isinstance(values, dict | list):
-            return None
-        try:
-            values = values[step]  # type: ignore[index] # checked above
-        except (KeyError, IndexError):
-            return None
+        values = values.get(step) if isinstance(values, dict) else values[step]
     return values
 
 

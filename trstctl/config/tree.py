@@ -12,7 +12,8 @@ ends it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,13 @@ LIMIT = 1024 * 1024
 #: Levels of nesting.
 DEPTH = 20
 
+#: Brackets that are open at once, before anything is parsed.
+FLOW_DEPTH = 100
+
 #: Where a value is in the file: keys and indices from the top.
 Location = tuple[str | int, ...]
 
+_BRACKET = re.compile(r"[\[\]{}]")
 _YAML = "tag:yaml.org,2002:"
 _TRUE = ("true", "True", "TRUE")
 _FALSE = ("false", "False", "FALSE")
@@ -186,6 +191,8 @@ def _after(text: str) -> Place:
 
 def _compose(tree: Tree, text: str) -> Any:
     """Parse the text into nodes."""
+    if _brackets(text) > FLOW_DEPTH:
+        raise _end(tree, Place(), "has too many open brackets; close them")
     try:
         return YAML(typ="rt", pure=True).compose(text)
     except MarkedYAMLError as error:
@@ -208,6 +215,19 @@ def _compose(tree: Tree, text: str) -> Any:
         raise _end(
             tree, Place(), f"cannot be parsed ({problem}); make it simpler"
         ) from None
+
+
+def _brackets(text: str) -> int:
+    """
+    Return how many brackets are open at most, those in quotes included.
+
+    The parser's time grows with the square of this number.
+    """
+    depth = deepest = 0
+    for bracket in _BRACKET.findall(text):
+        depth = depth + 1 if bracket in "[{" else max(depth - 1, 0)
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def _marked(mark: Any) -> Place:
@@ -284,32 +304,55 @@ class _Builder:
         return values
 
     def _scalar(self, node: Any, location: Location, place: Place) -> Any:
-        """Return text, a number, a boolean or ``None`` (YAML 1.2, core)."""
-        text: str = node.value
+        """Return the value of a scalar, or ``_REFUSED``."""
         kind = node.tag.removeprefix(_YAML)
-        try:
-            match kind:
-                case "null":
-                    return None
-                case "bool" if text in (*_TRUE, *_FALSE):
-                    return text in _TRUE
-                case "int":
-                    prefixed = text.lstrip("+-")[:2] in ("0x", "0o")
-                    return int(text, 0 if prefixed else 10)
-                case "float" if math.isfinite(number := float(text)):
-                    return number
-                case "str" | "timestamp":
-                    text.encode("utf-8")  # refuses half a surrogate pair
-                    return text
-                case "bool" | "float":
-                    self._tree.add(
-                        place, location, "put it in quotes, if it is text"
-                    )
-                case _:
-                    self._refuse_tag(node, location, place)
-        except ValueError:
-            self._tree.add(
-                place, location, f"is not a valid {kind}; put it in quotes"
-            )
+        read = _SCALARS.get(kind)
+        if read is None:
+            self._refuse_tag(node, location, place)
+        else:
+            try:
+                return read(node.value)
+            except ValueError:
+                text = f"is not a valid {kind}; put it in quotes"
+                self._tree.add(place, location, text)
         self._tree.refused.add(location)
         return _REFUSED
+
+
+# --- scalars (YAML 1.2, section 10.3) ---------------------------------------
+
+
+def _boolean(text: str) -> bool:
+    """Return a boolean; YAML 1.1's other words for it are refused."""
+    if text not in (*_TRUE, *_FALSE):
+        raise ValueError
+    return text in _TRUE
+
+
+def _integer(text: str) -> int:
+    """Return an integer; a leading zero does not make it octal."""
+    return int(text, 0 if text.lstrip("+-")[:2] in ("0x", "0o") else 10)
+
+
+def _float(text: str) -> float:
+    """Return a finite number: JSON has no other."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
+def _string(text: str) -> str:
+    """Return text; half a surrogate pair is none."""
+    text.encode("utf-8")
+    return text
+
+
+_SCALARS: Mapping[str, Callable[[str], Any]] = {
+    "null": lambda _: None,
+    "bool": _boolean,
+    "int": _integer,
+    "float": _float,
+    "str": _string,
+    "timestamp": _string,
+}
