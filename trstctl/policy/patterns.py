@@ -247,7 +247,7 @@ def compile_expression(text: str) -> re.Pattern[str]:
         )
     try:
         compiled = re.compile(text)
-    except (re.error, RecursionError, OverflowError) as error:
+    except (re.error, OverflowError) as error:
         raise ValueError(f"not a regular expression: {error}") from None
     _check_expression(_PIECE.findall(text))
     return compiled
