@@ -39,7 +39,7 @@ def read_certificate(
     Read a certificate.  Nothing is verified.
 
     :param data: DER.
-    :raises TooLarge: more than ``max_bytes``, or too many values in it.
+    :raises TooLarge: more than ``max_bytes``, or too many names.
     :raises Malformed: anything else that is wrong with it.
     """
     try:

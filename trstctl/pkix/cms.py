@@ -45,7 +45,7 @@ def read_certs_only(
     """
     Return the certificates of a certs-only message, in their order.
 
-    :raises TooLarge: more octets or values than the limits.
+    :raises TooLarge: more octets than the limit.
     :raises Malformed: it is no certs-only message in DER.
     """
     der.check(data, max_bytes=max_bytes, max_nodes=max_nodes)

@@ -56,7 +56,7 @@ def read_csr(data: bytes, *, max_bytes: int = 65536) -> CertificateRequest:
     Read a certification request.  Its signature is not looked at here.
 
     :param data: DER.
-    :raises TooLarge: more than ``max_bytes``, or too many values in it.
+    :raises TooLarge: more than ``max_bytes``, or too many names.
     :raises Malformed: anything else that is wrong with it.
     """
     try:

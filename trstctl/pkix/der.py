@@ -78,7 +78,7 @@ def check(
 
     :param max_depth: constructed values inside one another.
     :param max_nodes: values in all.
-    :raises TooLarge: too many octets or too many values.
+    :raises TooLarge: too many octets.
     :raises Malformed: anything else.
     """
     size = len(data)
@@ -116,7 +116,7 @@ def check(
                 raise Malformed("not DER: trailing octets")
     except IndexError:
         raise Malformed("not DER: truncated") from None
-    raise TooLarge
+    raise Malformed("not DER: too many values")
 
 
 def _long_length(data: bytes, at: int, octets: int) -> tuple[int, int]:

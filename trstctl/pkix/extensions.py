@@ -52,7 +52,7 @@ def read_extensions(
         attestation puts bare octets there).
     :raises Malformed: it is no Extensions, two are of one type, a value is
         not DER, or the value of an extension that we know is malformed.
-    :raises TooLarge: a value holds too much.
+    :raises TooLarge: a value has too many octets.
     """
     found: dict[str, Extension] = {}
     for tag, extension, _ in der.children(
