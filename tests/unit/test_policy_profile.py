@@ -848,6 +848,18 @@ class CertificateTests:
             _certified(subject=_subject(("CN", "Device-1"), ("UID", "u"))),
         )
 
+    def test_a_name_of_another_type_is_another_name(self) -> None:
+        """Rule certificate-names: a mailbox is no user principal name."""
+        principal = _certified(names=_names("email:a@host.example"))
+
+        own = _csr(names=_names("email:a@host.example"))
+        _decide(wanted=own, principal=principal)
+        _refusal(
+            "certificate-names",
+            wanted=_csr(names=_names("upn:a@host.example")),
+            principal=principal,
+        )
+
     def test_identifying_attributes_of_the_certificate_pass(self) -> None:
         """Rule certificate-names: its own serial number is no other's."""
         policy = builtin_profiles()["device"]

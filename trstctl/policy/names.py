@@ -115,7 +115,7 @@ def dns_name(value: str, *, wildcards: bool = False) -> str:
 @lru_cache(maxsize=1024)
 def _check_idna(host: str) -> None:
     """Refuse reserved labels, and A-labels that IDNA2008 does not know."""
-    import idna  # 20 ms to import, and most names do not need it
+    import idna  # 10 ms to import, and most names do not need it
 
     for label in host.split("."):
         if label[2:4] != "--":
