@@ -265,7 +265,7 @@ def _exponent_sieves() -> tuple[tuple[int, tuple[tuple[int, int], ...]], ...]:
     """
     # Without factors below 2000 a modulus of 8192 bits is at most a 747th
     # power.  More tests for the small exponents, whose powers are denser.
-    sieve = _primes_below(10000)
+    sieve = _primes_below(30000)
     found = []
     for exponent in _PRIMES[1:133]:
         suited = (prime for prime in sieve if prime % exponent == 1)
