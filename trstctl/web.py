@@ -40,7 +40,7 @@ from trstctl.http.exchange import (
     Outcome,
     Root,
 )
-from trstctl.http.head import Headers
+from trstctl.http.head import Headers, Refused
 from trstctl.http.request import HTTPRequest
 from trstctl.http.site import Site
 from trstctl.interfaces import IRegistrationAuthority
@@ -199,7 +199,9 @@ class ProtocolResource(BoundedResource):
             request.running(work)
         return NOT_DONE_YET
 
-    def refuse(self, exchange: HTTPExchange, error: Exception) -> None:
+    def refuse(
+        self, exchange: HTTPExchange, error: Refused | TrstctlError
+    ) -> None:
         """Answer what head or framing ruled out; audit it."""
         request = self._request(exchange)
         try:

@@ -83,7 +83,9 @@ class BufferedRequest(Request):
         head = exchange.head
         for name, values in head.headers.raw.items():
             self.requestHeaders.setRawHeaders(name, values)
-        self.method = head.method.encode("ascii")
+        # The body of an answer to HEAD is cut off at the end.
+        method = "GET" if head.method == "HEAD" else head.method
+        self.method = method.encode("ascii")
         self.uri = head.target
         self.clientproto = head.version.encode("ascii")
         self.path = head.target.partition(b"?")[0]

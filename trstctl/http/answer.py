@@ -14,7 +14,6 @@ from http import HTTPStatus
 from attrs import field, frozen
 
 from trstctl.errors import (
-    Internal,
     Malformed,
     TooLarge,
     TrstctlError,
@@ -120,11 +119,9 @@ _STATUS: Mapping[type[TrstctlError], int] = {
 }
 
 
-def refusal(error: Exception, request_id: str) -> HTTPResponse:
+def refusal(error: Refused | TrstctlError, request_id: str) -> HTTPResponse:
     """Return the plain answer to what HTTP's own rules refuse."""
     if isinstance(error, Refused):
         return plain(error.status, error.detail, request_id, error.headers)
-    if isinstance(error, TrstctlError):
-        status = _STATUS.get(type(error), 500)
-        return plain(status, error.detail, request_id)
-    return plain(500, Internal.detail, request_id)
+    status = _STATUS.get(type(error), 500)
+    return plain(status, error.detail, request_id)

@@ -45,7 +45,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from trstctl.errors import Malformed, TooLarge
+from trstctl.errors import Malformed, TooLarge, TrstctlError
 from trstctl.http.chunked import ChunkedBody
 from trstctl.http.head import CHUNKED, Head, Refused, read_head
 from trstctl.tls import client_certificate
@@ -100,7 +100,7 @@ class Exchange(Structural):
     def received(self, body: bytes) -> None:
         """Take the whole body and answer, now or later."""
 
-    def refuse(self, error: Exception) -> None:
+    def refuse(self, error: Refused | TrstctlError) -> None:
         """Answer that the body cannot be taken."""
 
     def abandon(self) -> None:

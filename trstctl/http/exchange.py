@@ -22,6 +22,7 @@ from trstctl.errors import (
     Internal,
     RequestError,
     TooLarge,
+    TrstctlError,
     UnsupportedMediaType,
 )
 from trstctl.http.answer import HTTPResponse, refusal, write_message
@@ -69,7 +70,9 @@ class BoundedResource(Resource):
         """Return the methods at a path below the mount; ``None``: 404."""
         raise NotImplementedError
 
-    def refuse(self, exchange: HTTPExchange, error: Exception) -> None:
+    def refuse(
+        self, exchange: HTTPExchange, error: Refused | TrstctlError
+    ) -> None:
         """Answer a request that its head, or reading its body, ruled out."""
         exchange.answer(
             refusal(error, exchange.id),
@@ -79,6 +82,10 @@ class BoundedResource(Resource):
     def render(self, request: HTTPExchange) -> int:
         """Take a whole request; answer it now or later."""
         raise NotImplementedError
+
+
+#: Where an exchange is until its resource is found: it can only refuse.
+_NOWHERE = BoundedResource()
 
 
 class Root(Resource):
@@ -163,7 +170,7 @@ class HTTPExchange:
         self.query = b""
         self.body = b""
         self.limit = site.limits.body
-        self.resource: BoundedResource | None = None
+        self.resource = _NOWHERE
         self.answered = False
         self._closing = False
         self._running: Deferred[None] | None = None
@@ -187,11 +194,13 @@ class HTTPExchange:
         path, _, self.query = head.target.partition(b"?")
         resource, self.path = self.site.find(split_path(path))
         self.resource = resource
+        if resource.max_body is not None:
+            self.limit = resource.max_body
         allowed = resource.allowed_methods(self.path)
         if allowed is None:
             raise Refused(404, _NOTHING_HERE)
         if head.method not in allowed:
-            if "GET" in allowed:
+            if "GET" in allowed and "HEAD" not in allowed:
                 allowed = (*allowed, "HEAD")
             if head.method not in allowed:
                 raise Refused(
@@ -202,27 +211,18 @@ class HTTPExchange:
         # A compressed body is a way past every limit on its size.
         if b"content-encoding" in head.headers.raw:
             raise UnsupportedMediaType("content codings are not supported")
-        if resource.max_body is not None:
-            self.limit = resource.max_body
         if head.length > self.limit:
             raise TooLarge
 
     def received(self, body: bytes) -> None:
         """Hand the whole request to the resource."""
         self.body = body
-        if self.resource is not None:
-            self.resource.render(self)
+        self.resource.render(self)
 
-    def refuse(self, error: Exception) -> None:
+    def refuse(self, error: Refused | TrstctlError) -> None:
         """Answer that the request is ruled out, and close."""
         self._closing = True
-        if self.resource is None:
-            self.answer(
-                refusal(error, self.id),
-                Outcome(decision="refused", reason=str(error)),
-            )
-        else:
-            self.resource.refuse(self, error)
+        self.resource.refuse(self, error)
 
     def running(self, work: Deferred[None]) -> None:
         """Remember what to cancel if the peer leaves."""

@@ -292,6 +292,8 @@ def split_path(path: bytes) -> tuple[str, ...]:
         segments = path.decode("ascii").strip("/").split("/")
     elif path == b"/":
         return ()
+    elif path[:1] != b"/":
+        raise Refused(404, "there is nothing here")
     else:
         decoded = [
             _ESCAPE.sub(_unescape, part).decode("latin-1")
