@@ -290,13 +290,21 @@ class IStore(Interface):
     def find_request(
         key: RequestKey, now: datetime
     ) -> Deferred[StoredRequest | None]:
-        """Return the request that holds the key, unless it has expired."""
+        """
+        Return the request that holds the key, unless it has expired.
+
+        The key of an open request does not expire: what is being signed
+        right now must not be signed a second time.
+        """
 
     def hold(request: NewRequest, now: datetime) -> Deferred[StoredRequest]:
         """
         Keep a request for a person to decide; audit ``request.held``.
 
-        If the key is taken: the row that holds it, unchanged.  Otherwise,
+        If the key is taken: the row that holds it, unchanged, except that
+        an abandoned row is held again (an approval, too, must then be given
+        again).  An approved row whose key has expired is not found by the
+        following rule; adoption is audited as ``request.adopted``.  Else,
         if a held or approved row has the same tenant, protocol, endpoint,
         operation, principal, profile, subject, names and public key (a
         client that built its request anew): that row, now under this key
@@ -318,7 +326,14 @@ class IStore(Interface):
         return it.
 
         The secret (``secret_id``) must be in date, not revoked, and not
-        burnt, or burnt for this very public key and request.
+        burnt, or burnt for this very public key and request by an intent
+        that was abandoned since: a secret whose intent is open or issued
+        buys nothing more, whatever the key.  It is in date by the latest
+        time that the tenant's audit log has seen.
+
+        The key's life is never shortened.  A store may skip the call if the
+        Deferred is cancelled early, and retires the intent if it is
+        cancelled while the commit is under way.
 
         :returns: ``Opened``, or the row that answers instead.
         :raises Conflict: the key is taken by another fingerprint.
@@ -354,7 +369,11 @@ class IStore(Interface):
         Retire each open intent whose owner is gone, in all tenants.
 
         Gone: its lease ran out, or the store can see that the process has
-        ended.  :returns: how many were retired.
+        ended, or it has neither a lease nor a process that can be seen.
+        An owner's name must be new at each start of a process: a successor
+        of the same name would shield what its predecessor left behind.
+
+        :returns: how many were retired.
         """
 
     def renew_lease(owner: str, until: datetime) -> Deferred[None]:
@@ -383,7 +402,8 @@ class IStore(Interface):
         Approve or deny a held request; audit ``request.approved|denied``.
 
         :param key_expires: new end of the idempotency key's life.
-        :raises UnknownCertificate: no such request in the tenant.
+        :raises UnknownCertificate: no such request in the tenant, or it was
+            never held.
         :raises Stale: it is no longer held.
         """
 
@@ -400,6 +420,8 @@ class IStore(Interface):
         """
         Return certificates without DER: by issue time, newest first; with
         ``expiring_before``, by expiry, soonest first.
+
+        :raises UnknownCertificate: ``after`` is no serial of the tenant.
         """
 
     def revoke_certificate(
@@ -457,7 +479,11 @@ class IStore(Interface):
     def add_secrets(
         secrets: Sequence[OneTimeSecret], actor: str
     ) -> Deferred[None]:
-        """Add all or none; audit ``secret.added`` for each."""
+        """
+        Add all or none; audit ``secret.added`` for each.
+
+        :raises Conflict: one with this id or digest exists.
+        """
 
     # audit ------------------------------------------------------------------
 

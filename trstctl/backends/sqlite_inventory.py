@@ -223,8 +223,8 @@ FROM secrets WHERE tenant_id = ? AND digest = ?
 
 _ADD_ONE_TIME = """
 INSERT OR IGNORE INTO secrets (tenant_id, id, digest, profile, names,
-    created_at, expires_at)
-VALUES (?, ?, ?, ?, ?, ?, ?)
+    created_at, expires_at, revoked_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 
@@ -251,6 +251,7 @@ def add_secrets(
                 list_text(secret.names),
                 micros(secret.created_at),
                 micros(secret.expires_at),
+                micros_or_none(secret.revoked_at),
             ),
         )
         if added.rowcount != 1:
