@@ -19,6 +19,7 @@ from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.http import Request
 from twisted.web.resource import NoResource, Resource
 from twisted.web.server import NOT_DONE_YET
@@ -29,7 +30,10 @@ from trstctl.metrics import Metrics
 #: Seconds for which one round of checks answers everybody who asks.
 _FRESH = 1.0
 
-#: An expiry closer than this is told, and closer than the second one fails.
+#: Seconds that a check may take before it counts as failed.
+_PATIENCE = 5.0
+
+#: An expiry closer than this is told; only what has expired fails.
 _WARN = timedelta(days=30)
 
 
@@ -68,13 +72,18 @@ class Readiness:
         self._now = now
         self._checks: tuple[Check, ...] = ()
         self._until = -1.0
+        self._waiting: list[Deferred[None]] | None = None
         self.draining = False
 
     async def checks(self) -> tuple[Check, ...]:
         """Return one line for each thing that an enrollment needs."""
-        if self._clock.seconds() >= self._until:
-            self._until = self._clock.seconds() + _FRESH
-            self._checks = await self._round()
+        while self._clock.seconds() >= self._until:
+            if self._waiting is None:
+                await self._refresh()
+            else:
+                turn: Deferred[None] = Deferred()
+                self._waiting.append(turn)
+                await turn
         return (
             *self._checks,
             Check(
@@ -84,7 +93,19 @@ class Readiness:
             ),
         )
 
+    async def _refresh(self) -> None:
+        """Run one round, for everybody who asks meanwhile."""
+        self._waiting = []
+        try:
+            self._checks = await self._round()
+            self._until = self._clock.seconds() + _FRESH
+        finally:
+            waiting, self._waiting = self._waiting, None
+            for turn in waiting:
+                turn.callback(None)
+
     async def _round(self) -> tuple[Check, ...]:
+        """Run every check, one after the other."""
         found = [await self._try("store", self._store.check, "writes")]
         for name, authority in self._authorities().items():
             found.append(
@@ -102,8 +123,14 @@ class Readiness:
         self, name: str, attempt: Callable[[], Awaitable[object]], good: str
     ) -> Check:
         """Run one attempt; any error is a failed check, and logged."""
+
+        async def tried() -> object:
+            return await attempt()
+
         try:
-            await attempt()
+            await Deferred.fromCoroutine(tried()).addTimeout(
+                _PATIENCE, self._clock
+            )
         except Exception as error:  # noqa: BLE001 - a probe must not fail
             self._log.error(
                 "readiness check {name} failed: {reason}",
@@ -115,6 +142,7 @@ class Readiness:
         return Check(name, ok=True, detail=good)
 
     def _expiry(self, name: str, not_after: datetime) -> Check:
+        """Judge when something ends."""
         left = not_after - self._now()
         if left <= timedelta(0):
             return Check(name, ok=False, detail="expired")
@@ -126,6 +154,7 @@ class _Page(Resource):
     """A leaf that answers GET with text made by a coroutine."""
 
     isLeaf = True
+    _log = Logger()
 
     def __init__(
         self, page: Callable[[], Awaitable[tuple[int, str, bytes]]]
@@ -149,12 +178,20 @@ class _Page(Resource):
             request.write(body)
             request.finish()
 
-        Deferred.fromCoroutine(write()).addErrback(
-            lambda failure: Logger().failure(
-                "an ops page failed", failure=failure, event="ops.failed"
-            )
-        )
+        Deferred.fromCoroutine(write()).addErrback(self._failed, request, gone)
         return NOT_DONE_YET
+
+    def _failed(
+        self, failure: Failure, request: Request, gone: list[object]
+    ) -> None:
+        """Log why there is no page, and say that there is none."""
+        self._log.failure(
+            "an ops page failed", failure=failure, event="ops.failed"
+        )
+        if not gone:
+            request.setResponseCode(500)
+            request.setHeader("Content-Length", "0")
+            request.finish()
 
 
 def make_ops_root(

@@ -45,6 +45,7 @@ class ProtocolPlugin:
     version: str = ""
 
     def _class(self) -> Any:
+        """Import the class."""
         return namedAny(self.resource)
 
     def settings_schema(self) -> type:

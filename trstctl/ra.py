@@ -27,8 +27,8 @@ I-5  *Never another's.*  The same key with another fingerprint is refused.
      anybody else's.
 I-6  *Refused means nothing happened.*  What is refused before the intent
      leaves no serial, no row and no burnt secret; only an audit record.
-I-7  *Shielded.*  Until the intent, a client that leaves stops its request;
-     after it, nothing does.
+I-7  *Shielded.*  Until the intent is asked for, a client that leaves stops
+     its request; after that, nothing does.
 I-8  *Orphans are retired.*  The intents of an owner that is gone are
      abandoned, at start and by lease; their serials count as revoked, and a
      retry opens a fresh intent.
@@ -60,7 +60,6 @@ from trstctl.errors import (
     NotAuthorized,
     RequestError,
     SerialTaken,
-    ServiceError,
     Stale,
     Unavailable,
     UnknownCertificate,
@@ -96,6 +95,9 @@ from trstctl.refusals import RefusalAudit
 
 #: How often a taken serial is replaced before something must be wrong.
 _SERIAL_TRIES = 3
+
+#: How often a request that others move about is looked at again.
+_ROUNDS = 5
 
 
 @frozen
@@ -157,7 +159,8 @@ def fingerprint_of(request: EnrollmentRequest) -> str:
     for another operation or endpoint is a conflict, not an answer.
     """
     digest = hashlib.sha256()
-    for part in (request.operation.value, request.endpoint.name):
+    endpoint = request.endpoint
+    for part in (request.operation.value, endpoint.protocol, endpoint.name):
         digest.update(b"%d:%s" % (len(part), part.encode()))
     digest.update(request.wanted.der)
     return digest.hexdigest()
@@ -201,7 +204,7 @@ class RegistrationAuthority:
         self.windows = windows or Windows()
         self._reached = reached
         self._refusals = RefusalAudit(store, clock, now)
-        self._running: set[Deferred[Issued]] = set()
+        self._running: set[Deferred[Issued | None]] = set()
         self._drained: list[Deferred[None]] = []
         self._unsettled: dict[str, Intent] = {}
 
@@ -212,6 +215,7 @@ class RegistrationAuthority:
         return Deferred.fromCoroutine(self._enroll(request))
 
     async def _enroll(self, request: EnrollmentRequest) -> Issued | Pending:
+        """Authenticate and answer; audit a refusal."""
         principal: Principal | None = None
         try:
             principal = await self._authenticator.authenticate(
@@ -239,8 +243,8 @@ class RegistrationAuthority:
         """
         request = asked.request
         patience = self._clock.seconds() + self.windows.in_flight
-        pause = 0.02
-        while True:
+        pause, rounds = 0.02, 0
+        while rounds < _ROUNDS:
             earlier = await self._store.find_request(asked.key, self._now())
             settled = self._settled(asked, earlier)
             if settled is not None:
@@ -251,29 +255,30 @@ class RegistrationAuthority:
                 await deferLater(self._clock, pause)
                 pause = min(pause * 2, 0.25)
                 continue
+            rounds += 1
             decision = asked.policy.decide(
                 request,
                 asked.principal,
                 self._now(),
                 asked.authority.not_after,
-                approved=earlier is not None
-                and earlier.state is RequestState.APPROVED,
+                approved=_is_approved(earlier),
             )
             verify_proof(request.wanted)
             if isinstance(decision, Held):
                 await self._hold(asked, decision)
                 continue
-            outcome = await self._issue(asked, decision)
+            self._reached("before-intent")
+            outcome = await self._shielded(self._issue(asked, decision))
             if outcome is not None:
                 return outcome
+        raise Unavailable
 
     async def _issue(self, asked: _Asked, approved: Approved) -> Issued | None:
         """
-        Commit the intent, then sign behind the shield.
+        Commit the intent, then sign; to be run behind the shield.
 
         :returns: ``None`` if another request with the same key was first.
         """
-        self._reached("before-intent")
         for _ in range(_SERIAL_TRIES):
             intent = self._intent(asked, approved)
             try:
@@ -282,7 +287,7 @@ class RegistrationAuthority:
                 continue
             if not isinstance(opened, Opened):
                 return None
-            return await self._shielded(self._sign(asked, intent))
+            return await self._sign(asked, intent)
         raise Internal("no free serial number was found")
 
     async def _sign(self, asked: _Asked, intent: Intent) -> Issued:
@@ -444,14 +449,14 @@ class RegistrationAuthority:
         return str(UUID(bytes=self._random_bytes(16), version=4))
 
     def _shielded(
-        self, coroutine: Coroutine[Any, Any, Issued]
-    ) -> Deferred[Issued]:
+        self, coroutine: Coroutine[Any, Any, Issued | None]
+    ) -> Deferred[Issued | None]:
         """
         Return a Deferred whose cancellation stops the waiting only (I-7).
         """
-        work: Deferred[Issued] = Deferred.fromCoroutine(coroutine)
+        work: Deferred[Issued | None] = Deferred.fromCoroutine(coroutine)
         self._running.add(work)
-        waiting: Deferred[Issued] = Deferred()
+        waiting: Deferred[Issued | None] = Deferred()
 
         def finished(result: Any) -> None:
             self._running.discard(work)
@@ -474,7 +479,7 @@ class RegistrationAuthority:
         """Retire an intent now or, if the store is away, by and by (I-2)."""
         try:
             await self._store.abandon_intent(intent, reason, self._now())
-        except ServiceError:
+        except Exception:  # noqa: BLE001 (whatever it was, it stays open)
             self._unsettled[intent.id] = intent
             self._log.warn(
                 "an intent will be retired later",
@@ -576,6 +581,18 @@ class RegistrationAuthority:
             await drained
         await self._refusals.flush()
         await self._store.release_lease(self._owner)
+
+
+def _is_approved(stored: StoredRequest | None) -> bool:
+    """
+    Tell whether a person has approved this very request.
+
+    What came to nothing afterwards needs no second approval.
+    """
+    return stored is not None and (
+        stored.state is RequestState.APPROVED
+        or (stored.state is RequestState.ABANDONED and stored.decided_by != "")
+    )
 
 
 def settled_in_flight(outcome: Issued | Pending) -> bool:

@@ -18,7 +18,6 @@ from datetime import datetime
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from trstctl.errors import ServiceError
 from trstctl.interfaces import IStore
 from trstctl.model import AuditEvent, Endpoint
 
@@ -84,7 +83,8 @@ class RefusalAudit:
                 "peer": peer,
             },
         )
-        await self._append(event)
+        if not await self._append(event):
+            self._counted[endpoint.tenant_id, endpoint.protocol, kind] += 1
 
     async def flush(self) -> None:
         """Write what was only counted, one record for each kind."""
@@ -116,15 +116,15 @@ class RefusalAudit:
         return True
 
     async def _append(self, event: AuditEvent) -> bool:
-        """Append, and tell whether that worked: a refusal stays one."""
+        """Append, and tell whether that worked."""
         try:
             await self._store.append_audit((event,))
-        except ServiceError as error:
+        except Exception as error:  # noqa: BLE001 (a refusal stays one)
             self._log.error(
                 "a refusal could not be audited: {reason}",
-                event="audit.refusal.lost",
+                event="audit.refusal.delayed",
                 tenant=event.tenant_id,
-                reason=str(error),
+                reason=f"{type(error).__name__}: {error}",
             )
             return False
         return True

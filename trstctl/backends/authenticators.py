@@ -11,9 +11,10 @@ A-2  *Slow only once.*  A password that was right is remembered for a few
      minutes as an HMAC under a key of this process, bound to the verifier
      it matched.  The credential's row is read every time, so a revocation
      counts at the next request.
-A-3  *Guessing is throttled* by name and by address, before the slow hash.
-     A remembered password passes the throttle: guessing at somebody's name
-     does not lock out the device that knows the password.
+A-3  *Guessing is throttled* by name and by address, before the slow hash
+     and once more after it, so that guesses made at once gain nothing.  A
+     remembered password and a right token pass the throttle: guessing at
+     somebody's name does not lock out the device that knows the secret.
 A-4  *Certificates are judged here*, not in the handshake: issued by this
      endpoint's authority, in this tenant's inventory byte for byte, not
      revoked, not from the future.
@@ -36,6 +37,7 @@ from zope.interface import implementer
 
 from trstctl.backends.passwords import (
     DECOY,
+    TOKEN_DECOY,
     check_password,
     check_token,
     secret_digest,
@@ -47,6 +49,7 @@ from trstctl.errors import (
     NotAuthenticated,
     NotAuthorized,
     Throttled,
+    TooLarge,
 )
 from trstctl.interfaces import IAuthenticator, IAuthority, IStore
 from trstctl.model import (
@@ -122,6 +125,7 @@ class StoreAuthenticator:
     async def _authenticate(
         self, request: EnrollmentRequest, now: datetime
     ) -> Principal:
+        """Prove each credential, and say which one speaks."""
         proven: list[Principal] = []
         for credential in request.credentials:
             principal = await self._prove(request, credential, now)
@@ -164,6 +168,7 @@ class StoreAuthenticator:
         password: str,
         now: datetime,
     ) -> Principal:
+        """Prove a name and password (A-1, A-2, A-3)."""
         tenant = request.endpoint.tenant_id
         record = await self._live(tenant, "basic", username, now)
         verifier = record.verifier if record else DECOY
@@ -175,6 +180,7 @@ class StoreAuthenticator:
         right = len(password) <= _LONGEST and await self._run_slowly(
             check_password, password, verifier
         )
+        self._admit(buckets)
         if record is None or not right:
             self._throttle.failed(*buckets)
             raise NotAuthenticated
@@ -190,10 +196,12 @@ class StoreAuthenticator:
         return mac.digest()
 
     def _remembers(self, memory: bytes) -> bool:
+        """Tell whether a password was right a short time ago."""
         until = self._remembered.get(memory)
         return until is not None and self._clock.seconds() < until
 
     def _remember(self, memory: bytes) -> None:
+        """Remember a right password; forget the oldest beyond the limit."""
         self._remembered[memory] = self._clock.seconds() + _REMEMBERED_SECONDS
         while len(self._remembered) > _REMEMBERED:
             self._remembered.popitem(last=False)
@@ -204,18 +212,16 @@ class StoreAuthenticator:
         self, request: EnrollmentRequest, token: str, now: datetime
     ) -> Principal:
         """Prove ``<name>.<secret>``, or its base64 as libest sends it."""
-        name, _, _ = token.partition(".")
-        if not _:
+        name, dot, _ = token.partition(".")
+        if not dot:
             token = _unwrapped(token)
             name, _, _ = token.partition(".")
-        buckets = self._buckets(request, name)
-        self._admit(buckets)
         tenant = request.endpoint.tenant_id
         record = await self._live(tenant, "bearer", name, now)
-        verifier = record.verifier if record else "sha256$"
+        verifier = record.verifier if record else TOKEN_DECOY
         right = check_token(token[: _LONGEST + 1], verifier)
         if record is None or not right:
-            self._throttle.failed(*buckets)
+            self._failed(*self._buckets(request, name))
             raise NotAuthenticated
         return _principal(record)
 
@@ -228,12 +234,10 @@ class StoreAuthenticator:
         Whether it is in date and not yet burnt is decided there, in the
         transaction, so that a retry of the request it was burnt for passes.
         """
-        buckets = self._buckets(request, "one-time token")[:1]
-        self._admit(buckets)
         tenant = request.endpoint.tenant_id
         secret = await self._store.find_secret(tenant, secret_digest(token))
         if secret is None or secret.revoked_at is not None:
-            self._throttle.failed(*buckets)
+            self._failed(self._buckets(request, "")[0])
             raise ChallengeRejected
         return Principal(
             kind="token",
@@ -254,7 +258,7 @@ class StoreAuthenticator:
         authority = self._authorities().get(endpoint.authority)
         try:
             facts = read_certificate(der)
-        except Malformed:
+        except (Malformed, TooLarge):
             return None
         if authority is None or not authority.issued(facts):
             return None
@@ -304,6 +308,11 @@ class StoreAuthenticator:
             f"peer {request.peer}",
             f"name {request.endpoint.tenant_id} {canonical}",
         )
+
+    def _failed(self, *buckets: str) -> None:
+        """Count a wrong token, unless there were too many already."""
+        self._admit(buckets)
+        self._throttle.failed(*buckets)
 
     def _admit(self, buckets: tuple[str, ...]) -> None:
         """Refuse whoever has failed too often (A-3)."""

@@ -20,11 +20,17 @@ _MAXMEM = 64 * 1024 * 1024
 
 
 def scrypt_verifier(
-    password: str, random_bytes: Callable[[int], bytes]
+    password: str,
+    random_bytes: Callable[[int], bytes],
+    log2_n: int = _LOG2_N,
 ) -> str:
-    """Return what is kept of a password."""
+    """
+    Return what is kept of a password.
+
+    :param log2_n: the cost; less than the default is for tests only.
+    """
     salt = random_bytes(16)
-    return f"scrypt${_LOG2_N}${salt.hex()}${_scrypt(password, salt, _LOG2_N)}"
+    return f"scrypt${log2_n}${salt.hex()}${_scrypt(password, salt, log2_n)}"
 
 
 def check_password(password: str, verifier: str) -> bool:
@@ -73,3 +79,4 @@ def _scrypt(password: str, salt: bytes, log2_n: int) -> str:
 
 #: Checked when a name is unknown, so that unknown costs what wrong costs.
 DECOY = f"scrypt${_LOG2_N}${'00' * 16}${'00' * 32}"
+TOKEN_DECOY = f"sha256${'00' * 32}"

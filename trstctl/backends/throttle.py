@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from math import ceil
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -32,7 +33,7 @@ class Throttle:
         over = spent - self._failures + 1.0
         if over <= 0:
             return 0
-        return max(1, round(over * 60.0 / self._failures))
+        return ceil(over * 60.0 / self._failures)
 
     def failed(self, *keys: str) -> None:
         """Count one failure for each key."""

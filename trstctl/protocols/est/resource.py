@@ -61,7 +61,7 @@ _CERTS_ONLY = "application/pkcs7-mime; smime-type=certs-only"
 _BASE64 = {"Content-Transfer-Encoding": "base64"}
 
 #: An Idempotency-Key: printable ASCII without quotes, or within them.
-_KEY = re.compile(r'"?([!#-\[\]-~]{1,255})"?')
+_KEY = re.compile(r'("?)([!#-\[\]-~]{1,255})\1')
 
 LineMode = Literal["auto", "wrapped", "single"]
 
@@ -95,6 +95,7 @@ class ESTSettings(ProtocolSettings):
     def _no_operation(
         cls, labels: dict[str, LabelSettings]
     ) -> dict[str, LabelSettings]:
+        """Refuse a label that is the name of an operation."""
         for label in labels:
             if label in _OPERATIONS:
                 raise ValueError(
@@ -106,6 +107,7 @@ class ESTSettings(ProtocolSettings):
     @field_validator("realm")
     @classmethod
     def _plain_realm(cls, realm: str) -> str:
+        """Refuse a realm that would need quoting."""
         if not re.fullmatch(r"[A-Za-z0-9 ._-]{1,64}", realm):
             raise ValueError("use up to 64 letters, digits and ' ._-'")
         return realm
@@ -189,6 +191,7 @@ class ESTResource(ProtocolResource):
 
     @staticmethod
     def _label(path: tuple[str, ...]) -> str:
+        """Return the label in a path, or the empty one."""
         return path[0] if len(path) > 1 else ""
 
     async def answer(self, request: HTTPRequest) -> HTTPResponse:
@@ -269,13 +272,24 @@ class ESTResource(ProtocolResource):
                     },
                 )
             case Pending():
-                return _come_back(outcome)
+                return _come_back(outcome, request)
 
     def explain(
         self, error: TrstctlError, request: HTTPRequest
     ) -> HTTPResponse:
         """Return the answer to an error, as the statuses of EST have it."""
         response = super().explain(error, request)
+        if response.status == 401:
+            # Basic first: libest and BouncyCastle read no further.
+            return HTTPResponse(
+                401,
+                headers={
+                    "WWW-Authenticate": (
+                        f'Basic realm="{self.realm}"',
+                        f'Bearer realm="{self.realm}"',
+                    )
+                },
+            )
         if request.path[-1:] == ("csrattrs",) and isinstance(
             error, RequestError
         ):
@@ -284,7 +298,7 @@ class ESTResource(ProtocolResource):
         return response
 
 
-def _come_back(pending: Pending) -> HTTPResponse:
+def _come_back(pending: Pending, request: HTTPRequest) -> HTTPResponse:
     """
     Return 202 for a held request (RFC 7030, section 4.2.3), and 409 for one
     that is still being answered elsewhere.
@@ -302,7 +316,8 @@ def _come_back(pending: Pending) -> HTTPResponse:
         return HTTPResponse(
             409,
             "text/plain",
-            b"the same request is being answered; try again\n",
+            b"the same request is being answered; try again "
+            b"(request %s)\n" % request.request_id.encode("ascii"),
             headers,
             facts,
         )
@@ -342,4 +357,4 @@ def _idempotency_key(request: HTTPRequest) -> str | None:
         raise Malformed(
             "an Idempotency-Key is 1 to 255 printable ASCII characters"
         )
-    return found[1]
+    return found[2]
