@@ -35,6 +35,7 @@ from cryptography.hazmat.primitives.asymmetric.types import (
 )
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
@@ -70,6 +71,7 @@ from trstctl.model import SYSTEM_TENANT, AuditEvent
 from trstctl.ops import Readiness, make_ops_root
 from trstctl.pkix.algorithms import describe_public_key
 from trstctl.policy.profile import Profile
+from trstctl.policy.settings import GATEWAY_PROFILE, gateway_profile
 from trstctl.ra import RegistrationAuthority, Rules, Windows, unmarked
 from trstctl.server_certificate import ServerCertificate
 from trstctl.tls import ServerTLS, wrap_site
@@ -187,15 +189,27 @@ class Gateway(Service):
     def startService(self) -> None:
         """Start everything; a failure stops the reactor, with one line."""
         super().startService()
+        self._reactor.callWhenRunning(self._start)
+
+    def _start(self) -> None:
         starting = Deferred.fromCoroutine(self.start())
         starting.addErrback(self._start_failed)
 
     def _start_failed(self, failure: Failure) -> None:
-        told = failure.check(StartFault, TrstctlError, OSError)
-        self._log.failure(
-            "the gateway cannot start", failure=failure, event="start.failed"
-        )
-        text = failure.getErrorMessage() if told else "see the log"
+        text = "see the log"
+        if failure.check(StartFault, TrstctlError, OSError):
+            text = failure.getErrorMessage()
+            self._log.critical(
+                "the gateway cannot start: {reason}",
+                event="start.failed",
+                reason=text,
+            )
+        else:
+            self._log.failure(
+                "the gateway cannot start",
+                failure=failure,
+                event="start.failed",
+            )
         sys.__stderr__.write(f"trstctl cannot start: {text}\n")  # type: ignore[union-attr]
         sys.__stderr__.flush()  # type: ignore[union-attr]
         # twistd has no way to hand over an exit status.
@@ -265,8 +279,9 @@ class Gateway(Service):
         Only for a configuration that names none, on an empty state: else a
         volume that was not mounted would be answered with a new CA.
         """
-        unnamed = "authorities" not in self.config.document.model_fields_set
-        return unnamed and is_untouched(self.config.state, self.config.store)
+        return not self.config.names_authorities and is_untouched(
+            self.config.state, self.config.store
+        )
 
     def _open_store(self) -> IStore:
         """Return the store that the configuration names, open."""
@@ -301,7 +316,10 @@ class Gateway(Service):
         )
         profiles = {
             name: Profile(name, settings, blocked)
-            for name, settings in config.profiles.items()
+            for name, settings in {
+                **config.profiles,
+                GATEWAY_PROFILE: gateway_profile(),
+            }.items()
         }
         return Rules(authorities=authorities, profiles=profiles)
 
@@ -371,13 +389,25 @@ class Gateway(Service):
             listening = self._reactor.listenTCP(
                 port, factory, backlog=1024, interface=interface
             )
-        except OSError as error:
-            reason = getattr(error, "socketError", error)
+        except CannotListenError as error:
+            reason = getattr(error.socketError, "strerror", None)
             raise StartFault(
                 f"port {port} on {interface or 'all addresses'} cannot be "
-                f"listened at: {reason}"
+                f"listened at: {reason or error.socketError}; choose another "
+                "port, or stop who uses it"
             ) from error
         self._ports.append(listening)
+
+    def listening(self) -> Mapping[str, int]:
+        """Return the port of each listener that is open, by its name."""
+        names = ["https", "ops"]
+        if self._http is not None:
+            names.insert(1, "http")
+        found: dict[str, int] = {}
+        for name, listener in zip(names, self._ports, strict=True):
+            address: Any = listener.getHost()
+            found[name] = address.port
+        return found
 
     def _site(self, resource: Any) -> Site:
         """Return a site within the configured limits."""

@@ -12,13 +12,16 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
-from twisted.internet.task import react
+from twisted.internet.selectreactor import SelectReactor
+from twisted.logger import globalLogBeginner
 from twisted.python import usage
+from twisted.python.failure import Failure
 
+from trstctl.config.model import Configuration
 from trstctl.config.reader import ConfigurationError, load
 from trstctl.discovery import DiscoveryError, discover, require
 from trstctl.gateway import Gateway, StartFault
@@ -27,6 +30,8 @@ from trstctl.ra import unmarked
 #: EX_CONFIG of sysexits.h: something was found in an unconfigured or
 #: misconfigured state.
 EXIT_CONFIGURATION = 78
+
+_T = TypeVar("_T")
 
 
 def wall_clock() -> datetime:
@@ -56,8 +61,8 @@ def makeService(options: Options) -> IService:
     path = Path(options["config"]).absolute()
     try:
         gateway = build(path)
+        gateway.check()
         if options["check-config"]:
-            gateway.check()
             sys.stdout.write(f"{path}: the configuration is good\n")
             sys.exit(0)
     except (ConfigurationError, DiscoveryError, StartFault) as error:
@@ -65,24 +70,36 @@ def makeService(options: Options) -> IService:
     return gateway
 
 
-def build(path: Path, reached: Callable[[str], None] = unmarked) -> Gateway:
+def build(
+    path: Path,
+    reached: Callable[[str], None] = unmarked,
+    *,
+    reactor: Any = None,
+    adjust: Callable[[Configuration], Configuration] | None = None,
+) -> Gateway:
     """
     Return the gateway that a configuration file describes.
 
     :param reached: called with the name of each failure point.
+    :param reactor: the one to run on, instead of the process's own.
+    :param adjust: changes the configuration each time that it is read.
     :raises ConfigurationError: the file has faults.
     :raises DiscoveryError: a plugin is missing or unsound.
     """
-    from twisted.internet import reactor
+    if reactor is None:
+        from twisted.internet import reactor
 
-    run_on_monotonic_clock(reactor)
-    harden_process()
+        run_on_monotonic_clock(reactor)
+        harden_process()
     discovery = discover()
+    # First of all: of a plugin that fails, the file's reader would only say
+    # that its protocol is unknown.
+    require(discovery, ())
 
-    def read() -> Any:
+    def read() -> Configuration:
         found = load(path, discovery.protocols)
         require(discovery, found.protocols)
-        return found
+        return found if adjust is None else adjust(found)
 
     return Gateway(
         read(),
@@ -124,20 +141,69 @@ def harden_process() -> None:
     sys.setswitchinterval(0.001)
 
 
-def run(main: Callable[[Any], Awaitable[None]]) -> NoReturn:
+def new_reactor() -> Any:
+    """Return a reactor of one's own: a command may run several in a row."""
+    reactor = SelectReactor()
+    run_on_monotonic_clock(reactor)
+    return reactor
+
+
+def run(main: Callable[[Any], Awaitable[_T]]) -> _T:
     """
-    Run a coroutine function of the command line on the reactor, and exit.
+    Run a coroutine function of the command line on a reactor of its own.
 
     :param main: gets the reactor.
+    :returns: what it returns; what it raises is raised.
+    :raises KeyboardInterrupt: a signal came first.
     """
+    reactor = new_reactor()
+    outcome: list[_T | Failure] = []
 
-    def start(reactor: Any) -> Deferred[None]:
-        run_on_monotonic_clock(reactor)
-        return Deferred.fromCoroutine(_as_coroutine(main(reactor)))
+    async def act() -> _T:
+        return await main(reactor)
 
-    react(start, ())
-    sys.exit(0)
+    def end(result: _T | Failure) -> None:
+        outcome.append(result)
+        reactor.stop()
+
+    reactor.callWhenRunning(lambda: Deferred.fromCoroutine(act()).addBoth(end))
+    reactor.run()
+    if not outcome:
+        raise KeyboardInterrupt
+    (result,) = outcome
+    if isinstance(result, Failure):
+        result.raiseException()
+    return result
 
 
-async def _as_coroutine(awaitable: Awaitable[None]) -> None:
-    await awaitable
+def serve(gateway: Gateway, ready: Callable[[], Awaitable[None]]) -> None:
+    """
+    Serve in the foreground until a signal comes, then drain.
+
+    :param gateway: from :func:`build`, on the process's own reactor.
+    :param ready: called once, when everything listens.
+    :raises Exception: what kept it from starting.
+    """
+    from twisted.internet import reactor as _reactor
+
+    reactor: Any = _reactor
+    failed: list[Failure] = []
+
+    async def begin() -> None:
+        await gateway.start()
+        await ready()
+
+    def give_up(failure: Failure) -> None:
+        failed.append(failure)
+        reactor.stop()
+
+    globalLogBeginner.beginLoggingTo(
+        [gateway.log_observer()], redirectStandardIO=False
+    )
+    reactor.addSystemEventTrigger("before", "shutdown", gateway.stopService)
+    reactor.callWhenRunning(
+        lambda: Deferred.fromCoroutine(begin()).addErrback(give_up)
+    )
+    reactor.run()
+    if failed:
+        failed[0].raiseException()

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: MIT
+"""
+``trstctl quickstart``: from nothing to a running gateway in one command.
+
+The first run makes everything that ``trstctl init`` makes, and credentials;
+a later run finds them and uses them again.  ``quickstart.json`` is removed
+at the start and written once the gateway listens: who waits for it may begin.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from attrs import frozen
+
+from trstctl.backends.keyfiles import (
+    read_certificates,
+    replace_file,
+)
+from trstctl.backends.passwords import (
+    check_password,
+    check_token,
+    new_secret,
+)
+from trstctl.cli.context import FILE, STATE
+from trstctl.cli.credential import new_credential
+from trstctl.cli.faults import Refused
+from trstctl.cli.init import make_state
+from trstctl.cli.main import Surroundings
+from trstctl.cli.recipes import as_text, est_recipes, inventory_recipe
+from trstctl.cli.scaffold import Plan
+from trstctl.config.model import Configuration
+from trstctl.config.secrets import SecretError, read_secret
+from trstctl.founding import CA_DIRECTORY, load_chain, write_certificates
+from trstctl.gateway import Gateway, StartFault
+from trstctl.interfaces import IStore
+from trstctl.model import CredentialRecord
+from trstctl.tap import build, serve
+
+TENANT = "11111111-1111-1111-1111-111111111111"
+
+_FACTS = Path("quickstart.json")
+
+# The secrets outlive a run here.
+_SECRETS = Path("quickstart.secrets")
+
+#: The name of both credentials.
+_NAME = "device"
+
+_PORTS = {"https": 8443, "http": 8080, "ops": 9443}
+
+
+@frozen
+class _Wanted:
+    """Ports of the command line; ``None``: those of the configuration."""
+
+    https: int | None
+    http: int | None
+    ops: int | None
+
+    def port(self, name: str) -> int:
+        """Return a port for a new configuration."""
+        given: int | None = getattr(self, name)
+        return _PORTS[name] if given is None else given
+
+    def adjust(self, config: Configuration) -> Configuration:
+        """Put the ports of the command line into a configuration."""
+        from attrs import evolve
+
+        listeners = config.listeners
+        for name in _PORTS:
+            port: int | None = getattr(self, name)
+            if port is not None:
+                changed = getattr(listeners, name).model_copy(
+                    update={"port": port}
+                )
+                listeners = listeners.model_copy(update={name: changed})
+        document = config.document.model_copy(update={"listeners": listeners})
+        return evolve(config, document=document)
+
+
+def _port_option(name: str) -> Callable[[Any], Any]:
+    """Return the option for one listener's port."""
+    return click.option(
+        f"--{name}-port",
+        name,
+        type=click.IntRange(0, 65535),
+        help=f"Default: {_PORTS[name]}, then as configured; 0 for any.",
+    )
+
+
+@click.command("quickstart")
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=STATE,
+    show_default=True,
+    help="The state directory; made if it does not exist.",
+)
+@_port_option("https")
+@_port_option("http")
+@_port_option("ops")
+@click.pass_obj
+def command(
+    around: Surroundings,
+    /,
+    state: Path,
+    https: int | None,
+    http: int | None,
+    ops: int | None,
+) -> None:
+    """
+    Make everything that is missing, serve, and print commands to paste.
+
+    Serves in the foreground until Ctrl-C.  The log goes to standard error.
+    """
+    wanted = _Wanted(https, http, ops)
+    state = state.absolute()
+    (state / _FACTS).unlink(missing_ok=True)
+    if not (state / FILE).exists():
+        plan = Plan(
+            tenant_id=TENANT,
+            organization="trstctl",
+            names=("localhost", "127.0.0.1", "::1"),
+            https_port=wanted.port("https"),
+            http_port=wanted.port("http"),
+            ops_port=wanted.port("ops"),
+        )
+        make_state(state, plan, "p-256", None, around, say_next=False)
+    gateway = build(state / FILE, adjust=wanted.adjust)
+    if "est" not in gateway.config.protocols:
+        raise Refused(f"{state / FILE}: protocols.est is no longer enabled")
+
+    async def ready() -> None:
+        secrets = await _credentials(gateway, state, around)
+        facts = _facts(gateway, state, secrets)
+        text = json.dumps(facts, indent=2) + "\n"
+        replace_file(state / _FACTS, text.encode(), 0o600)
+        click.echo(_told(facts), nl=False)
+
+    try:
+        serve(gateway, ready)
+    except StartFault as fault:
+        raise Refused(str(fault)) from None
+
+
+# --- credentials ------------------------------------------------------------
+
+
+async def _credentials(
+    gateway: Gateway, state: Path, around: Surroundings
+) -> dict[str, str]:
+    """
+    Return the password and the bearer token; make them if need be.
+
+    They are on the disk before the store knows them: a run that is killed
+    in between leaves nothing that the next one could not use.
+    """
+    secrets = _kept(state)
+    if secrets is None:
+        secrets = {
+            "password": new_secret(around.random_bytes),
+            "token": new_secret(around.random_bytes),
+        }
+        text = json.dumps(secrets) + "\n"
+        replace_file(state / _SECRETS, text.encode(), 0o600)
+    store, tenant_id = gateway.store, _tenant(gateway)
+    shown = {}
+    for kind, key in (("basic", "password"), ("bearer", "token")):
+        record, shown[key] = new_credential(
+            around, tenant_id, kind, _NAME, secrets[key]
+        )
+        await _see_to(store, record, shown[key], around)
+    return shown
+
+
+def _kept(state: Path) -> dict[str, str] | None:
+    """Return the secrets of an earlier run."""
+    path = state / _SECRETS
+    if not path.exists():
+        return None
+    try:
+        read = json.loads(read_secret(f"file:{path}", os.environ).text)
+        return {key: str(read[key]) for key in ("password", "token")}
+    except (KeyError, TypeError, ValueError):
+        raise SecretError(
+            f"{path}: it is damaged; remove it, and new secrets are made"
+        ) from None
+
+
+async def _see_to(
+    store: IStore,
+    record: CredentialRecord,
+    secret: str,
+    around: Surroundings,
+) -> None:
+    """
+    Add a credential, unless it is there; replace one of another secret.
+
+    One that an operator has revoked stays revoked.
+    """
+    kind, tenant_id = record.kind, record.tenant_id
+    found = await store.find_credential(tenant_id, kind, record.name)
+    if found is not None:
+        check = check_password if kind == "basic" else check_token
+        if found.revoked_at is not None or check(secret, found.verifier):
+            return
+        await store.revoke_credential(
+            tenant_id, kind, record.name, around.actor, around.now()
+        )
+    await store.add_credential(record, around.actor)
+
+
+def _tenant(gateway: Gateway) -> str:
+    """Return the tenant that EST serves."""
+    tenant_id = gateway.config.protocols["est"].tenant_id
+    assert tenant_id is not None
+    return tenant_id
+
+
+# --- what is told -----------------------------------------------------------
+
+
+def _facts(
+    gateway: Gateway, state: Path, secrets: dict[str, str]
+) -> dict[str, Any]:
+    """Return the content of ``quickstart.json``."""
+    config = gateway.config
+    ports = gateway.listening()
+    chain = load_chain(next(iter(config.authorities.values())))
+    whole = state / CA_DIRECTORY / "ca-chain.pem"
+    root = state / CA_DIRECTORY / "root.pem"
+    for path, certificates in ((whole, chain), (root, chain[-1:])):
+        if not path.exists() or read_certificates(path) != certificates:
+            write_certificates(path, certificates)
+    http = ports.get("http")
+    return {
+        "https_url": f"https://localhost:{ports['https']}",
+        "http_url": http and f"http://localhost:{http}",
+        "ops_url": f"http://127.0.0.1:{ports['ops']}",
+        "config": str(config.path),
+        "state": str(config.state),
+        "tenant_id": _tenant(gateway),
+        "root_ca": str(root),
+        "ca_chain": str(whole),
+        "est": {
+            "username": _NAME,
+            "password": secrets["password"],
+            "bearer_token": secrets["token"],
+        },
+    }
+
+
+def _told(facts: dict[str, Any]) -> str:
+    """Return what is printed once the gateway listens."""
+    est = facts["est"]
+    recipes = (
+        *est_recipes(
+            facts["https_url"],
+            facts["root_ca"],
+            facts["ca_chain"],
+            est["username"],
+            est["password"],
+            est["bearer_token"],
+        ),
+        inventory_recipe(facts["config"], facts["ops_url"]),
+    )
+    return (
+        f"\nThe gateway is running at {facts['https_url']}; Ctrl-C stops it."
+        f"\nIts state is in {facts['state']}, and what is below is in "
+        f"{_FACTS} there, too.\nPaste these into another shell:\n\n"
+        f"{as_text(recipes)}\n"
+    )

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: MIT
+"""
+The commands that ``trstctl quickstart`` prints, ready to paste.
+
+Each group stands on its own in a new directory, so that it does not matter
+where it is pasted.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from attrs import frozen
+
+
+@frozen
+class Recipe:
+    """
+    A few commands for one purpose.
+
+    :ivar commands: a line each.
+    """
+
+    title: str
+    commands: Sequence[str]
+
+
+def program() -> str:
+    """Return how to call this very program from a shell."""
+    called = Path(sys.argv[0]).absolute()
+    if called.suffix == ".py":
+        return f"{shlex.quote(sys.executable)} -m trstctl.cli.main"
+    found = shutil.which("trstctl")
+    if found is not None and Path(found).resolve() == called.resolve():
+        return "trstctl"
+    return shlex.quote(str(called))
+
+
+def est_recipes(
+    url: str, root: str, chain: str, username: str, password: str, token: str
+) -> Sequence[Recipe]:
+    """
+    Return what a stock client does over EST: curl and openssl.
+
+    :param url: of the HTTPS listener.
+    :param root: path of the root's certificate.
+    :param chain: path of the issuing CA's certificate with the root's.
+    """
+    est = f"{url}/.well-known/est"
+    ca = f"--cacert {shlex.quote(root)}"
+    chained = shlex.quote(chain)
+    basic = f"-u {shlex.quote(f'{username}:{password}')}"
+    bearer = f'-H "Authorization: Bearer {token}"'
+    fresh = 'cd "$(mktemp -d)"'
+    new_key = (
+        "openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes "
+        '-keyout device.key -subj "/CN={}" -outform DER -out request.der'
+    )
+    encode = "openssl base64 -in request.der -out request.b64"
+    post = (
+        '-H "Content-Type: application/pkcs10" '
+        '-H "Idempotency-Key: $(openssl rand -hex 16)" '
+        "--data-binary @{} " + est + "/{} -fsS -o {}"
+    )
+    decode = (
+        "openssl base64 -d -in {0}.b64 | openssl pkcs7 -inform DER "
+        "-print_certs -out {0}.pem"
+    )
+    verify = f"openssl verify -CAfile {chained} {{}}.pem"
+    look = "openssl x509 -in {}.pem -noout -subject -issuer -enddate"
+    return (
+        Recipe(
+            "EST: fetch the CA certificates",
+            (
+                fresh,
+                f"curl {ca} {est}/cacerts -fsS -o cacerts.p7",
+                (
+                    "openssl base64 -d -in cacerts.p7 "
+                    "| openssl pkcs7 -inform DER -print_certs"
+                ),
+            ),
+        ),
+        Recipe(
+            "EST: enroll with a password, then re-enroll with the certificate",
+            (
+                fresh,
+                f"{new_key.format('device-1')} && {encode}",
+                f"curl {ca} {basic} "
+                + post.format("request.b64", "simpleenroll", "device.b64"),
+                f"{decode.format('device')} && {verify.format('device')}",
+                (
+                    "openssl req -new -key device.key -subj /CN=device-1 "
+                    "-outform DER | openssl base64 -out renewal.b64"
+                ),
+                f"curl {ca} --cert device.pem --key device.key "
+                + post.format("renewal.b64", "simplereenroll", "renewed.b64"),
+                f"{decode.format('renewed')} && {verify.format('renewed')}",
+                look.format("renewed"),
+            ),
+        ),
+        Recipe(
+            "EST: enroll with a bearer token",
+            (
+                fresh,
+                f"{new_key.format('device-2')} && {encode}",
+                f"curl {ca} {bearer} "
+                + post.format("request.b64", "simpleenroll", "device.b64"),
+                f"{decode.format('device')} && {verify.format('device')}",
+                look.format("device"),
+            ),
+        ),
+    )
+
+
+def inventory_recipe(config: str, ops_url: str) -> Recipe:
+    """Return how to see what was issued, and that all is well."""
+    named = f"--config {shlex.quote(config)}"
+    return Recipe(
+        "The inventory, the audit log and the gateway's health",
+        (
+            f"{program()} cert list {named}",
+            f"{program()} audit verify {named}",
+            f"curl -fsS {ops_url}/readyz",
+        ),
+    )
+
+
+def as_text(recipes: Sequence[Recipe]) -> str:
+    """Return groups of commands, each below its title."""
+    return "\n".join(
+        f"# {recipe.title}\n"
+        + "".join(f"{line}\n" for line in recipe.commands)
+        for recipe in recipes
+    )
