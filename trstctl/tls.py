@@ -14,9 +14,11 @@ is wrong with it (RFC 7030, section 3.3.2 leaves the answer to EST).
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -120,7 +122,7 @@ def make_context(chain: Sequence[bytes], key: PrivateKeyTypes) -> SSL.Context:
             context.add_extra_chain_cert(other)
         _use_key(context, key)
         context.check_privatekey()
-    except SSL.Error as error:
+    except (SSL.Error, crypto.Error) as error:
         raise ValueError("OpenSSL does not accept the server key") from error
     return context
 
@@ -134,13 +136,16 @@ def _fits(certificate: Certificate, key: PrivateKeyTypes) -> bool:
 
 def _use_key(context: SSL.Context, key: PrivateKeyTypes) -> None:
     """Hand over the key, also of a kind that pyOpenSSL does not know."""
-    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    try:
+    if isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+        context.use_privatekey(key)
+        return
+    der = key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    with warnings.catch_warnings():
+        # pyOpenSSL 26.4 knows no ML-DSA and deprecates the way around that.
+        warnings.simplefilter("ignore", DeprecationWarning)
         context.use_privatekey(
-            crypto.load_privatekey(crypto.FILETYPE_PEM, pem)
+            crypto.load_privatekey(crypto.FILETYPE_ASN1, der)
         )
-    except crypto.Error as error:
-        raise ValueError("OpenSSL does not accept the server key") from error
 
 
 class TLSFactory(TLSMemoryBIOFactory):
