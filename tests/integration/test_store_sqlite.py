@@ -289,6 +289,17 @@ class SQLiteStoreTests(StoreContract):
         assert self.find(intent.request).state is RequestState.ABANDONED
         assert self.store._forsaken == {}
 
+    def test_cancelled_and_refused(self) -> None:
+        """A write that was cancelled and failed leaves nothing to undo."""
+        self.open(new_intent())
+        answer = self.store.open_intent(new_intent("two"), NOW)
+        function, args = self.driver._inbox.get(timeout=30)
+        answer.cancel()
+        function(*args)
+        with pytest.raises(CancelledError):
+            self.wait(answer)
+        assert self.store._forsaken == {}
+
     def test_cancelled_retry(self) -> None:
         """A cancelled retry does not touch the intent of the first."""
         first = new_intent()
@@ -614,6 +625,13 @@ class _Failing:
         return self._real.execute(text, *args)
 
 
+class _Vanishing(type(Path())):  # type: ignore[misc]
+    """A path whose file is gone when it is looked at."""
+
+    def stat(self, **_: Any) -> os.stat_result:
+        raise FileNotFoundError(self)
+
+
 class MigrationTests:
     """Migrations run once, in order, or not at all."""
 
@@ -693,6 +711,30 @@ class MigrationTests:
             thread.join()
         assert sum(counts) == 2
 
+    def test_another_was_first(self) -> None:
+        """What another process has applied meanwhile is not done twice."""
+        other = connect(self.path, busy_seconds=5)
+        real, first = self.connection, self.first
+
+        class Late(_Failing):
+            def execute(self, text: str, *args: Any) -> sqlite3.Cursor:
+                if text == "BEGIN EXCLUSIVE":
+                    migrate.apply(other, [first])
+                return self._real.execute(text, *args)
+
+        late: Any = Late(real, "")
+        assert migrate.apply(late, [first]) == 0
+        other.close()
+
+    def test_up_to_date(self, tmp_path: Path) -> None:
+        """Without leave to migrate, a schema that is complete will do."""
+        driver, store = open_store(tmp_path / "u.db")
+        driver.wait(store.close())
+        again = SQLiteStore(tmp_path / "u.db", deliver=driver.deliver)
+        again.open(migrate_schema=False)
+        driver.wait(again.check())
+        driver.wait(again.close())
+
     def test_outdated(self, tmp_path: Path) -> None:
         """Without leave to migrate, an older schema is refused."""
         store = SQLiteStore(tmp_path / "o.db", deliver=Driver().deliver)
@@ -727,6 +769,24 @@ class OwnerLocksTests:
         locks.release("me")
         locks.release("me")
         assert list((tmp_path / "o").iterdir()) == []
+
+    def test_file_that_was_swept(self, tmp_path: Path) -> None:
+        """A lock on a file that is no longer there is no lock."""
+        locks = OwnerLocks(tmp_path / "o")
+
+        class Swept(OwnerLocks):
+            def _path(self, owner: str) -> Path:
+                path = super()._path(owner)
+                return _Vanishing(path)
+
+        with pytest.raises(Unavailable):
+            Swept(tmp_path / "o").take("me")
+        assert locks.has_ended("me") is not False
+
+    def test_sweep_of_a_released_file(self, tmp_path: Path) -> None:
+        """A file that its owner has just removed needs no sweeping."""
+        (tmp_path / "gone.lock").symlink_to(tmp_path / "nowhere")
+        OwnerLocks(tmp_path).sweep()
 
     def test_hostile_name(self, tmp_path: Path) -> None:
         """No name leads out of the directory."""

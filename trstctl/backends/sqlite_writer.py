@@ -105,7 +105,8 @@ class GroupCommitWriter:
         self._batch = batch
         self._backlog = backlog
         self._queue: SimpleQueue[_Write | None] = SimpleQueue()
-        self._closed: Deferred[None] | None = None
+        self._closing = False
+        self._ended: Deferred[None] = Deferred()
         self._thread = Thread(
             target=self._run, name="sqlite-writer", daemon=True
         )
@@ -132,7 +133,7 @@ class GroupCommitWriter:
         :returns: fires with what the function returned, once committed.
         """
         waiting: Deferred[_T] = Deferred()
-        if self._closed is not None or self._queue.qsize() >= self._backlog:
+        if self._closing or self._queue.qsize() >= self._backlog:
             waiting.errback(Unavailable())
         else:
             self._queue.put((function, args, waiting, undo))
@@ -140,9 +141,9 @@ class GroupCommitWriter:
 
     def close(self) -> Deferred[None]:
         """Do what was queued, then end; to be called once."""
-        self._closed = Deferred()
+        self._closing = True
         self._queue.put(None)
-        return self._closed
+        return self._ended
 
     def _fire(self, outcomes: list[_Outcome]) -> None:
         """Hand a batch's results to those who still wait for them."""
@@ -182,8 +183,7 @@ class GroupCommitWriter:
     def _finish(self) -> None:
         """Tell who closed the writer that it has ended."""
         self._thread.join()
-        if self._closed is not None:
-            self._closed.callback(None)
+        self._ended.callback(None)
 
     def _commit(self, batch: list[_Write]) -> list[_Outcome]:
         """Do a batch of writes in one transaction (W-1, W-4)."""

@@ -166,6 +166,7 @@ class MemoryStore:
         return execute(self._hold, request, now)
 
     def _hold(self, request: NewRequest, now: datetime) -> StoredRequest:
+        """Keep a request, or find the one that is kept already."""
         found = self._same(request, now)
         event = "request.held"
         if found is not None:
@@ -307,6 +308,7 @@ class MemoryStore:
         return execute(self._open, intent, now)
 
     def _open(self, intent: Intent, now: datetime) -> Opened | StoredRequest:
+        """Write the intent, or return the row that answers instead."""
         request = intent.request
         tenant_id = request.key.tenant_id
         latest = self._latest.get(tenant_id, now)
@@ -387,6 +389,7 @@ class MemoryStore:
     def _record(
         self, intent: Intent, certificate: bytes, now: datetime
     ) -> CertificateRecord:
+        """End an open intent with its certificate."""
         promise = self._promise(intent)
         if promise is None:
             raise Stale("the issuance was given up before it was completed")
@@ -496,6 +499,7 @@ class MemoryStore:
         return execute(self._list, query)
 
     def _list(self, query: CertificateQuery) -> Sequence[CertificateRecord]:
+        """Return a page of a listing."""
         order = self._order(query.expiring_before is not None)
         found = sorted(
             (
@@ -544,6 +548,7 @@ class MemoryStore:
         actor: str,
         now: datetime,
     ) -> CertificateRecord:
+        """Revoke, unless that has been done."""
         record = self._certificates.get((tenant_id, serial))
         if record is None:
             raise UnknownCertificate
