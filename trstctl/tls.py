@@ -4,7 +4,9 @@ TLS on the server's side: contexts that can be replaced, and who connects.
 
 Settings follow RFC 9325: TLS 1.2 and 1.3, forward-secret AEAD suites only,
 no compression, no renegotiation, no tickets and no session cache.  Without
-resumption each handshake proves the client's key anew.
+resumption each handshake proves the client's key anew.  (In TLS 1.3 OpenSSL
+still sends two session references of 32 octets, whose number pyOpenSSL 26.4
+cannot set; nothing is kept that they refer to.)
 
 A client certificate is asked for and its key is proven by the handshake, but
 the certificate itself is not judged here: a client whose certificate has

@@ -180,6 +180,8 @@ class FramingTests:
         assert "producing" == client.transport.producerState
         client.send(b"x")
         assert "paused" == client.transport.producerState
+        client.protocol.pauseProducing()
+        client.protocol.resumeProducing()
         later.give()
         assert "producing" == client.transport.producerState
         assert b"HTTP/1.1 414 " in client.read()
@@ -451,6 +453,17 @@ class LifeTests:
         assert 1 == later.cancelled
         assert b"" == client.read()
         assert [] == bench.ra.refusals
+
+    def test_peer_leaves_late(self) -> None:
+        """No timer runs while the peer waits for us; none is stopped."""
+        bench = Bench()
+        later = Later(bench)
+        client = bench.client()
+        client.send(post())
+        bench.pass_time(300)
+        assert [] == bench.clock.getDelayedCalls()
+        client.protocol.connectionLost(Failure(ConnectionDone()))
+        assert 1 == later.cancelled
 
     def test_peer_leaves_early(self) -> None:
         """Nothing is wrong with a peer that leaves in mid-request."""

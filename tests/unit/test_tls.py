@@ -449,6 +449,8 @@ class ChannelTests:
         protocol.makeConnection(transport)
         bench.site.drain()
         assert transport.disconnecting
+        protocol.wrappedProtocol.handshakeCompleted()
+        assert State.CLOSING is protocol.wrappedProtocol.state
 
     def test_certificate_of_nothing(self) -> None:
         """Without TLS there is no client certificate."""

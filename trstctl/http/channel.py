@@ -176,8 +176,7 @@ class Channel(Protocol):
         """Return the DER certificate that the handshake proved, if any."""
         if not self._certificate_known:
             self._certificate_known = True
-            if self.secure:
-                self._certificate = client_certificate(self.transport)
+            self._certificate = client_certificate(self.transport)
         return self._certificate
 
     def getPeer(self) -> IAddress:
@@ -361,8 +360,8 @@ class Channel(Protocol):
     def _read_body(self, data: bytes) -> None:
         """Collect more of a body."""
         head, exchange = self._head, self._exchange
-        if head is None or exchange is None:  # pragma: no cover
-            raise AssertionError("a body without its head")
+        assert head is not None
+        assert exchange is not None
         if self._chunks is None:
             self._buffer += data
             if len(self._buffer) >= head.length:
