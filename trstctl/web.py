@@ -33,7 +33,6 @@ from trstctl.errors import (
 )
 from trstctl.http.adapter import TwistedResource
 from trstctl.http.answer import HTTPResponse, plain, refusal
-from trstctl.http.channel import Limits
 from trstctl.http.exchange import (
     BoundedResource,
     HTTPExchange,
@@ -41,6 +40,7 @@ from trstctl.http.exchange import (
     Root,
 )
 from trstctl.http.head import Headers, Refused
+from trstctl.http.limits import Limits
 from trstctl.http.request import HTTPRequest
 from trstctl.http.site import Site
 from trstctl.interfaces import IRegistrationAuthority

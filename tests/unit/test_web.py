@@ -430,6 +430,22 @@ class RefusalTests:
         bench.ra.result = lambda: fail(KeyError())
         assert 400 == parse(bench.client().send(post()))[0]
 
+    def test_fault_in_early_record(self, logged: LoggedFailures) -> None:
+        """The same for a request that its head ruled out."""
+        bench = Bench()
+        bench.ra.result = lambda: 1 / 0
+        assert 405 == parse(bench.client().send(get(b"/sample/post")))[0]
+        assert 1 == len(logged.flush(ZeroDivisionError))
+
+    def test_fault_in_render(self, logged: LoggedFailures) -> None:
+        """A resource that breaks the rules is answered for."""
+        bench = Bench()
+        bench.sample.render = lambda _: 1 / 0
+        client = bench.client()
+        assert 500 == parse(client.send(post()))[0]
+        assert 500 == parse(client.send(post()))[0]
+        assert 2 == len(logged.flush(ZeroDivisionError))
+
     def test_fault_in_judging(self, logged: LoggedFailures) -> None:
         """A fault before the body is read is answered, too."""
         bench = Bench()

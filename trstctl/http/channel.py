@@ -32,7 +32,6 @@ import enum
 from typing import Any
 from typing import Protocol as Structural
 
-from attrs import frozen
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -48,43 +47,12 @@ from zope.interface import implementer
 from trstctl.errors import Malformed, TooLarge, TrstctlError
 from trstctl.http.chunked import ChunkedBody
 from trstctl.http.head import CHUNKED, Head, Refused, read_head
+from trstctl.http.limits import Limits
 from trstctl.tls import client_certificate
 
 #: Empty lines that are skipped before a request: some clients send CRLF
 #: after a body, and libest 3.2.0 also after a GET (RFC 9112, section 2.2).
 MAX_EMPTY_LINES = 2
-
-
-@frozen
-class Limits:
-    """
-    What a peer may take.
-
-    :ivar connections: open at once, in all.
-    :ivar connections_per_address: open at once from one address.
-    :ivar target: octets of a request line.
-    :ivar header: octets of all header fields of a request.
-    :ivar body: octets of a body, where the resource sets no own limit.
-    :ivar handshake_seconds: for the TLS handshake.
-    :ivar header_seconds: from a connection's start or a head's first octet
-        to its last.
-    :ivar body_seconds: from the end of the head to the end of the body.
-    :ivar write_seconds: for the peer to take what it asked for.
-    :ivar idle_seconds: between two requests.
-    :ivar linger_seconds: for a refused body to be thrown away.
-    """
-
-    connections: int = 10_000
-    connections_per_address: int = 256
-    target: int = 16_384
-    header: int = 16_384
-    body: int = 65_536
-    handshake_seconds: float = 10.0
-    header_seconds: float = 10.0
-    body_seconds: float = 30.0
-    write_seconds: float = 30.0
-    idle_seconds: float = 60.0
-    linger_seconds: float = 2.0
 
 
 class Exchange(Structural):

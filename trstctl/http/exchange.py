@@ -217,12 +217,28 @@ class HTTPExchange:
     def received(self, body: bytes) -> None:
         """Hand the whole request to the resource."""
         self.body = body
-        self.resource.render(self)
+        try:
+            self.resource.render(self)
+        except Exception:  # noqa: BLE001 (an answer is owed)
+            self._fail()
 
     def refuse(self, error: Refused | TrstctlError) -> None:
         """Answer that the request is ruled out, and close."""
         self._closing = True
-        self.resource.refuse(self, error)
+        try:
+            self.resource.refuse(self, error)
+        except Exception:  # noqa: BLE001 (an answer is owed)
+            self._fail()
+
+    def _fail(self) -> None:
+        """Log the exception at hand, and answer if nobody has yet."""
+        _log.failure(
+            "request failed", event="request.failed", request_id=self.id
+        )
+        self.answer(
+            refusal(Internal(), self.id),
+            Outcome(decision="failed", reason=Internal.detail),
+        )
 
     def running(self, work: Deferred[None]) -> None:
         """Remember what to cancel if the peer leaves."""

@@ -16,9 +16,10 @@ from twisted.web.http import datetimeToString
 
 from trstctl.admission import Admission
 from trstctl.http.answer import refusal, write_message
-from trstctl.http.channel import Channel, Limits
+from trstctl.http.channel import Channel
 from trstctl.http.exchange import BoundedResource, HTTPExchange, Root
 from trstctl.http.head import Head, Refused
+from trstctl.http.limits import Limits
 
 #: Seconds between two log lines about refused connections.
 SURPLUS_LOG_SECONDS = 10.0
