@@ -224,6 +224,27 @@ class SQLiteStoreTests(StoreContract):
         assert logged.flush(sqlite3.IntegrityError)
         assert self.find(broken.request) is None
 
+    def test_fault_of_the_batch(self, logged: Any) -> None:
+        """W-4: a fault that is nobody's own fails all, and is survived."""
+
+        def break_chain(transaction: Any) -> None:
+            transaction.audit(TENANT, NOW, "event", "ann", {})
+            transaction._heads.clear()
+
+        with pytest.raises(Internal):
+            self.wait(self.store._writer.submit(break_chain))
+        assert logged.flush(KeyError)
+        self.issue()
+
+    def test_broken_chain_stops_issuance(self) -> None:
+        """R-11: where the audit log cannot be continued, nothing is issued."""
+        self.issue()
+        self.sql("DELETE FROM audit_heads")
+        intent = new_intent("two", key="2")
+        with pytest.raises(Unavailable):
+            self.open(intent)
+        assert self.find(intent.request) is None
+
     def test_unreadable_argument(self) -> None:
         """A key that SQLite cannot even ask for fails its Deferred."""
         key = RequestKey(TENANT, "est", "basic:\udc80", "k")
@@ -694,6 +715,22 @@ class MigrationTests:
         assert self.connection.execute(
             "SELECT count(*) FROM sqlite_schema WHERE name = 'e'"
         ).fetchone() == (0,)
+
+    def test_commit_fails(self) -> None:
+        """A commit that fails, and was rolled back by SQLite, is told."""
+
+        class Full(_Failing):
+            def execute(self, text: str, *args: Any) -> sqlite3.Cursor:
+                if text == "COMMIT":
+                    self._real.execute("ROLLBACK")
+                    raise sqlite3.OperationalError("disk is full")
+                return self._real.execute(text, *args)
+
+        full: Any = Full(self.connection, "")
+        with pytest.raises(sqlite3.OperationalError, match="full"):
+            migrate.apply(full, [self.first])
+        lacking = migrate.pending(self.connection, [self.first])
+        assert lacking == (self.first,)
 
     def test_two_at_once(self) -> None:
         """Of two processes that migrate at once, one does."""

@@ -202,6 +202,9 @@ class GroupCommitWriter:
                 writes=len(batch),
             )
             return [(write[2], Unavailable(), None) for write in batch]
+        except Exception:  # noqa: BLE001 - the thread must live on
+            self._log.failure("a batch failed", event="store.batch.failed")
+            return [(write[2], Internal(), None) for write in batch]
 
     def _attempt(
         self,
