@@ -13,8 +13,9 @@ A-2  *Slow only once.*  A password that was right is remembered for a few
      counts at the next request.
 A-3  *Guessing is throttled* by name and by address, before the slow hash
      and once more after it, so that guesses made at once gain nothing.  A
-     remembered password and a right token pass the throttle: guessing at
-     somebody's name does not lock out the device that knows the secret.
+     password that was right from this very address passes the throttle by
+     name, and a right token, which nobody can guess, passes it all:
+     guessing at somebody's name does not lock out who knows the secret.
 A-4  *Certificates are judged here*, not in the handshake: issued by this
      endpoint's authority, in this tenant's inventory byte for byte, not
      revoked, not from the future.
@@ -113,7 +114,7 @@ class StoreAuthenticator:
         self._clock = clock
         self._run_slowly = run_slowly
         self._throttle = Throttle(clock, failures)
-        self._remembered: OrderedDict[bytes, float] = OrderedDict()
+        self._remembered: OrderedDict[tuple[bytes, str], float] = OrderedDict()
         self._memory_key = random_bytes(32)
 
     def authenticate(
@@ -173,9 +174,13 @@ class StoreAuthenticator:
         record = await self._live(tenant, "basic", username, now)
         verifier = record.verifier if record else DECOY
         memory = self._memory_of(tenant, username, password, verifier)
-        if record is not None and self._remembers(memory):
-            return _principal(record)
         buckets = self._buckets(request, username)
+        if record is not None and self._remembers(memory, ""):
+            known_here = self._remembers(memory, request.peer)
+            self._admit(buckets[:1] if known_here else buckets)
+            if not known_here:
+                self._remember(memory, request.peer)
+            return _principal(record)
         self._admit(buckets)
         right = len(password) <= _LONGEST and await self._run_slowly(
             check_password, password, verifier
@@ -184,7 +189,8 @@ class StoreAuthenticator:
         if record is None or not right:
             self._throttle.failed(*buckets)
             raise NotAuthenticated
-        self._remember(memory)
+        self._remember(memory, "")
+        self._remember(memory, request.peer)
         return _principal(record)
 
     def _memory_of(self, *parts: str) -> bytes:
@@ -195,14 +201,20 @@ class StoreAuthenticator:
             mac.update(b"%d:%s" % (len(octets), octets))
         return mac.digest()
 
-    def _remembers(self, memory: bytes) -> bool:
-        """Tell whether a password was right a short time ago."""
-        until = self._remembered.get(memory)
+    def _remembers(self, memory: bytes, peer: str) -> bool:
+        """
+        Tell whether a password was right a short time ago.
+
+        :param peer: from this address; empty: from any.
+        """
+        until = self._remembered.get((memory, peer))
         return until is not None and self._clock.seconds() < until
 
-    def _remember(self, memory: bytes) -> None:
+    def _remember(self, memory: bytes, peer: str) -> None:
         """Remember a right password; forget the oldest beyond the limit."""
-        self._remembered[memory] = self._clock.seconds() + _REMEMBERED_SECONDS
+        until = self._clock.seconds() + _REMEMBERED_SECONDS
+        self._remembered[memory, peer] = until
+        self._remembered.move_to_end((memory, peer))
         while len(self._remembered) > _REMEMBERED:
             self._remembered.popitem(last=False)
 
