@@ -20,8 +20,8 @@ W-2  *All or nothing.*  A write that fails leaves nothing behind, and its
 W-3  *Its own fault only.*  A write that fails does not hurt the others of
      its batch.  Nearly all failures come before the write has changed
      anything; there is nothing to undo then.  If it has, the batch is rolled
-     back and done again with a savepoint around each write.  (Savepoints
-     around all writes always would double the cost of each.)
+     back and done again with a savepoint around each write.  (A savepoint
+     around every write would cost all of them some microseconds more.)
 W-4  *No false success.*  If the database fails at BEGIN, in between or at
      COMMIT, every write of the batch fails with ``Unavailable``.
 W-5  *Bounded.*  More queued writes than the limit fail with ``Unavailable``
