@@ -367,8 +367,7 @@ class RegistrationAuthority:
                 return self._pending(asked, stored)
             case RequestState.OPEN:
                 return self._pending(asked, stored, in_flight=True)
-            case RequestState.APPROVED | RequestState.ABANDONED:
-                return None
+        return None  # approved or abandoned: to be signed
 
     def _replay(self, asked: _Asked, stored: StoredRequest) -> Issued:
         """Answer with the certificate of the earlier request, if it lives."""

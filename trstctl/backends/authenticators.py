@@ -30,7 +30,7 @@ import hmac
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, assert_never
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -159,6 +159,8 @@ class StoreAuthenticator:
                 return await self._bearer(request, token, now)
             case OneTimeToken(token):
                 return await self._one_time(request, token)
+            case _:
+                assert_never(credential)
 
     # --- passwords ----------------------------------------------------------
 
