@@ -196,6 +196,12 @@ class Gateway:
                 return bool(json.load(answer)["ready"])
         return False
 
+    def end(self) -> None:
+        """Make sure that no process is left."""
+        if self.process is not None:
+            self.process.kill()
+            self.wait()
+
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """End the process and return its status."""
         assert self.process is not None
@@ -296,16 +302,12 @@ class Gateway:
     def audit_events(self, tenant: str = TENANT) -> list[dict[str, object]]:
         """Return the bodies of the tenant's audit records."""
         target = self.folder / "audit.jsonl"
-        target.unlink(missing_ok=True)
-        trstctl(
-            *("audit", "export", "--tenant", tenant, "--output", str(target)),
-            config=self.config,
-        )
+        trstctl("audit", "export", "-o", str(target), config=self.config)
         lines = map(json.loads, target.read_text().splitlines())
         return [
             json.loads(line["body"])
             for line in lines
-            if line.get("tenant_id", tenant) == tenant and "body" in line
+            if line["tenant"] == tenant
         ]
 
 
