@@ -27,7 +27,6 @@ from trstctl.interfaces import IRegistrationAuthority
 from trstctl.model import (
     Endpoint,
     EnrollmentRequest,
-    Issued,
     Operation,
     Pending,
 )
@@ -251,28 +250,24 @@ class ESTResource(ProtocolResource):
                 idempotency_key=_idempotency_key(request),
             )
         )
-        match outcome:
-            case Issued():
-                return HTTPResponse(
-                    200,
-                    _CERTS_ONLY,
-                    # Only the certificate itself (RFC 7030, section 4.2.3).
-                    encode_certificates(
-                        (outcome.certificate,),
-                        single_line=_single_line(served, request),
-                    ),
-                    _BASE64,
-                    facts={
-                        "decision": "replayed"
-                        if outcome.replayed
-                        else "issued",
-                        "principal": outcome.principal,
-                        "profile": outcome.profile,
-                        "serial": outcome.serial,
-                    },
-                )
-            case Pending():
-                return _come_back(outcome, request)
+        if isinstance(outcome, Pending):
+            return _come_back(outcome, request)
+        return HTTPResponse(
+            200,
+            _CERTS_ONLY,
+            # Only the certificate itself (RFC 7030, section 4.2.3).
+            encode_certificates(
+                (outcome.certificate,),
+                single_line=_single_line(served, request),
+            ),
+            _BASE64,
+            facts={
+                "decision": "replayed" if outcome.replayed else "issued",
+                "principal": outcome.principal,
+                "profile": outcome.profile,
+                "serial": outcome.serial,
+            },
+        )
 
     def explain(
         self, error: TrstctlError, request: HTTPRequest
