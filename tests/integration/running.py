@@ -230,14 +230,20 @@ class Gateway:
         return password
 
     def connection(
-        self, certificate: tuple[Path, Path] | None = None
+        self,
+        certificate: tuple[Path, Path] | None = None,
+        source: str = "127.0.0.1",
     ) -> http.client.HTTPSConnection:
         """Return a connection that trusts the gateway's root."""
         context = ssl.create_default_context(cafile=str(self.root))
         if certificate is not None:
             context.load_cert_chain(*certificate)
         return http.client.HTTPSConnection(
-            "localhost", self.https_port, context=context, timeout=60
+            "localhost",
+            self.https_port,
+            context=context,
+            timeout=60,
+            source_address=(source, 0),
         )
 
     def ask(
@@ -250,6 +256,7 @@ class Gateway:
         password: str = "",
         certificate: tuple[Path, Path] | None = None,
         headers: Mapping[str, str] | None = None,
+        source: str = "127.0.0.1",
     ) -> Answer:
         """Send one request on a connection of its own."""
         sent = {"Connection": "close", **(headers or {})}
@@ -258,7 +265,7 @@ class Gateway:
         if user:
             pair = base64.b64encode(f"{user}:{password}".encode()).decode()
             sent["Authorization"] = f"Basic {pair}"
-        client = self.connection(certificate)
+        client = self.connection(certificate, source)
         try:
             client.request(method, path, body, sent)
             response = client.getresponse()
@@ -275,6 +282,7 @@ class Gateway:
         *,
         label: str = "",
         headers: Mapping[str, str] | None = None,
+        source: str = "127.0.0.1",
     ) -> Answer:
         """Enroll with a password."""
         place = f"/{label}" if label else ""
@@ -285,6 +293,7 @@ class Gateway:
             user=user,
             password=f"{user}-password",
             headers=headers,
+            source=source,
         )
 
     def serials(self, tenant: str = TENANT) -> list[str]:
