@@ -165,7 +165,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     )
     # What trstctl depends on comes from here; it stands behind the fresh
     # environment's own packages.
-    dependencies = {sysconfig.get_path(each) for each in ("purelib", "platlib")}
+    dependencies = {
+        sysconfig.get_path(each) for each in ("purelib", "platlib")
+    }
     (packages / "dependencies.pth").write_text("\n".join(dependencies) + "\n")
     return Site(python, packages / "twisted" / "plugins")
 
