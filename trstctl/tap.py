@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
+import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -167,13 +169,32 @@ def run(main: Callable[[Any], Awaitable[_T]]) -> _T:
         reactor.stop()
 
     reactor.callWhenRunning(lambda: Deferred.fromCoroutine(act()).addBoth(end))
-    reactor.run()
+    with _signals_kept():
+        reactor.run()
+    # There is no public way to close the pipe that wakes a reactor.
+    for reader in list(reactor._internalReaders):  # noqa: SLF001
+        reactor.removeReader(reader)
+        reader.connectionLost(None)
     if not outcome:
         raise KeyboardInterrupt
     (result,) = outcome
     if isinstance(result, Failure):
         result.raiseException()
     return result
+
+
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Put the signals back to what they were: a reactor leaves its own."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
+    before = {number: signal.getsignal(number) for number in numbers}
+    descriptor = signal.set_wakeup_fd(-1)
+    try:
+        yield
+    finally:
+        for number, called in before.items():
+            signal.signal(number, called)
+        signal.set_wakeup_fd(descriptor)
 
 
 def serve(gateway: Gateway, ready: Callable[[], Awaitable[None]]) -> None:

@@ -49,6 +49,7 @@ _COLUMNS = (
     "principal",
     "not_after",
     "status",
+    "tenant",
 )
 
 #: RFC 5280, section 5.3.1, but for what only a CRL can say.
@@ -220,6 +221,7 @@ def _row(record: CertificateRecord) -> Row:
         "principal": record.principal,
         "not_after": record.not_after,
         "status": record.status.value,
+        "tenant": record.tenant_id,
     }
 
 
@@ -259,7 +261,6 @@ def show(
     record = desk.with_store(read)
     print_one(
         {
-            "tenant": record.tenant_id,
             "authority": record.authority,
             **_row(record),
             "issued_at": record.issued_at,

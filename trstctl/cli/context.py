@@ -180,7 +180,7 @@ class Desk:
         """
         config = self.config
         untouched = is_untouched(config.state, config.store)
-        if untouched and "authorities" not in config.document.model_fields_set:
+        if untouched and not config.names_authorities:
             # A database without a CA would keep the first start from
             # making one.
             raise Refused(

@@ -64,6 +64,8 @@ class Told:
 
 def told(error: Exception) -> Told | None:
     """Return how to tell an error; ``None`` for a fault of this program."""
+    if isinstance(error, BrokenPipeError):
+        return None  # the reader has seen enough; click ends quietly
     if isinstance(error, _CONFIGURATION):
         faults: Sequence[object] = getattr(error, "faults", ()) or (error,)
         return Told(

@@ -10,6 +10,7 @@ written, 78 for the configuration.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 from collections.abc import Callable, Mapping
@@ -68,6 +69,17 @@ class _Commands(click.Group):
             return None
         command: click.Command = importlib.import_module(module).command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; suggest one, since click has not seen them."""
+        name = args[0]
+        if name not in _MODULES and not name.startswith("-"):
+            close = difflib.get_close_matches(name, _MODULES, 1)
+            hint = f"  Did you mean {close[0]!r}?" if close else ""
+            ctx.fail(f"No such command {name!r}.{hint}")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an error that we know is told without a trace."""

@@ -33,6 +33,7 @@ _COLUMNS = (
     "expires",
     "decided_by",
     "reason",
+    "tenant",
 )
 
 
@@ -96,6 +97,7 @@ def _row(request: StoredRequest) -> Row:
         "expires": request.key_expires,
         "decided_by": request.decided_by,
         "reason": request.reason,
+        "tenant": request.key.tenant_id,
     }
 
 
