@@ -33,6 +33,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from trstctl.audit import ChainFault, ChainHead, verify_records
 from trstctl.backends import migrate
 from trstctl.backends.owners import OwnerLocks
+from trstctl.backends.sqlite_writer import Bounds
 from trstctl.backends.store_sqlite import SQLiteStore, connect
 from trstctl.errors import (
     Conflict,
@@ -263,9 +264,10 @@ class SQLiteStoreTests(StoreContract):
         writer = self.store._writer
         real = writer._connection
         intents = [new_intent(n, key=n) for n in "abc"]
-        with self.stalled():
-            writer._connection = _Failing(real, statement)
-            waiting = [self.store.open_intent(i, NOW) for i in intents]
+        writer._connection = None
+        waiting = [self.store.open_intent(i, NOW) for i in intents]
+        writer._connection = _Failing(real, statement)
+        writer._proceed()
         for deferred in waiting:
             with pytest.raises(Unavailable):
                 self.wait(deferred)
@@ -276,7 +278,7 @@ class SQLiteStoreTests(StoreContract):
 
     def test_backlog(self, tmp_path: Path) -> None:
         """W-5: more than the queue takes is refused at once."""
-        driver, store = open_store(tmp_path / "b.db", backlog=2)
+        driver, store = open_store(tmp_path / "b.db", bounds=Bounds(backlog=2))
         with _Stalled(store):
             kept = [store.check(), store.check()]
             with pytest.raises(Unavailable):
@@ -623,7 +625,7 @@ class _Stalled:
             self._entered.wait(30)
             self._release.wait(30)
 
-        self._store._writer.submit(stall).addErrback(lambda _: None)
+        self._store._writer.submit(stall, long=True).addErrback(lambda _: None)
         self._entered.wait(30)
 
     def __exit__(self, *_: object) -> None:

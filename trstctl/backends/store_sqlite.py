@@ -9,8 +9,9 @@ Theory of operation
 The database is in WAL mode: readers and the one writer do not wait for each
 other.
 
-* Writes go to one thread, which commits in groups: see
-  :mod:`trstctl.backends.sqlite_writer` and its invariants.
+* Writes are performed in the reactor thread, in short batches, and committed
+  in a thread of their own: see :mod:`trstctl.backends.sqlite_writer` and its
+  invariants.
 * What every request asks for by a unique key (a request, a credential, a
   secret, a certificate) is read at once, in the reactor thread, on a
   connection of its own.  A WAL reader takes no lock that a writer holds, and
@@ -42,6 +43,7 @@ S-8  *A tenant is in every statement.*
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -63,7 +65,7 @@ from trstctl.backends import (
     sqlite_requests,
 )
 from trstctl.backends.owners import OwnerLocks
-from trstctl.backends.sqlite_writer import Deliver, GroupCommitWriter
+from trstctl.backends.sqlite_writer import Bounds, Deliver, GroupCommitWriter
 from trstctl.errors import TrstctlError, Unavailable
 from trstctl.interfaces import IStore
 from trstctl.model import (
@@ -114,8 +116,8 @@ class SQLiteStore:
         ``reactor.callFromThread``.
     :param busy_seconds: for how long a write waits for another process's
         lock before it is ``Unavailable``.
-    :param batch: how many writes may share a transaction.
-    :param backlog: how many writes may be queued.
+    :param bounds: what the writer keeps within.
+    :param monotonic: the clock that they are judged by.
     """
 
     _log = Logger()
@@ -126,14 +128,14 @@ class SQLiteStore:
         *,
         deliver: Deliver,
         busy_seconds: float = 5.0,
-        batch: int = 100,
-        backlog: int = 10_000,
+        bounds: Bounds | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._path = Path(path)
         self._deliver = deliver
         self._busy_seconds = busy_seconds
-        self._batch = batch
-        self._backlog = backlog
+        self._bounds = bounds or Bounds()
+        self._monotonic = monotonic
         self._owners = OwnerLocks(
             self._path.with_name(self._path.name + ".owners")
         )
@@ -165,11 +167,13 @@ class SQLiteStore:
         except BaseException:
             connection.close()
             raise
+        connection.execute("PRAGMA busy_timeout = 0")
         self._writer = GroupCommitWriter(
             connection,
             self._deliver,
-            batch=self._batch,
-            backlog=self._backlog,
+            busy_seconds=self._busy_seconds,
+            bounds=self._bounds,
+            monotonic=self._monotonic,
         )
         self._inline = self._reader(busy_seconds=0)
         for _ in range(_READERS):
@@ -337,7 +341,10 @@ class SQLiteStore:
 
         self._abandon_forsaken(now)
         return self._writer.submit(
-            sqlite_intents.retire_orphans, now, self._owners.has_ended
+            sqlite_intents.retire_orphans,
+            now,
+            self._owners.has_ended,
+            long=True,
         ).addCallback(sweep)
 
     def renew_lease(self, owner: str, until: datetime) -> Deferred[None]:
@@ -476,7 +483,7 @@ class SQLiteStore:
     ) -> Deferred[None]:
         """Add all or none."""
         return self._writer.submit(
-            sqlite_inventory.add_secrets, secrets, actor
+            sqlite_inventory.add_secrets, secrets, actor, long=True
         )
 
     # --- audit --------------------------------------------------------------
