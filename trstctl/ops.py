@@ -21,7 +21,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import Request
-from twisted.web.resource import NoResource, Resource
+from twisted.web.pages import notFound
+from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from trstctl.interfaces import IAuthority, IStore
@@ -162,6 +163,14 @@ class _Page(Resource):
         super().__init__()
         self._page = page
 
+    def render(self, request: Request) -> object:
+        """Answer GET and HEAD."""
+        if request.method in {b"GET", b"HEAD"}:
+            return self.render_GET(request)
+        request.setResponseCode(405)
+        request.setHeader("Allow", "GET, HEAD")
+        return b""
+
     def render_GET(self, request: Request) -> object:
         """Write the page as soon as it is made."""
         gone: list[object] = []
@@ -192,6 +201,18 @@ class _Page(Resource):
             request.setResponseCode(500)
             request.setHeader("Content-Length", "0")
             request.finish()
+
+
+class _Root(Resource):
+    """The root: nothing but its children."""
+
+    def getChild(self, path: bytes, request: Request) -> Resource:
+        """Return what answers 404."""
+        return self
+
+    def render(self, request: Request) -> object:
+        """Answer 404."""
+        return notFound().render(request)
 
 
 def make_ops_root(
@@ -225,8 +246,7 @@ def make_ops_root(
         await refresh()
         return 200, "text/plain; version=0.0.4", metrics.exposition()
 
-    root = Resource()
-    root.putChild(b"", NoResource())
+    root = _Root()
     root.putChild(b"healthz", _Page(healthy))
     root.putChild(b"readyz", _Page(ready))
     root.putChild(b"metrics", _Page(measured))

@@ -374,7 +374,8 @@ class CSRAttributesTests:
         assert "application/csrattrs" == answer.content_type
         assert "base64" == answer.headers["Content-Transfer-Encoding"]
         assert bytes.fromhex(
-            "301e 301206072a8648ce3d0201310506052b8104002206082a8648ce3d040303"
+            "301e 3012 06072a8648ce3d0201 3107 06052b81040022"
+            "06082a8648ce3d040303"
         ) == base64.b64decode(answer.body)
 
     def test_nothing_to_wish(self) -> None:
