@@ -98,6 +98,10 @@ class Admission:
         if not line.running:
             del self._lines[key]
 
+    def running(self) -> int:
+        """Return how many run, in all lines."""
+        return sum(line.running for line in self._lines.values())
+
     def load(self, key: Hashable) -> tuple[int, int]:
         """Return how many run and how many wait."""
         line = self._lines.get(key)

@@ -165,8 +165,7 @@ class Gateway(Service):
     def _measure(self, event: Mapping[str, Any]) -> None:
         """Count one exchange, from the facts of its log line."""
         protocol = event["protocol"] or "none"
-        self.metrics.request_started(protocol)
-        self.metrics.request_finished(
+        self.metrics.request(
             protocol,
             event["operation"] or "none",
             event["status"],
@@ -174,6 +173,8 @@ class Gateway(Service):
         )
         if event["decision"] == "issued":
             self.metrics.issued(event["profile"])
+        elif "error" in event:
+            self.metrics.refused(protocol, event["error"])
 
     def check(self) -> None:
         """
@@ -269,6 +270,11 @@ class Gateway(Service):
         self._tls = ServerTLS(chain, key)
         await self._audit("gateway.started")
         self._listen()
+        self.metrics.observe(
+            "trstctl_requests_running",
+            "Requests that are being answered now.",
+            self._running,
+        )
         self._keep_going()
         self._log.info("the gateway is ready", event="gateway.ready")
 
@@ -449,6 +455,11 @@ class Gateway(Service):
                 if plugin.plain_http():
                     plain[path] = made
         return make_root(secure), make_root(plain)
+
+    def _running(self) -> float:
+        """Return how many requests hold a place now."""
+        admissions = [site.admission for site in self._sites]
+        return float(sum(one.running() for one in admissions if one))
 
     def _request_id(self) -> str:
         """Return 16 random characters."""

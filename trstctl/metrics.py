@@ -81,14 +81,6 @@ class Metrics:
                 registry=registry,
             )
         )
-        self._in_flight = _Children(
-            Gauge(
-                "trstctl_requests_in_flight",
-                "Requests that are being answered now.",
-                ("protocol",),
-                registry=registry,
-            )
-        )
         self._issued = _Children(
             Counter(
                 "trstctl_certificates_issued",
@@ -104,11 +96,6 @@ class Metrics:
                 ("protocol", "reason"),
                 registry=registry,
             )
-        )
-        self._password_failures = Counter(
-            "trstctl_password_failures",
-            "Wrong passwords and tokens.",
-            registry=registry,
         )
         self._certificates = Gauge(
             "trstctl_certificates",
@@ -137,11 +124,7 @@ class Metrics:
 
     # on the way of a request ------------------------------------------------
 
-    def request_started(self, protocol: str) -> None:
-        """Count a request that is being answered."""
-        self._in_flight[(protocol,)].inc()
-
-    def request_finished(
+    def request(
         self, protocol: str, operation: str, status: int, seconds: float
     ) -> None:
         """
@@ -151,7 +134,6 @@ class Metrics:
         :param status: the HTTP status; 0 if nothing was answered.
         :param seconds: how long it took, on the monotonic clock.
         """
-        self._in_flight[(protocol,)].dec()
         self._requests[(protocol, operation, _STATUS[status])].inc()
         self._seconds[(protocol,)].observe(seconds)
 
@@ -159,13 +141,9 @@ class Metrics:
         """Count a certificate; a replayed answer is none."""
         self._issued[(profile,)].inc()
 
-    def refused(self, protocol: str, error: Exception) -> None:
+    def refused(self, protocol: str, error: str) -> None:
         """Count a refusal under the name of its error class."""
-        self._refusals[(protocol, type(error).__name__)].inc()
-
-    def password_failed(self) -> None:
-        """Count a wrong password or token."""
-        self._password_failures.inc()
+        self._refusals[(protocol, error)].inc()
 
     # set now and then -------------------------------------------------------
 

@@ -214,8 +214,9 @@ class ProtocolResource(BoundedResource):
         else:
             response = refusal(error, exchange.id)
         decision = "failed" if isinstance(error, Internal) else "refused"
+        kind = {"error": type(error).__name__}
         exchange.answer(
-            response, Outcome(endpoint, operation, decision, str(error))
+            response, Outcome(endpoint, operation, decision, str(error), kind)
         )
         self._record(endpoint, operation, error, request)
 
@@ -251,6 +252,7 @@ class ProtocolResource(BoundedResource):
         refused = isinstance(told, RequestError)
         outcome.decision = "refused" if refused else "failed"
         outcome.reason = told.detail
+        outcome.facts = {"error": type(told).__name__, **told.facts}
         response = self._explain(told, request)
         if not told.recorded and outcome.endpoint is not None:
             try:

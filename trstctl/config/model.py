@@ -199,7 +199,6 @@ class Configuration:
         absolute and each protocol's section an instance of its schema.
     :ivar profiles: all profiles by name, the built-in ones included.
     :ivar endpoints: of each enabled protocol, the default one first.
-    :ivar names_authorities: whether the file itself has ``authorities``.
     :ivar names_authorities: whether the file has authorities of its own.
     """
 

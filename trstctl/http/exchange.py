@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from attrs import define
+from attrs import define, field
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.web.resource import Resource
@@ -45,12 +45,14 @@ class Outcome:
 
     :ivar decision: ``issued``, ``pending``, ``refused``, ``answered`` or
         ``failed``.
+    :ivar facts: more flat facts, such as those of the error.
     """
 
     endpoint: Endpoint | None = None
     operation: str = ""
     decision: str = "answered"
     reason: str = ""
+    facts: Mapping[str, str] = field(factory=dict)
 
 
 class BoundedResource(Resource):
@@ -307,5 +309,6 @@ class HTTPExchange:
             "duration_ms": round(elapsed * 1000, 3),
             "peer": self.peer,
         }
+        fields.update(outcome.facts)
         fields.update(response.facts)
         _log.info("request {request_id}: {status} {decision}", **fields)
