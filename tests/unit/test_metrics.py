@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from trstctl.errors import NotAuthenticated
 from trstctl.metrics import LABEL_SETS, Metrics
 
 _TENANT = "11111111-1111-1111-1111-111111111111"
@@ -65,7 +64,6 @@ class RequestTests:
 
         metrics.issued("device")
         metrics.refused("est", "NotAuthenticated")
-        metrics.password_failed()
 
         samples = _samples(metrics)
         refusal = "{protocol=est}{reason=NotAuthenticated}"
@@ -73,7 +71,6 @@ class RequestTests:
             1 == samples["trstctl_certificates_issued_total{profile=device}"]
         )
         assert 1 == samples["trstctl_refusals_total" + refusal]
-        assert 1 == samples["trstctl_password_failures_total"]
 
     def test_label_sets_are_bounded(self) -> None:
         """A plugin that invents operations does not fill the memory."""
@@ -133,6 +130,8 @@ class GaugeTests:
         """Two in one process, as in tests, do not collide."""
         one, other = Metrics(), Metrics()
 
-        one.password_failed()
+        one.issued("device")
 
-        assert 0 == _samples(other)["trstctl_password_failures_total"]
+        key = "trstctl_certificates_issued_total{profile=device}"
+        assert 1 == _samples(one)[key]
+        assert key not in _samples(other)
