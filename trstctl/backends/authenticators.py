@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
@@ -197,11 +196,9 @@ class StoreAuthenticator:
 
     def _memory_of(self, *parts: str) -> bytes:
         """Return the HMAC under which a right password is remembered."""
-        mac = hmac.new(self._memory_key, digestmod=hashlib.sha256)
-        for part in parts:
-            octets = part.encode("utf-8")
-            mac.update(b"%d:%s" % (len(octets), octets))
-        return mac.digest()
+        octets = [part.encode("utf-8") for part in parts]
+        framed = b"".join(b"%d:%s" % (len(one), one) for one in octets)
+        return hmac.digest(self._memory_key, framed, "sha256")
 
     def _remembers(self, memory: bytes, peer: str) -> bool:
         """
