@@ -51,16 +51,15 @@ def bare_cryptography(request: bytes) -> float:
 
 def parts(request: bytes) -> list[tuple[str, float]]:
     """Return what each step costs by itself, in microseconds."""
-    from trstctl.policy.builtin import builtin_profiles
-    from trstctl.testing import make_authority
-
     from trstctl.model import Endpoint, EnrollmentRequest, Operation, Principal
     from trstctl.pkix.csr import read_csr, verify_proof
     from trstctl.policy.profile import Profile
+    from trstctl.policy.settings import builtin_profiles
     from trstctl.protocols.est.codec import (
         decode_request_body,
         encode_certificates,
     )
+    from trstctl.testing import make_authority
 
     now = datetime.datetime.now(datetime.UTC)
     der = decode_request_body(request, lenient=True)
