@@ -504,7 +504,7 @@ class SQLiteStoreTests(StoreContract):
         for thread in threads:
             thread.join()
         assert sorted(outcomes) == ["Opened"] + ["StoredRequest"] * 15
-        assert self.sql("SELECT count(*) FROM intents") == [(1,)]
+        assert self.sql("SELECT count(*) FROM requests") == [(1,)]
 
     @pytest.mark.slow
     def test_processes_race(self) -> None:
@@ -538,7 +538,7 @@ class SQLiteStoreTests(StoreContract):
             self.retire()
             # S-7: nothing of a killed process stays open.
             assert self.sql(
-                "SELECT count(*) FROM intents WHERE state = 'open'"
+                "SELECT count(*) FROM requests WHERE state = 'open'"
             ) == [(0,)]
         stored = set(self.query(limit=100_000))
         assert acknowledged <= stored

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from datetime import datetime
+from hashlib import sha256
 
 from trstctl.backends.records import (
     STORE_ACTOR,
@@ -20,11 +21,17 @@ from trstctl.backends.records import (
     search_terms,
 )
 from trstctl.backends.sqlite_requests import (
-    add_request,
+    Holder,
+    free_key,
     holder_of_key,
     request_by_number,
 )
-from trstctl.backends.sqlite_rows import micros, names_text
+from trstctl.backends.sqlite_rows import (
+    Row,
+    micros,
+    names_text,
+    request_values,
+)
 from trstctl.backends.sqlite_transaction import Transaction
 from trstctl.errors import (
     ChallengeRejected,
@@ -36,7 +43,6 @@ from trstctl.model import (
     CertificateRecord,
     CertificateStatus,
     Intent,
-    NewRequest,
     Opened,
     StoredRequest,
 )
@@ -55,26 +61,48 @@ WHERE tenant_id = :tenant_id AND id = :id AND revoked_at IS NULL
     AND (burnt_at IS NULL OR (
         burnt_for = :public_key AND burnt_request = :fingerprint
         AND NOT EXISTS (
-            SELECT 1 FROM intents i
-            WHERE i.serial = secrets.burnt_serial
-                AND i.authority = secrets.burnt_authority
-                AND i.tenant_id = secrets.tenant_id
-                AND i.state <> 'abandoned'
+            SELECT 1 FROM requests r
+            WHERE r.serial = secrets.burnt_serial
+                AND r.authority = secrets.burnt_authority
+                AND r.tenant_id = secrets.tenant_id
+                AND r.state IN ('open', 'issued')
         )
     ))
 """
 
+_ADD_OPEN = """
+INSERT INTO requests (tenant_id, id, protocol, principal, request_key,
+    fingerprint, key_expires, endpoint, operation, profile, profile_version,
+    subject, names, public_key_fingerprint, csr, request_id, peer, created_at,
+    state, intent, authority, serial, owner, tbs_sha256, secret_id,
+    not_before, not_after)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open',
+    ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
 _REOPEN = """
-UPDATE requests SET state = 'open', key_expires = max(key_expires, ?),
-    profile = ?, profile_version = ?, subject = ?, names = ?, csr = ?,
-    request_id = ?, peer = ?
+UPDATE requests SET key_expires = max(key_expires, ?), profile = ?,
+    profile_version = ?, subject = ?, names = ?, csr = ?, request_id = ?,
+    peer = ?, state = 'open', intent = ?, authority = ?, serial = ?,
+    owner = ?, tbs_sha256 = ?, secret_id = ?, not_before = ?, not_after = ?
 WHERE tenant_id = ? AND number = ?
 """
 
-_ADD_INTENT = """
-INSERT INTO intents (tenant_id, id, authority, serial, request, owner, state,
-    tbs, secret_id, not_before, not_after, created_at)
-VALUES (?, ?, ?, ?, ?, ?, 'open', ?, ?, ?, ?, ?)
+_PUT_ASIDE = """
+UPDATE requests SET state = 'retried', holds_key = 0
+WHERE tenant_id = ? AND number = ?
+"""
+
+_CONTINUE = """
+INSERT INTO requests (tenant_id, id, protocol, principal, request_key,
+    fingerprint, key_expires, endpoint, operation, profile, profile_version,
+    subject, names, public_key_fingerprint, csr, request_id, peer, state,
+    was_held, decided_by, decided_at, reason, created_at)
+SELECT tenant_id, id, protocol, principal, request_key,
+    fingerprint, key_expires, endpoint, operation, profile, profile_version,
+    subject, names, public_key_fingerprint, csr, request_id, peer, 'abandoned',
+    was_held, decided_by, decided_at, reason, created_at
+FROM requests WHERE tenant_id = ? AND number = ?
 """
 
 
@@ -88,17 +116,25 @@ def open_intent(
     if at < latest - CLOCK_TOLERANCE:
         raise Unavailable("the clock of the service is wrong")
     held = holder_of_key(transaction, request, at)
-    if held is not None and held[2] not in {"approved", "abandoned"}:
+    if isinstance(held, tuple) and held[2] not in {"approved", "abandoned"}:
         return request_by_number(transaction, tenant_id, held[0])
     if intent.secret_id is not None:
         _burn(transaction, intent, at, max(at, latest))
-    if held is None:
-        number = add_request(transaction, request, "open", at)
-        request_id = request.id
-    else:
-        number, request_id, _ = held
-        _reopen(transaction, request, number)
-    _add_intent(transaction, intent, number, at)
+    try:
+        if isinstance(held, tuple):
+            request_id = held[1]
+            _reopen(transaction, intent, held)
+        else:
+            request_id = request.id
+            free_key(transaction, tenant_id, held)
+            transaction.execute(
+                _ADD_OPEN,
+                (*request_values(request, at), *_intent_values(intent)),
+            )
+    except sqlite3.IntegrityError as error:
+        if "requests.serial" in str(error):
+            raise SerialTaken(intent.serial) from error
+        raise
     transaction.audit(
         tenant_id,
         now,
@@ -137,10 +173,16 @@ def _burn(
         raise ChallengeRejected
 
 
-def _reopen(
-    transaction: Transaction, request: NewRequest, number: int
-) -> None:
+def _reopen(transaction: Transaction, intent: Intent, held: Holder) -> None:
     """Let an approved or abandoned request be signed."""
+    request = intent.request
+    tenant_id = request.key.tenant_id
+    number, _, _, former_serial = held
+    if former_serial is not None:
+        # The row keeps the serial; a new one goes on with the request.
+        transaction.execute(_PUT_ASIDE, (tenant_id, number))
+        continued = transaction.execute(_CONTINUE, (tenant_id, number))
+        number = continued.lastrowid or 0
     transaction.execute(
         _REOPEN,
         (
@@ -152,64 +194,43 @@ def _reopen(
             request.csr,
             request.request_id,
             request.peer,
-            request.key.tenant_id,
+            *_intent_values(intent),
+            tenant_id,
             number,
         ),
     )
 
 
-def _add_intent(
-    transaction: Transaction, intent: Intent, request: int, at: int
-) -> None:
-    """Write the intent; its serial must be new."""
-    try:
-        transaction.execute(
-            _ADD_INTENT,
-            (
-                intent.request.key.tenant_id,
-                intent.id,
-                intent.authority,
-                intent.serial,
-                request,
-                intent.owner,
-                intent.tbs,
-                intent.secret_id,
-                micros(intent.not_before),
-                micros(intent.not_after),
-                at,
-            ),
-        )
-    except sqlite3.IntegrityError as error:
-        if "intents.serial" in str(error):
-            raise SerialTaken(intent.serial) from error
-        raise
+def _intent_values(intent: Intent) -> Row:
+    """
+    Return what the row of an open request says of the intent.
+
+    Of the TBSCertificate, its digest: nobody signs it after a crash.
+    """
+    return (
+        intent.id,
+        intent.authority,
+        intent.serial,
+        intent.owner,
+        sha256(intent.tbs).digest(),
+        intent.secret_id,
+        micros(intent.not_before),
+        micros(intent.not_after),
+    )
 
 
 # --- certificates -----------------------------------------------------------
 
-_END_INTENT = """
-UPDATE intents SET state = 'issued', ended_at = ?, tbs = x''
-WHERE serial = ? AND authority = ? AND tenant_id = ? AND id = ?
+_ISSUE = """
+UPDATE requests SET state = 'issued', status = 'valid', issued_at = ?, der = ?
+WHERE serial = ? AND authority = ? AND tenant_id = ? AND intent = ?
     AND state = 'open'
-RETURNING number, request
-"""
-
-_ADD_CERTIFICATE = """
-INSERT INTO certificates (number, tenant_id, authority, serial, subject, names,
-    profile, protocol, principal, public_key_fingerprint, not_before,
-    not_after, status, issued_at, der)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'valid', ?, ?)
+RETURNING number, id
 """
 
 _ADD_NAME = """
 INSERT INTO certificate_names (tenant_id, value, certificate)
 VALUES (?, ?, ?)
-"""
-
-_SETTLE_REQUEST = """
-UPDATE requests SET state = 'issued', certificate = ?
-WHERE tenant_id = ? AND number = ?
-RETURNING id
 """
 
 
@@ -219,47 +240,26 @@ def record_certificate(
     certificate: bytes,
     now: datetime,
 ) -> CertificateRecord:
-    """
-    Commit the signed certificate.
-
-    The TBSCertificate is dropped from the intent: the certificate holds it.
-    """
+    """Commit the signed certificate."""
     request, at = intent.request, micros(now)
     key = request.key
     tenant_id = key.tenant_id
-    ended = transaction.execute(
-        _END_INTENT,
-        (at, intent.serial, intent.authority, tenant_id, intent.id),
-    ).fetchall()
-    if not ended:
-        raise Stale("the issuance was given up before it was completed")
-    ((number, request_number),) = ended
-    transaction.execute(
-        _ADD_CERTIFICATE,
+    issued = transaction.execute(
+        _ISSUE,
         (
-            number,
-            tenant_id,
-            intent.authority,
-            intent.serial,
-            request.subject,
-            names_text(request.names),
-            request.profile,
-            key.protocol,
-            key.principal,
-            request.public_key_fingerprint,
-            micros(intent.not_before),
-            micros(intent.not_after),
             at,
             certificate,
+            intent.serial,
+            intent.authority,
+            tenant_id,
+            intent.id,
         ),
-    )
-    terms = search_terms(request.subject, request.names)
-    transaction.executemany(
-        _ADD_NAME, [(tenant_id, term, number) for term in terms]
-    )
-    ((request_id,),) = transaction.execute(
-        _SETTLE_REQUEST, (number, tenant_id, request_number)
     ).fetchall()
+    if not issued:
+        raise Stale("the issuance was given up before it was completed")
+    ((number, request_id),) = issued
+    for term in search_terms(request.subject, request.names):
+        transaction.execute(_ADD_NAME, (tenant_id, term, number))
     transaction.audit(
         tenant_id,
         now,
@@ -288,23 +288,19 @@ def record_certificate(
 # --- intents that come to nothing -------------------------------------------
 
 _ABANDON = """
-UPDATE intents SET state = 'abandoned', ended_at = ?, reason = ?
-WHERE serial = ? AND authority = ? AND tenant_id = ? AND id = ?
+UPDATE requests SET state = 'abandoned'
+WHERE serial = ? AND authority = ? AND tenant_id = ? AND intent = ?
     AND state = 'open'
-RETURNING request, owner
-"""
-
-_ABANDON_REQUEST = """
-UPDATE requests SET state = 'abandoned' WHERE tenant_id = ? AND number = ?
-RETURNING id
+RETURNING id, owner
 """
 
 # The two statements that look into all tenants: they retire what an ended
 # process has left behind, in whichever tenant.
-_OWNERS_OF_OPEN = "SELECT DISTINCT owner FROM intents WHERE state = 'open'"
+_OWNERS_OF_OPEN = "SELECT DISTINCT owner FROM requests WHERE state = 'open'"
 
 _OPEN_OF_OWNER = """
-SELECT tenant_id, id, authority, serial FROM intents
+SELECT tenant_id, intent, authority, serial
+FROM requests INDEXED BY requests_open
 WHERE state = 'open' AND owner = ? ORDER BY number
 """
 
@@ -335,13 +331,9 @@ def _abandon(
 ) -> None:
     """Retire the intent, if it is open, and free its request."""
     ended = transaction.execute(
-        _ABANDON,
-        (micros(now), reason, serial, authority, tenant_id, intent_id),
+        _ABANDON, (serial, authority, tenant_id, intent_id)
     ).fetchall()
-    for number, owner in ended:
-        ((request_id,),) = transaction.execute(
-            _ABANDON_REQUEST, (tenant_id, number)
-        ).fetchall()
+    for request_id, owner in ended:
         transaction.audit(
             tenant_id,
             now,

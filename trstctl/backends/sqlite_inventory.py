@@ -37,22 +37,17 @@ from trstctl.model import (
 # --- certificates -----------------------------------------------------------
 
 _FIND_CERTIFICATE = """
-SELECT c.tenant_id, c.authority, c.serial, c.subject, c.names, c.profile,
-    c.protocol, c.principal, c.public_key_fingerprint, c.not_before,
-    c.not_after, c.status, c.issued_at, c.revoked_at, c.revocation_reason,
-    c.der
-FROM intents i
-JOIN certificates c ON c.number = i.number AND c.tenant_id = i.tenant_id
-WHERE i.serial = ? AND i.tenant_id = ?
+SELECT tenant_id, authority, serial, subject, names, profile, protocol,
+    principal, public_key_fingerprint, not_before, not_after, status,
+    issued_at, revoked_at, revocation_reason, der
+FROM requests
+WHERE serial = ? AND tenant_id = ? AND status IS NOT NULL
 """
 
 _REVOKE_CERTIFICATE = """
-UPDATE certificates SET status = 'revoked', revoked_at = ?,
+UPDATE requests SET status = 'revoked', revoked_at = ?,
     revocation_reason = ?
-WHERE tenant_id = ? AND number = (
-    SELECT i.number FROM intents i
-    WHERE i.serial = ? AND i.authority = ? AND i.tenant_id = ?
-)
+WHERE serial = ? AND authority = ? AND tenant_id = ? AND status IS NOT NULL
 """
 
 
@@ -83,7 +78,6 @@ def revoke_certificate(
         (
             micros(now),
             reason,
-            tenant_id,
             serial,
             record.authority,
             tenant_id,

@@ -31,8 +31,8 @@ _BY_ISSUE = """
 SELECT tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
     issued_at, revoked_at, revocation_reason, x''
-FROM certificates
-WHERE tenant_id = :tenant_id
+FROM requests
+WHERE tenant_id = :tenant_id AND status IS NOT NULL
     AND (:status IS NULL OR status = :status)
     AND (:profile IS NULL OR profile = :profile)
     AND (:protocol IS NULL OR protocol = :protocol)
@@ -41,8 +41,8 @@ WHERE tenant_id = :tenant_id
         OR public_key_fingerprint = :public_key)
     AND (:name IS NULL OR EXISTS (
         SELECT 1 FROM certificate_names n
-        WHERE n.tenant_id = certificates.tenant_id AND n.value = :name
-            AND n.certificate = certificates.number
+        WHERE n.tenant_id = requests.tenant_id AND n.value = :name
+            AND n.certificate = requests.number
     ))
     AND (issued_at, number) < (:at, :number)
 ORDER BY issued_at DESC, number DESC LIMIT :limit
@@ -52,8 +52,8 @@ _BY_EXPIRY = """
 SELECT tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
     issued_at, revoked_at, revocation_reason, x''
-FROM certificates
-WHERE tenant_id = :tenant_id
+FROM requests
+WHERE tenant_id = :tenant_id AND status IS NOT NULL
     AND status = 'valid' AND not_after < :before
     AND (:status IS NULL OR status = :status)
     AND (:profile IS NULL OR profile = :profile)
@@ -63,8 +63,8 @@ WHERE tenant_id = :tenant_id
         OR public_key_fingerprint = :public_key)
     AND (:name IS NULL OR EXISTS (
         SELECT 1 FROM certificate_names n
-        WHERE n.tenant_id = certificates.tenant_id AND n.value = :name
-            AND n.certificate = certificates.number
+        WHERE n.tenant_id = requests.tenant_id AND n.value = :name
+            AND n.certificate = requests.number
     ))
     AND (not_after, number) > (:at, :number)
 ORDER BY not_after, number LIMIT :limit
@@ -74,8 +74,8 @@ _BY_STATUS = """
 SELECT tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
     issued_at, revoked_at, revocation_reason, x''
-FROM certificates
-WHERE tenant_id = :tenant_id
+FROM requests
+WHERE tenant_id = :tenant_id AND status IS NOT NULL
     AND status = :status AND status <> 'valid'
     AND (:profile IS NULL OR profile = :profile)
     AND (:protocol IS NULL OR protocol = :protocol)
@@ -84,8 +84,8 @@ WHERE tenant_id = :tenant_id
         OR public_key_fingerprint = :public_key)
     AND (:name IS NULL OR EXISTS (
         SELECT 1 FROM certificate_names n
-        WHERE n.tenant_id = certificates.tenant_id AND n.value = :name
-            AND n.certificate = certificates.number
+        WHERE n.tenant_id = requests.tenant_id AND n.value = :name
+            AND n.certificate = requests.number
     ))
     AND (issued_at, number) < (:at, :number)
 ORDER BY issued_at DESC, number DESC LIMIT :limit
@@ -95,8 +95,8 @@ _BY_PROFILE = """
 SELECT tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
     issued_at, revoked_at, revocation_reason, x''
-FROM certificates
-WHERE tenant_id = :tenant_id
+FROM requests
+WHERE tenant_id = :tenant_id AND status IS NOT NULL
     AND profile = :profile
     AND (:status IS NULL OR status = :status)
     AND (:protocol IS NULL OR protocol = :protocol)
@@ -105,8 +105,8 @@ WHERE tenant_id = :tenant_id
         OR public_key_fingerprint = :public_key)
     AND (:name IS NULL OR EXISTS (
         SELECT 1 FROM certificate_names n
-        WHERE n.tenant_id = certificates.tenant_id AND n.value = :name
-            AND n.certificate = certificates.number
+        WHERE n.tenant_id = requests.tenant_id AND n.value = :name
+            AND n.certificate = requests.number
     ))
     AND (issued_at, number) < (:at, :number)
 ORDER BY issued_at DESC, number DESC LIMIT :limit
@@ -116,8 +116,8 @@ _BY_PRINCIPAL = """
 SELECT tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
     issued_at, revoked_at, revocation_reason, x''
-FROM certificates
-WHERE tenant_id = :tenant_id
+FROM requests
+WHERE tenant_id = :tenant_id AND status IS NOT NULL
     AND principal = :principal
     AND (:status IS NULL OR status = :status)
     AND (:profile IS NULL OR profile = :profile)
@@ -126,8 +126,8 @@ WHERE tenant_id = :tenant_id
         OR public_key_fingerprint = :public_key)
     AND (:name IS NULL OR EXISTS (
         SELECT 1 FROM certificate_names n
-        WHERE n.tenant_id = certificates.tenant_id AND n.value = :name
-            AND n.certificate = certificates.number
+        WHERE n.tenant_id = requests.tenant_id AND n.value = :name
+            AND n.certificate = requests.number
     ))
     AND (issued_at, number) < (:at, :number)
 ORDER BY issued_at DESC, number DESC LIMIT :limit
@@ -137,8 +137,8 @@ _BY_PUBLIC_KEY = """
 SELECT tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
     issued_at, revoked_at, revocation_reason, x''
-FROM certificates
-WHERE tenant_id = :tenant_id
+FROM requests
+WHERE tenant_id = :tenant_id AND status IS NOT NULL
     AND public_key_fingerprint = :public_key
     AND (:status IS NULL OR status = :status)
     AND (:profile IS NULL OR profile = :profile)
@@ -146,8 +146,8 @@ WHERE tenant_id = :tenant_id
     AND (:principal IS NULL OR principal = :principal)
     AND (:name IS NULL OR EXISTS (
         SELECT 1 FROM certificate_names n
-        WHERE n.tenant_id = certificates.tenant_id AND n.value = :name
-            AND n.certificate = certificates.number
+        WHERE n.tenant_id = requests.tenant_id AND n.value = :name
+            AND n.certificate = requests.number
     ))
     AND (issued_at, number) < (:at, :number)
 ORDER BY issued_at DESC, number DESC LIMIT :limit
@@ -157,8 +157,8 @@ _BY_NAME = """
 SELECT tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
     issued_at, revoked_at, revocation_reason, x''
-FROM certificates
-WHERE tenant_id = :tenant_id
+FROM requests
+WHERE tenant_id = :tenant_id AND status IS NOT NULL
     AND number IN (
         SELECT n.certificate FROM certificate_names n
         WHERE n.tenant_id = :tenant_id AND n.value = :name
@@ -175,25 +175,23 @@ ORDER BY issued_at DESC, number DESC LIMIT :limit
 
 
 _POSITION = """
-SELECT c.issued_at, c.not_after, c.number
-FROM intents i
-JOIN certificates c ON c.number = i.number AND c.tenant_id = i.tenant_id
-WHERE i.serial = ? AND i.tenant_id = ?
+SELECT issued_at, not_after, number FROM requests
+WHERE serial = ? AND tenant_id = ? AND status IS NOT NULL
 """
 
 _COUNTS = """
 SELECT
-    (SELECT count(*) FROM certificates
+    (SELECT count(*) FROM requests
      WHERE tenant_id = :tenant_id AND status = 'valid' AND not_after > :now),
-    (SELECT count(*) FROM certificates
+    (SELECT count(*) FROM requests
      WHERE tenant_id = :tenant_id AND status = 'revoked'
         AND status <> 'valid'),
-    (SELECT count(*) FROM certificates
+    (SELECT count(*) FROM requests
      WHERE tenant_id = :tenant_id AND status = 'valid' AND not_after <= :now),
-    (SELECT count(*) FROM certificates
+    (SELECT count(*) FROM requests
      WHERE tenant_id = :tenant_id AND status = 'valid' AND not_after > :now
         AND not_after <= :in_7d),
-    (SELECT count(*) FROM certificates
+    (SELECT count(*) FROM requests
      WHERE tenant_id = :tenant_id AND status = 'valid' AND not_after > :now
         AND not_after <= :in_30d),
     (SELECT count(*) FROM requests

@@ -36,73 +36,59 @@ from trstctl.model import (
 # --- reading requests -------------------------------------------------------
 
 _REQUEST_BY_KEY = """
-SELECT r.id, r.tenant_id, r.protocol, r.principal, r.request_key,
-    r.fingerprint, r.state, r.endpoint, r.operation, r.profile, r.subject,
-    r.names, r.public_key_fingerprint, r.created_at, r.key_expires, r.csr,
-    r.decided_by, r.decided_at, r.reason,
-    c.der, c.serial, c.not_after, c.status
-FROM request_keys k
-JOIN requests r ON r.number = k.request AND r.tenant_id = k.tenant_id
-LEFT JOIN certificates c
-    ON c.number = r.certificate AND c.tenant_id = r.tenant_id
-WHERE k.tenant_id = ? AND k.protocol = ? AND k.principal = ?
-    AND k.request_key = ? AND (r.key_expires > ? OR r.state = 'open')
+SELECT id, tenant_id, protocol, principal, request_key, fingerprint, state,
+    endpoint, operation, profile, subject, names, public_key_fingerprint,
+    created_at, key_expires, csr, decided_by, decided_at, reason,
+    der, serial, not_after, status
+FROM requests
+WHERE tenant_id = ? AND protocol = ? AND principal = ? AND request_key = ?
+    AND holds_key = 1 AND (key_expires > ? OR state = 'open')
 """
 
 _REQUEST_BY_NUMBER = """
-SELECT r.id, r.tenant_id, r.protocol, r.principal, r.request_key,
-    r.fingerprint, r.state, r.endpoint, r.operation, r.profile, r.subject,
-    r.names, r.public_key_fingerprint, r.created_at, r.key_expires, r.csr,
-    r.decided_by, r.decided_at, r.reason,
-    c.der, c.serial, c.not_after, c.status
-FROM requests r
-LEFT JOIN certificates c
-    ON c.number = r.certificate AND c.tenant_id = r.tenant_id
-WHERE r.tenant_id = ? AND r.number = ?
+SELECT id, tenant_id, protocol, principal, request_key, fingerprint, state,
+    endpoint, operation, profile, subject, names, public_key_fingerprint,
+    created_at, key_expires, csr, decided_by, decided_at, reason,
+    der, serial, not_after, status
+FROM requests
+WHERE tenant_id = ? AND number = ?
 """
 
 _LIST_ALL = """
-SELECT r.id, r.tenant_id, r.protocol, r.principal, r.request_key,
-    r.fingerprint, r.state, r.endpoint, r.operation, r.profile, r.subject,
-    r.names, r.public_key_fingerprint, r.created_at, r.key_expires, r.csr,
-    r.decided_by, r.decided_at, r.reason,
-    c.der, c.serial, c.not_after, c.status
-FROM requests r
-LEFT JOIN certificates c
-    ON c.number = r.certificate AND c.tenant_id = r.tenant_id
-WHERE r.tenant_id = ? ORDER BY r.number LIMIT ?
+SELECT id, tenant_id, protocol, principal, request_key, fingerprint, state,
+    endpoint, operation, profile, subject, names, public_key_fingerprint,
+    created_at, key_expires, csr, decided_by, decided_at, reason,
+    der, serial, not_after, status
+FROM requests
+WHERE tenant_id = ? AND state <> 'retried' ORDER BY number LIMIT ?
 """
 
 _LIST_ISSUED = """
-SELECT r.id, r.tenant_id, r.protocol, r.principal, r.request_key,
-    r.fingerprint, r.state, r.endpoint, r.operation, r.profile, r.subject,
-    r.names, r.public_key_fingerprint, r.created_at, r.key_expires, r.csr,
-    r.decided_by, r.decided_at, r.reason,
-    c.der, c.serial, c.not_after, c.status
-FROM requests r
-JOIN certificates c
-    ON c.number = r.certificate AND c.tenant_id = r.tenant_id
-WHERE r.tenant_id = ? AND r.state = 'issued' ORDER BY r.number LIMIT ?
+SELECT id, tenant_id, protocol, principal, request_key, fingerprint, state,
+    endpoint, operation, profile, subject, names, public_key_fingerprint,
+    created_at, key_expires, csr, decided_by, decided_at, reason,
+    der, serial, not_after, status
+FROM requests
+WHERE tenant_id = ? AND state = 'issued' ORDER BY number LIMIT ?
 """
 
 _LIST_UNSETTLED = """
-SELECT r.id, r.tenant_id, r.protocol, r.principal, r.request_key,
-    r.fingerprint, r.state, r.endpoint, r.operation, r.profile, r.subject,
-    r.names, r.public_key_fingerprint, r.created_at, r.key_expires, r.csr,
-    r.decided_by, r.decided_at, r.reason, NULL, NULL, NULL, NULL
-FROM requests r
-WHERE r.tenant_id = ? AND r.state = ? AND r.state NOT IN ('open', 'issued')
-ORDER BY r.number LIMIT ?
+SELECT id, tenant_id, protocol, principal, request_key, fingerprint, state,
+    endpoint, operation, profile, subject, names, public_key_fingerprint,
+    created_at, key_expires, csr, decided_by, decided_at, reason,
+    der, serial, not_after, status
+FROM requests
+WHERE tenant_id = ? AND state = ? AND state NOT IN ('open', 'issued')
+ORDER BY number LIMIT ?
 """
 
 _LIST_OPEN = """
-SELECT r.id, r.tenant_id, r.protocol, r.principal, r.request_key,
-    r.fingerprint, r.state, r.endpoint, r.operation, r.profile, r.subject,
-    r.names, r.public_key_fingerprint, r.created_at, r.key_expires, r.csr,
-    r.decided_by, r.decided_at, r.reason, NULL, NULL, NULL, NULL
-FROM intents i
-JOIN requests r ON r.number = i.request AND r.tenant_id = i.tenant_id
-WHERE i.tenant_id = ? AND i.state = 'open' ORDER BY r.number LIMIT ?
+SELECT id, tenant_id, protocol, principal, request_key, fingerprint, state,
+    endpoint, operation, profile, subject, names, public_key_fingerprint,
+    created_at, key_expires, csr, decided_by, decided_at, reason,
+    der, serial, not_after, status
+FROM requests INDEXED BY requests_open
+WHERE tenant_id = ? AND state = 'open' ORDER BY number LIMIT ?
 """
 
 
@@ -150,68 +136,65 @@ def request_by_number(
 # --- taking the key ---------------------------------------------------------
 
 _WHO_HOLDS_KEY = """
-SELECT r.number, r.id, r.fingerprint, r.state
-FROM request_keys k
-JOIN requests r ON r.number = k.request AND r.tenant_id = k.tenant_id
-WHERE k.tenant_id = ? AND k.protocol = ? AND k.principal = ?
-    AND k.request_key = ? AND (r.key_expires > ? OR r.state = 'open')
+SELECT number, id, fingerprint, state, serial,
+    key_expires > ? OR state = 'open'
+FROM requests
+WHERE tenant_id = ? AND protocol = ? AND principal = ? AND request_key = ?
+    AND holds_key = 1
 """
 
-_TAKE_KEY = """
-INSERT OR REPLACE INTO request_keys
-    (tenant_id, protocol, principal, request_key, request)
-VALUES (?, ?, ?, ?, ?)
+_LEAVE_KEY = """
+UPDATE requests SET holds_key = 0 WHERE tenant_id = ? AND number = ?
 """
 
-_ADD_REQUEST = """
-INSERT INTO requests (tenant_id, id, protocol, principal, request_key,
-    fingerprint, key_expires, endpoint, operation, profile, profile_version,
-    subject, names, public_key_fingerprint, csr, request_id, peer, state,
-    was_held, created_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
+#: Number, id, state, and the serial of the last intent.
+Holder = tuple[int, str, str, str | None]
 
 
 def holder_of_key(
     transaction: Transaction, request: NewRequest, now: int
-) -> tuple[int, str, str] | None:
+) -> Holder | int | None:
     """
-    Return number, id and state of the request that holds the key.
+    Return the request that holds the key.
 
+    :returns: only its number, if its time is over; see :func:`free_key`.
     :raises Conflict: it is another request.
     """
     key = request.key
     row = transaction.execute(
         _WHO_HOLDS_KEY,
-        (key.tenant_id, key.protocol, key.principal, key.key, now),
+        (now, key.tenant_id, key.protocol, key.principal, key.key),
     ).fetchone()
     if row is None:
         return None
-    number, request_id, fingerprint, state = row
+    number, request_id, fingerprint, state, serial, live = row
+    if not live:
+        return int(number)
     if fingerprint != request.fingerprint:
         raise Conflict
-    return number, request_id, state
+    return number, request_id, state, serial
 
 
-def add_request(
-    transaction: Transaction, request: NewRequest, state: str, now: int
-) -> int:
-    """Write a new row, give it the key, and return its number."""
-    key = request.key
-    number = transaction.execute(
-        _ADD_REQUEST, request_values(request, state, now)
-    ).lastrowid
-    transaction.execute(
-        _TAKE_KEY,
-        (key.tenant_id, key.protocol, key.principal, key.key, number),
-    )
-    return number or 0
+def free_key(
+    transaction: Transaction, tenant_id: str, former: int | None
+) -> None:
+    """Take the key from the request that held it too long, if one did."""
+    if former is not None:
+        transaction.execute(_LEAVE_KEY, (tenant_id, former))
 
 
 # --- held requests ----------------------------------------------------------
 
+_ADD_HELD = """
+INSERT INTO requests (tenant_id, id, protocol, principal, request_key,
+    fingerprint, key_expires, endpoint, operation, profile, profile_version,
+    subject, names, public_key_fingerprint, csr, request_id, peer, created_at,
+    state, was_held)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'held', 1)
+"""
+
 _FIND_WAITING = """
-SELECT number, protocol, principal, request_key FROM requests
+SELECT number FROM requests
 WHERE tenant_id = :tenant_id AND public_key_fingerprint = :public_key
     AND state IN ('held', 'approved')
     AND (state = 'held' OR key_expires > :now)
@@ -222,16 +205,10 @@ ORDER BY number LIMIT 1
 """
 
 _ADOPT = """
-UPDATE requests SET request_key = ?, fingerprint = ?, csr = ?,
+UPDATE requests SET request_key = ?, holds_key = 1, fingerprint = ?, csr = ?,
     key_expires = max(key_expires, ?), request_id = ?, peer = ?
 WHERE tenant_id = ? AND number = ?
 RETURNING id
-"""
-
-_LEAVE_KEY = """
-DELETE FROM request_keys
-WHERE tenant_id = ? AND protocol = ? AND principal = ? AND request_key = ?
-    AND request = ?
 """
 
 _HOLD_AGAIN = """
@@ -244,7 +221,7 @@ WHERE tenant_id = ? AND number = ?
 
 _FIND_BY_ID = """
 SELECT number, state, principal FROM requests
-WHERE tenant_id = ? AND id = ? AND was_held = 1
+WHERE tenant_id = ? AND id = ? AND was_held = 1 AND state <> 'retried'
 """
 
 _DECIDE = """
@@ -261,17 +238,25 @@ def hold(
     at, tenant_id = micros(now), request.key.tenant_id
     held = holder_of_key(transaction, request, at)
     event = "request.held"
-    if held is not None:
-        number, request_id, state = held
+    if isinstance(held, tuple):
+        number, request_id, state, _ = held
         if state != "abandoned":
             return request_by_number(transaction, tenant_id, number)
         _hold_again(transaction, request, number)
-    elif (waiting := _adopt(transaction, request, at)) is not None:
-        number, request_id = waiting
-        event = "request.adopted"
     else:
-        number = add_request(transaction, request, "held", at)
-        request_id = request.id
+        free_key(transaction, tenant_id, held)
+        adopted = _adopt(transaction, request, at)
+        if adopted is not None:
+            number, request_id = adopted
+            event = "request.adopted"
+        else:
+            number = (
+                transaction.execute(
+                    _ADD_HELD, request_values(request, at)
+                ).lastrowid
+                or 0
+            )
+            request_id = request.id
     facts = request_facts(request, request_id)
     transaction.audit(tenant_id, now, event, request.key.principal, facts)
     return request_by_number(transaction, tenant_id, number)
@@ -320,14 +305,7 @@ def _adopt(
     ).fetchone()
     if row is None:
         return None
-    number, protocol, principal, former_key = row
-    transaction.execute(
-        _LEAVE_KEY, (key.tenant_id, protocol, principal, former_key, number)
-    )
-    transaction.execute(
-        _TAKE_KEY,
-        (key.tenant_id, key.protocol, key.principal, key.key, number),
-    )
+    (number,) = row
     ((request_id,),) = transaction.execute(
         _ADOPT,
         (

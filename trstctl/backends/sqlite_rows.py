@@ -80,8 +80,14 @@ def list_from(text: str) -> tuple[str, ...]:
     return tuple(json.loads(text))
 
 
-def request_values(request: NewRequest, state: str, now: int) -> Row:
-    """Return what a new row of ``requests`` consists of."""
+def request_values(request: NewRequest, now: int) -> Row:
+    """
+    Return what a new row of ``requests`` begins with.
+
+    Columns: tenant_id, id, protocol, principal, request_key, fingerprint,
+    key_expires, endpoint, operation, profile, profile_version, subject,
+    names, public_key_fingerprint, csr, request_id, peer, created_at.
+    """
     key = request.key
     return (
         key.tenant_id,
@@ -101,8 +107,6 @@ def request_values(request: NewRequest, state: str, now: int) -> Row:
         request.csr,
         request.request_id,
         request.peer,
-        state,
-        state == "held",
         now,
     )
 
@@ -114,9 +118,10 @@ def stored_request(row: Row) -> StoredRequest:
     Columns: id, tenant_id, protocol, principal, request_key, fingerprint,
     state, endpoint, operation, profile, subject, names,
     public_key_fingerprint, created_at, key_expires, csr, decided_by,
-    decided_at, reason; of its certificate, or null: der, serial, not_after,
-    status.
+    decided_at, reason, der, serial, not_after, status; the last four count
+    if there is a certificate.
     """
+    issued = row[22] is not None
     return StoredRequest(
         id=row[0],
         key=RequestKey(row[1], row[2], row[3], row[4]),
@@ -135,8 +140,8 @@ def stored_request(row: Row) -> StoredRequest:
         decided_at=moment_or_none(row[17]),
         reason=row[18],
         certificate=row[19],
-        serial=row[20],
-        not_after=moment_or_none(row[21]),
+        serial=row[20] if issued else None,
+        not_after=moment(row[21]) if issued else None,
         revoked=row[22] == CertificateStatus.REVOKED.value,
     )
 

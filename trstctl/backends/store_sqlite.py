@@ -24,10 +24,10 @@ other.
 Invariants, which tests name; those of the writer hold, too:
 
 S-1  *One owner of a key.*  A key that is taken has one request, and a
-     request has at most one open intent: the primary key of
-     ``request_keys`` decides, inside the transaction, whoever races.
+     request has at most one open intent: the unique index
+     ``requests_by_key`` decides, inside the transaction, whoever races.
 S-2  *A serial is promised once* in an authority, in all tenants and for
-     ever: ``UNIQUE (serial, authority)`` of ``intents``.
+     ever: the unique index ``requests_by_serial``.
 S-3  *A certificate has an open intent* in the moment of its commit; an
      intent that was retired never gets one.
 S-4  *No write without its audit record*, and the reverse.

@@ -2,6 +2,9 @@
 -- Times are microseconds since 1970, UTC.  Every key begins with, and every
 -- query names, tenant_id; the leases belong to processes, not to tenants.
 
+-- A request, the intent to sign it, and its certificate: one row, since each
+-- of the three has at most one of the others that counts.  A page that is
+-- written costs more than anything else here.
 CREATE TABLE requests (
     number INTEGER PRIMARY KEY,
     tenant_id TEXT NOT NULL,
@@ -11,6 +14,8 @@ CREATE TABLE requests (
     request_key TEXT NOT NULL,
     fingerprint TEXT NOT NULL,
     key_expires INTEGER NOT NULL,
+    -- Whether the idempotency key is this row's; an expired one may be taken.
+    holds_key INTEGER NOT NULL DEFAULT 1,
     endpoint TEXT NOT NULL,
     operation TEXT NOT NULL,
     profile TEXT NOT NULL,
@@ -21,103 +26,82 @@ CREATE TABLE requests (
     csr BLOB NOT NULL,
     request_id TEXT NOT NULL,
     peer TEXT NOT NULL,
+    -- 'retried': only the serial of an abandoned intent is left to keep; the
+    -- request lives on in a later row of the same id.
     state TEXT NOT NULL CHECK (state IN (
-        'held', 'approved', 'denied', 'open', 'issued', 'abandoned'
+        'held', 'approved', 'denied', 'open', 'issued', 'abandoned', 'retried'
     )),
-    certificate INTEGER REFERENCES certificates (number),
     was_held INTEGER NOT NULL DEFAULT 0,
     decided_by TEXT NOT NULL DEFAULT '',
     decided_at INTEGER,
     reason TEXT NOT NULL DEFAULT '',
-    created_at INTEGER NOT NULL
+    created_at INTEGER NOT NULL,
+    -- The last intent to sign it, if there was one.
+    intent TEXT,
+    authority TEXT,
+    serial TEXT,
+    owner TEXT,
+    tbs_sha256 BLOB,
+    secret_id TEXT,
+    not_before INTEGER,
+    not_after INTEGER,
+    -- Its certificate, once there is one.
+    status TEXT CHECK (status IN ('valid', 'revoked', 'superseded')),
+    issued_at INTEGER,
+    revoked_at INTEGER,
+    revocation_reason TEXT NOT NULL DEFAULT '',
+    der BLOB,
+    CHECK (serial IS NULL OR (
+        intent IS NOT NULL AND authority IS NOT NULL AND owner IS NOT NULL
+        AND not_before IS NOT NULL AND not_after IS NOT NULL
+    )),
+    CHECK (state NOT IN ('open', 'issued') OR serial IS NOT NULL),
+    CHECK ((state = 'issued') = (status IS NOT NULL)),
+    CHECK ((state = 'issued') = (der IS NOT NULL))
 ) STRICT;
 
--- Only what was held is ever looked for by its id.  An index costs each
--- enrollment a page of its own, so there is none for the others.
+-- An idempotency key has one holder.
+CREATE UNIQUE INDEX requests_by_key
+    ON requests (tenant_id, protocol, principal, request_key)
+    WHERE holds_key = 1;
+-- A serial that was ever promised stays here; the constraint is what keeps
+-- it from being promised twice, in whichever tenant.
+CREATE UNIQUE INDEX requests_by_serial ON requests (serial, authority)
+    WHERE serial IS NOT NULL;
+-- Only what was held is ever looked for by its id.
 CREATE UNIQUE INDEX requests_held ON requests (tenant_id, id)
-    WHERE was_held = 1;
+    WHERE was_held = 1 AND state <> 'retried';
 -- Listing: all of a tenant, oldest first; those that did not go straight
--- to a certificate.
+-- to a certificate; those that are being signed.
 CREATE INDEX requests_by_age ON requests (tenant_id);
 CREATE INDEX requests_by_state ON requests (tenant_id, state)
     WHERE state NOT IN ('open', 'issued');
+CREATE INDEX requests_open ON requests (tenant_id, owner)
+    WHERE state = 'open';
 -- A client that built its held request anew.
 CREATE INDEX requests_waiting ON requests (tenant_id, public_key_fingerprint)
     WHERE state IN ('held', 'approved');
 
--- Which request holds an idempotency key.
-CREATE TABLE request_keys (
-    tenant_id TEXT NOT NULL,
-    protocol TEXT NOT NULL,
-    principal TEXT NOT NULL,
-    request_key TEXT NOT NULL,
-    request INTEGER NOT NULL REFERENCES requests (number),
-    PRIMARY KEY (tenant_id, protocol, principal, request_key)
-) STRICT, WITHOUT ROWID;
-
--- A serial that was ever promised stays here; the constraint is what keeps
--- it from being promised twice, in whichever tenant.
-CREATE TABLE intents (
-    number INTEGER PRIMARY KEY,
-    tenant_id TEXT NOT NULL,
-    id TEXT NOT NULL,
-    authority TEXT NOT NULL,
-    serial TEXT NOT NULL,
-    request INTEGER NOT NULL REFERENCES requests (number),
-    owner TEXT NOT NULL,
-    state TEXT NOT NULL CHECK (state IN ('open', 'issued', 'abandoned')),
-    tbs BLOB NOT NULL,
-    secret_id TEXT,
-    not_before INTEGER NOT NULL,
-    not_after INTEGER NOT NULL,
-    created_at INTEGER NOT NULL,
-    ended_at INTEGER,
-    reason TEXT NOT NULL DEFAULT '',
-    UNIQUE (serial, authority)
-) STRICT;
-
-CREATE INDEX intents_open ON intents (owner) WHERE state = 'open';
-
--- A certificate has the number of its intent, whose constraint keeps its
--- serial unique, and whose index finds it.
-CREATE TABLE certificates (
-    number INTEGER PRIMARY KEY REFERENCES intents (number),
-    tenant_id TEXT NOT NULL,
-    authority TEXT NOT NULL,
-    serial TEXT NOT NULL,
-    subject TEXT NOT NULL,
-    names TEXT NOT NULL,
-    profile TEXT NOT NULL,
-    protocol TEXT NOT NULL,
-    principal TEXT NOT NULL,
-    public_key_fingerprint TEXT NOT NULL,
-    not_before INTEGER NOT NULL,
-    not_after INTEGER NOT NULL,
-    status TEXT NOT NULL CHECK (status IN ('valid', 'revoked', 'superseded')),
-    issued_at INTEGER NOT NULL,
-    revoked_at INTEGER,
-    revocation_reason TEXT NOT NULL DEFAULT '',
-    der BLOB NOT NULL
-) STRICT;
-
--- One index for each way to list them.
-CREATE INDEX certificates_by_issue ON certificates (tenant_id, issued_at);
-CREATE INDEX certificates_by_expiry ON certificates (tenant_id, not_after)
+-- One index for each way to list certificates.
+CREATE INDEX certificates_by_issue ON requests (tenant_id, issued_at)
+    WHERE status IS NOT NULL;
+CREATE INDEX certificates_by_expiry ON requests (tenant_id, not_after)
     WHERE status = 'valid';
 CREATE INDEX certificates_by_status
-    ON certificates (tenant_id, status, issued_at) WHERE status <> 'valid';
+    ON requests (tenant_id, status, issued_at) WHERE status <> 'valid';
 CREATE INDEX certificates_by_profile
-    ON certificates (tenant_id, profile, issued_at);
+    ON requests (tenant_id, profile, issued_at) WHERE status IS NOT NULL;
 CREATE INDEX certificates_by_principal
-    ON certificates (tenant_id, principal, issued_at);
+    ON requests (tenant_id, principal, issued_at) WHERE status IS NOT NULL;
 CREATE INDEX certificates_by_public_key
-    ON certificates (tenant_id, public_key_fingerprint, issued_at);
+    ON requests (tenant_id, public_key_fingerprint, issued_at)
+    WHERE status IS NOT NULL;
 
 -- Common names and subject alternative names, to find certificates by.
 CREATE TABLE certificate_names (
     tenant_id TEXT NOT NULL,
     value TEXT NOT NULL,
-    certificate INTEGER NOT NULL REFERENCES certificates (number),
+    certificate INTEGER NOT NULL REFERENCES requests (number),
     PRIMARY KEY (tenant_id, value, certificate)
 ) STRICT, WITHOUT ROWID;
 
