@@ -193,10 +193,12 @@ class Gateway(Service):
         self._reactor.callWhenRunning(self._start)
 
     def _start(self) -> None:
+        """Begin, now that the reactor runs."""
         starting = Deferred.fromCoroutine(self.start())
         starting.addErrback(self._start_failed)
 
     def _start_failed(self, failure: Failure) -> None:
+        """Say in one line why, and end the process with status 1."""
         text = "see the log"
         if failure.check(StartFault, TrstctlError, OSError):
             text = failure.getErrorMessage()
@@ -533,6 +535,7 @@ class Gateway(Service):
         return Deferred.fromCoroutine(self._reload())
 
     async def _reload(self) -> bool:
+        """Build everything anew, and swap it in at the end."""
         if self._log_file is not None:
             self._log_file.reopen()
         old, old_signers = self.config, self._signers

@@ -89,14 +89,15 @@ class ProtocolResource(BoundedResource):
     :cvar Settings: the pydantic model of the protocol's section.
     :cvar plain_http: whether it is served without TLS, too: its messages
         protect themselves.
-    :cvar max_body: octets that a body may have.
+    :cvar max_body: octets that a body may have; ``None`` for the
+        configured limit.
     :cvar methods: what :meth:`allowed_methods` returns for every path.
     :ivar endpoint: the default endpoint.
     """
 
     Settings: type[ProtocolSettings] = ProtocolSettings
     plain_http = False
-    max_body: int | None = 65_536
+    max_body: int | None = None
     methods: tuple[str, ...] = ("POST",)
 
     def __init__(
