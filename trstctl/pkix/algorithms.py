@@ -178,8 +178,8 @@ ALGORITHMS: Mapping[str, SignatureAlgorithm] = {
 }
 
 
-def _identifiers() -> dict[bytes, tuple[str, str]]:
-    """Map each accepted AlgorithmIdentifier to name and digest."""
+def _identifiers() -> dict[bytes, tuple[str, str, bytes]]:
+    """Map each accepted AlgorithmIdentifier to what is said of it."""
     read = {
         algorithm.identifier: (algorithm.name, algorithm.digest)
         for algorithm in ALGORITHMS.values()
@@ -192,10 +192,11 @@ def _identifiers() -> dict[bytes, tuple[str, str]]:
             parameters = _pss_parameters(digest, null, mgf_null)
             identifier = der.sequence(der.oid(_RSASSA_PSS), parameters)
             read[identifier] = (f"rsassa-pss-with-{digest}", digest)
-    return read
+    return {
+        identifier: (*named, _split_identifier(identifier)[1])
+        for identifier, named in read.items()
+    }
 
-
-_IDENTIFIERS = _identifiers()
 
 #: What is left to say about a signature that we do not verify.
 _UNSUPPORTED_DIGESTS: Mapping[str, str] = {
@@ -237,10 +238,10 @@ def read_algorithm_identifier(identifier: bytes) -> tuple[str, str, bytes]:
         the parameters, as :class:`trstctl.model.SignatureProof` has them.
     :raises Malformed: it is not an AlgorithmIdentifier.
     """
-    oid, parameters = _split_identifier(identifier)
     known = _IDENTIFIERS.get(identifier)
     if known is not None:
-        return *known, parameters
+        return known
+    oid, parameters = _split_identifier(identifier)
     digest = _UNSUPPORTED_DIGESTS.get(oid, f"algorithm {oid}")
     return f"other:{oid}", digest, parameters
 
@@ -259,6 +260,9 @@ def _split_identifier(identifier: bytes) -> tuple[str, bytes]:
     if not 1 <= len(parts) <= 2 or parts[0][0] != der.OBJECT_IDENTIFIER:
         raise Malformed("an algorithm identifier is malformed")
     return der.oid_text(parts[0][1]), parts[1][2] if len(parts) > 1 else b""
+
+
+_IDENTIFIERS = _identifiers()
 
 
 # --- public keys ------------------------------------------------------------

@@ -201,10 +201,15 @@ def content(data: bytes, tag: int) -> bytes:
 
     :raises Malformed: there is not exactly one, or its tag is another.
     """
-    values = children(data)
-    if len(values) != 1 or values[0][0] != tag:
+    try:
+        length, start = data[1], 2
+        if length > 0x7F:
+            length, start = _long_length(data, 2, length & 0x7F)
+    except IndexError:
+        raise Malformed("not DER: truncated") from None
+    if data[0] != tag or start + length != len(data):
         raise Malformed("a value is not of the expected type")
-    return values[0][1]
+    return data[start:]
 
 
 @lru_cache(maxsize=1024)
