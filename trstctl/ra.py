@@ -42,7 +42,6 @@ import hashlib
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 from attrs import field, frozen
 from twisted.internet import defer
@@ -445,7 +444,7 @@ class RegistrationAuthority:
 
     def _new_id(self) -> str:
         """Return a fresh opaque identifier."""
-        return str(UUID(bytes=self._random_bytes(16), version=4))
+        return self._random_bytes(16).hex()
 
     def _shielded(
         self, coroutine: Coroutine[Any, Any, Issued | None]
