@@ -236,6 +236,34 @@ class StoreContract:
             "certificate.issued",
         ]
 
+    def test_retried_request_is_one_request(self) -> None:
+        """A held request that is tried again keeps its id and decision."""
+        held = self.wait(self.store.hold(new_request(), NOW))
+        self.decide(held.id)
+        first, second = new_intent(serial="ab"), new_intent()
+        for intent in (first, second):
+            assert self.open(intent) == Opened(held.id)
+            self.wait(self.store.abandon_intent(intent, "why", NOW))
+        listed = self.wait(self.store.list_requests(TENANT, None, 9))
+        assert [row.id for row in listed] == [held.id]
+        assert listed[0].state is RequestState.ABANDONED
+        assert listed[0].decided_by == "operator:ann"
+        with pytest.raises(Stale):
+            self.decide(held.id)
+        with pytest.raises(SerialTaken):
+            self.open(new_intent(serial="ab"))
+        with pytest.raises(Stale):
+            self.wait(self.store.record_certificate(first, DER, NOW))
+        again = self.wait(self.store.hold(new_request(), NOW))
+        assert (again.id, again.state) == (held.id, RequestState.HELD)
+        self.decide(held.id)
+        last = new_intent()
+        assert self.open(last) == Opened(held.id)
+        self.wait(self.store.record_certificate(last, DER, NOW))
+        assert self.query() == [last.serial]
+        listed = self.wait(self.store.list_requests(TENANT, None, 9))
+        assert [row.state for row in listed] == [RequestState.ISSUED]
+
     def test_key_expires(self) -> None:
         """After its life a key is free; a renewal is a new certificate."""
         record = self.issue(key="k")

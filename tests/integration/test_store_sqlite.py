@@ -271,6 +271,7 @@ class SQLiteStoreTests(StoreContract):
         for deferred in waiting:
             with pytest.raises(Unavailable):
                 self.wait(deferred)
+        self.driver.run_one()
         writer._connection = real
         assert all(self.find(i.request) is None for i in intents)
         assert self.audit() == []

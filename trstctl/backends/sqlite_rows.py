@@ -77,7 +77,7 @@ def list_text(values: Sequence[str]) -> str:
 
 def list_from(text: str) -> tuple[str, ...]:
     """Return the texts that :func:`list_text` wrote."""
-    return tuple(json.loads(text))
+    return () if text == "[]" else tuple(json.loads(text))
 
 
 def request_values(request: NewRequest, now: int) -> Row:

@@ -17,8 +17,10 @@ before it are some ten microseconds each, in memory.  The two are kept apart:
 
 While a commit is under way, writes gather.  When it has returned, its
 results are told first, and then the next batch begins, with what those who
-were told have submitted.  A write that finds nothing under way begins at
-once: it does not wait for company.
+were told have submitted.  If there were several, the reactor gets a turn in
+between, for whoever is ready to join in: at eight connections that saves a
+tenth of the commits.  A write that finds nothing under way begins at once:
+it does not wait for company.
 
 The reactor must not wait (S-6).  So a batch begins there without patience
 for another process's lock, and ends after two milliseconds, whatever is
@@ -277,7 +279,7 @@ class GroupCommitWriter:
     def _tell(
         self, connection: sqlite3.Connection, outcomes: list[_Outcome]
     ) -> None:
-        """Hand a batch's results to those who still wait; go on (W-8)."""
+        """Hand a batch's results to those who still wait for them."""
         for waiting, outcome, undo in outcomes:
             failed = isinstance(outcome, Exception)
             if not waiting.called:
@@ -290,6 +292,14 @@ class GroupCommitWriter:
                     undo(outcome)
                 except Exception:  # noqa: BLE001 - the others wait, too
                     self._log.failure("undoing failed", event="store.undo")
+        if len(outcomes) > 1:
+            # Where there is company, whoever is ready now may join in.
+            self._deliver(self._take_back, connection)
+        else:
+            self._take_back(connection)
+
+    def _take_back(self, connection: sqlite3.Connection) -> None:
+        """Have the connection again, and go on (W-8)."""
         self._connection = connection
         self._proceed()
 
