@@ -189,6 +189,8 @@ def _signals_kept() -> Iterator[None]:
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD)
     before = {number: signal.getsignal(number) for number in numbers}
     descriptor = signal.set_wakeup_fd(-1)
+    # A reactor takes Ctrl-C only from Python itself.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:

@@ -7,13 +7,13 @@ import stat
 from pathlib import Path
 
 import pytest
+from cli_state import TENANT, State, state
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     pkcs12,
 )
 
-from cli_state import TENANT, State, state
 from trstctl.backends.keyfiles import (
     read_certificates,
     read_private_key,
