@@ -133,26 +133,6 @@ WHERE tenant_id = :tenant_id AND status IS NOT NULL
 ORDER BY issued_at DESC, number DESC LIMIT :limit
 """
 
-_BY_PUBLIC_KEY = """
-SELECT tenant_id, authority, serial, subject, names, profile, protocol,
-    principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, x''
-FROM requests
-WHERE tenant_id = :tenant_id AND status IS NOT NULL
-    AND public_key_fingerprint = :public_key
-    AND (:status IS NULL OR status = :status)
-    AND (:profile IS NULL OR profile = :profile)
-    AND (:protocol IS NULL OR protocol = :protocol)
-    AND (:principal IS NULL OR principal = :principal)
-    AND (:name IS NULL OR EXISTS (
-        SELECT 1 FROM certificate_names n
-        WHERE n.tenant_id = requests.tenant_id AND n.value = :name
-            AND n.certificate = requests.number
-    ))
-    AND (issued_at, number) < (:at, :number)
-ORDER BY issued_at DESC, number DESC LIMIT :limit
-"""
-
 _BY_NAME = """
 SELECT tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
@@ -204,12 +184,12 @@ def _statement(query: CertificateQuery) -> str:
     """Return the statement whose index leaves the fewest rows to filter."""
     if query.expiring_before is not None:
         return _BY_EXPIRY
-    if query.public_key_fingerprint is not None:
-        return _BY_PUBLIC_KEY
     if query.name is not None:
         return _BY_NAME
     if query.principal is not None:
         return _BY_PRINCIPAL
+    if query.public_key_fingerprint is not None:
+        return _BY_ISSUE
     if query.status not in {None, CertificateStatus.VALID}:
         return _BY_STATUS
     return _BY_ISSUE if query.profile is None else _BY_PROFILE
