@@ -2,9 +2,9 @@
 """
 The SQLite store's listings of certificates, and their counts.
 
-There is one statement for each way in, so that each uses its own index; the
-other conditions filter what comes out of it.  All page by position, not by
-offset: a page begins behind the certificate that the last one ended with.
+There is one statement for each index; the other conditions filter what comes
+out of it, most of them without a look at the row.  All page by position, not
+by offset: a page begins behind the certificate that the last one ended with.
 """
 
 from __future__ import annotations
@@ -91,48 +91,6 @@ WHERE tenant_id = :tenant_id AND status IS NOT NULL
 ORDER BY issued_at DESC, number DESC LIMIT :limit
 """
 
-_BY_PROFILE = """
-SELECT tenant_id, authority, serial, subject, names, profile, protocol,
-    principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, x''
-FROM requests
-WHERE tenant_id = :tenant_id AND status IS NOT NULL
-    AND profile = :profile
-    AND (:status IS NULL OR status = :status)
-    AND (:protocol IS NULL OR protocol = :protocol)
-    AND (:principal IS NULL OR principal = :principal)
-    AND (:public_key IS NULL
-        OR public_key_fingerprint = :public_key)
-    AND (:name IS NULL OR EXISTS (
-        SELECT 1 FROM certificate_names n
-        WHERE n.tenant_id = requests.tenant_id AND n.value = :name
-            AND n.certificate = requests.number
-    ))
-    AND (issued_at, number) < (:at, :number)
-ORDER BY issued_at DESC, number DESC LIMIT :limit
-"""
-
-_BY_PRINCIPAL = """
-SELECT tenant_id, authority, serial, subject, names, profile, protocol,
-    principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, x''
-FROM requests
-WHERE tenant_id = :tenant_id AND status IS NOT NULL
-    AND principal = :principal
-    AND (:status IS NULL OR status = :status)
-    AND (:profile IS NULL OR profile = :profile)
-    AND (:protocol IS NULL OR protocol = :protocol)
-    AND (:public_key IS NULL
-        OR public_key_fingerprint = :public_key)
-    AND (:name IS NULL OR EXISTS (
-        SELECT 1 FROM certificate_names n
-        WHERE n.tenant_id = requests.tenant_id AND n.value = :name
-            AND n.certificate = requests.number
-    ))
-    AND (issued_at, number) < (:at, :number)
-ORDER BY issued_at DESC, number DESC LIMIT :limit
-"""
-
 _BY_NAME = """
 SELECT tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
@@ -186,13 +144,9 @@ def _statement(query: CertificateQuery) -> str:
         return _BY_EXPIRY
     if query.name is not None:
         return _BY_NAME
-    if query.principal is not None:
-        return _BY_PRINCIPAL
-    if query.public_key_fingerprint is not None:
-        return _BY_ISSUE
     if query.status not in {None, CertificateStatus.VALID}:
         return _BY_STATUS
-    return _BY_ISSUE if query.profile is None else _BY_PROFILE
+    return _BY_ISSUE
 
 
 def list_certificates(

@@ -87,21 +87,17 @@ CREATE INDEX requests_open ON requests (tenant_id, owner)
 CREATE INDEX requests_waiting ON requests (tenant_id, public_key_fingerprint)
     WHERE state IN ('held', 'approved');
 
--- One index for each way to list certificates.
--- (Fingerprints are spread at random: an index of them costs each certificate
--- a page.  A million in the order of issue are gone through in a third of a
--- second.)
-CREATE INDEX certificates_by_issue
-    ON requests (tenant_id, issued_at, public_key_fingerprint)
+-- To list certificates: newest first; soonest to expire; what is no longer
+-- valid.  Profiles, principals and keys are looked for along the first: an
+-- index for each would cost every certificate some page, and of a million
+-- entries all are gone through in a fifth of a second.
+CREATE INDEX certificates_by_issue ON requests
+    (tenant_id, issued_at, profile, principal, public_key_fingerprint)
     WHERE status IS NOT NULL;
 CREATE INDEX certificates_by_expiry ON requests (tenant_id, not_after)
     WHERE status = 'valid';
 CREATE INDEX certificates_by_status
     ON requests (tenant_id, status, issued_at) WHERE status <> 'valid';
-CREATE INDEX certificates_by_profile
-    ON requests (tenant_id, profile, issued_at) WHERE status IS NOT NULL;
-CREATE INDEX certificates_by_principal
-    ON requests (tenant_id, principal, issued_at) WHERE status IS NOT NULL;
 
 -- Common names and subject alternative names, to find certificates by.
 CREATE TABLE certificate_names (
