@@ -265,18 +265,18 @@ class GroupCommitWriterTests:
 
         def detours() -> int:
             count = 0
-            while not performed(0.006):
+            while not performed(0.011):
                 count += 1
             return count
 
-        assert performed(0.006)
+        assert performed(0.011)
         # Tried again and again, each time later, up to a limit.
         assert [detours() for _ in range(3)] == [2, 4, 4]
         for _ in range(4):
             assert not performed(0)
         # It is fast again: forgotten.
         assert performed(0)
-        assert performed(0.006)
+        assert performed(0.011)
         assert detours() == 2
 
     # --- failures -----------------------------------------------------------

@@ -29,9 +29,10 @@ still queued.  A batch runs wholly in the writer's thread, patiently, if
 * another process holds the lock, or anything fails that is not a plain
   refusal;
 * a write says of itself that it is long;
-* the disk was slow: a batch took more than five milliseconds.  The batches
-  that follow go to the thread, too, first few, then more if the disk is
-  still slow when it is tried again.
+* the disk was slow: a batch took more than ten milliseconds.  The batches
+  that follow go to the thread, first four, then twice as many each time that
+  the disk is still slow when it is tried again.  (Few at first: it may have
+  been another process that had the processor.)
 
 Whoever has the connection uses it: it is handed to the thread with a batch,
 and comes back with its results.  No one else can reach it meanwhile.
@@ -130,8 +131,8 @@ class Bounds:
     batch: int = 100
     backlog: int = 10_000
     turn: float = 0.002
-    slow: float = 0.005
-    detour: int = 16
+    slow: float = 0.010
+    detour: int = 4
     longest_detour: int = 1024
 
 
