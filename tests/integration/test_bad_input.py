@@ -32,6 +32,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     found.configure(PROTOCOLS)
     found.start()
     found.add_password("device")
+    found.add_password("target")
     found.add_password("bound", TENANT, "--name", "dns:*.lab.example")
     try:
         yield found
@@ -269,21 +270,21 @@ class RefusalTests:
                 "POST",
                 ENROLL,
                 GOOD,
-                user="device",
+                user="target",
                 password=f"guess-{number}",
                 source="127.0.0.66",
             )
 
         home = "127.0.0.7"
         body = Device("known").request()
-        assert gateway.enroll(body, source=home).status == 200
+        assert gateway.enroll(body, "target", source=home).status == 200
         assert {guess(number).status for number in range(14)} == {401, 429}
         answer = guess(15)
         assert answer.status == 429
         assert int(answer.headers["Retry-After"]) >= 1
         self.check_audit(gateway, answer)
         body = Device("known-2").request()
-        assert gateway.enroll(body, source=home).status == 200
+        assert gateway.enroll(body, "target", source=home).status == 200
 
 
 class FramingTests:
