@@ -64,7 +64,7 @@ def free_port() -> int:
 def trstctl(*arguments: str, config: Path, text: str = "") -> str:
     """Run the command line and return what it prints."""
     done = subprocess.run(
-        [sys.executable, "-m", "trstctl.cli.main", *arguments],
+        [sys.executable, "-P", "-m", "trstctl.cli.main", *arguments],
         env={**ENVIRONMENT, "TRSTCTL_CONFIG": str(config)},
         input=text,
         capture_output=True,
