@@ -20,7 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
-from load import Gateway, running_gateway
+from load import Gateway, make_requests, post_all, running_gateway
 
 from trstctl.pkix.der import sequence, tlv
 
@@ -114,7 +114,8 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=50)
     rounds = options.parse_args().rounds
     with running_gateway() as gateway:
-        attack(gateway, b"", 20)
+        # The first right password costs a slow hash, once.
+        post_all(gateway, make_requests(20), 1)
         worst = 0.0
         for name, der in bombs().items():
             status, cpu, slowest = attack(
