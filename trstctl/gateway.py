@@ -21,6 +21,7 @@ G-4  *The gateway's own certificate* goes the way of every other: profile,
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -278,6 +279,7 @@ class Gateway(Service):
             self._running,
         )
         self._keep_going()
+        _spare_the_collector()
         self._log.info("the gateway is ready", event="gateway.ready")
 
     def _may_found(self) -> bool:
@@ -645,6 +647,18 @@ class Gateway(Service):
                 ),
             )
         )
+
+
+def _spare_the_collector() -> None:
+    """
+    Keep the garbage collector from what lives as long as the process.
+
+    A full collection of all modules and classes took 38 ms, in which nobody
+    is answered; requests leave few cycles behind.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 50, 50)
 
 
 @implementer(ILogObserver)

@@ -311,6 +311,39 @@ class ThrottleTests:
             go_on()
         assert [NotAuthenticated] * 10 + [Throttled] * 41 == errors
 
+    def test_the_same_at_once_is_hashed_once(self) -> None:
+        """A-2: a fleet with one password costs one slow hash."""
+        bench = _Bench()
+        add_password(bench.store, "a", "pw")
+        bench.paused = []
+        proofs = [bench.start(Password("a", "pw")) for _ in range(20)]
+        assert 1 == len(bench.checked)
+        proofs[0].addErrback(lambda _: None).cancel()
+        bench.paused[0]()
+        assert ["basic:a"] * 19 == [result_of(one).id for one in proofs[1:]]
+
+    def test_a_hash_that_fails_fails_all_who_wait(self) -> None:
+        """A-2: and the next one hashes again."""
+        bench = _Bench()
+        add_password(bench.store, "a", "pw")
+        waiting: list[Deferred[bool]] = []
+
+        def later(*_: object) -> Deferred[bool]:
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        bench.authenticator._run_slowly = later
+        errors: list[type[BaseException]] = []
+        for _ in range(2):
+            bench.start(Password("a", "pw")).addErrback(
+                lambda failure: errors.append(failure.type)
+            )
+        waiting[0].errback(OSError())
+        assert [OSError, OSError] == errors
+        proof = bench.start(Password("a", "pw"))
+        waiting[1].callback(True)
+        assert "basic:a" == result_of(proof).id
+
     def test_who_proved_it_here_is_not_locked_out(self) -> None:
         """A-3: guessing at a name does not stop the device that knows."""
         bench = _Bench()

@@ -29,7 +29,7 @@ import hmac
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from typing import Protocol, assert_never
+from typing import Any, Protocol, assert_never
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -115,6 +115,7 @@ class StoreAuthenticator:
         self._throttle = Throttle(clock, failures)
         self._remembered: OrderedDict[tuple[bytes, str], float] = OrderedDict()
         self._memory_key = random_bytes(32)
+        self._hashing: dict[bytes, list[Deferred[bool]]] = {}
 
     def authenticate(
         self, request: EnrollmentRequest, now: datetime
@@ -183,8 +184,8 @@ class StoreAuthenticator:
                 self._remember(memory, request.peer)
             return _principal(record)
         self._admit(buckets)
-        right = len(password) <= _LONGEST and await self._run_slowly(
-            check_password, password, verifier
+        right = len(password) <= _LONGEST and await self._hashed(
+            memory, password, verifier
         )
         self._admit(buckets)
         if record is None or not right:
@@ -193,6 +194,33 @@ class StoreAuthenticator:
         self._remember(memory, "")
         self._remember(memory, request.peer)
         return _principal(record)
+
+    def _hashed(
+        self, memory: bytes, password: str, verifier: str
+    ) -> Deferred[bool]:
+        """
+        Hash slowly, once for all who ask the same at the same time.
+
+        A fleet with one password that comes back after a restart would keep
+        the processor busy for minutes otherwise.  Who leaves meanwhile does
+        not stop it for the others.
+        """
+        turn: Deferred[bool] = Deferred()
+        waiting = self._hashing.setdefault(memory, [])
+        waiting.append(turn)
+        if len(waiting) == 1:
+
+            async def hash_it() -> bool:
+                return await self._run_slowly(
+                    check_password, password, verifier
+                )
+
+            def tell(result: Any) -> None:
+                for one in self._hashing.pop(memory):
+                    one.callback(result)  # a Failure makes it an errback
+
+            Deferred.fromCoroutine(hash_it()).addBoth(tell)
+        return turn
 
     def _memory_of(self, *parts: str) -> bytes:
         """Return the HMAC under which a right password is remembered."""
