@@ -17,7 +17,7 @@ import time
 
 from load import Gateway, running_gateway
 
-_REQUEST = b"GET /.well-known/est/cacerts HTTP/1.1\r\nHost: localhost\r\n\r\n"
+_REQUEST = b"GET /.well-known/est/cacerts HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n"
 
 
 def connect(
