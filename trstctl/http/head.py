@@ -266,8 +266,11 @@ def _length(version: str, fields: dict[bytes, tuple[bytes, ...]]) -> int:
     if len(lengths) != 1 or not lengths[0].isdigit():
         raise Refused(400, "the length of the content is ambiguous")
     # More digits than these are too many octets for any limit, and int()
-    # takes quadratic time.
-    return int(lengths[0][:19]) if len(lengths[0]) > 19 else int(lengths[0])
+    # takes quadratic time.  Zeros in front are no digits that count.
+    digits = lengths[0]
+    if len(digits) > 19:
+        digits = digits.lstrip(b"0")[:19] or b"0"
+    return int(digits)
 
 
 def _keep_alive(version: str, values: tuple[bytes, ...]) -> bool:
