@@ -177,7 +177,9 @@ def client_certificate(transport: object) -> bytes | None:
     handle = getattr(transport, "getHandle", lambda: None)()
     if not isinstance(handle, SSL.Connection):
         return None
-    certificate = handle.get_peer_certificate(as_cryptography=True)
+    # As OpenSSL has it: another library may refuse to read what the handshake
+    # took, and that must become the answer of who judges it.
+    certificate = handle.get_peer_certificate()
     if certificate is None:
         return None
-    return certificate.public_bytes(Encoding.DER)
+    return crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)

@@ -195,7 +195,10 @@ class ProtocolResource(BoundedResource):
 
     def render(self, request: HTTPExchange) -> int:
         """Answer an exchange, now or later."""
-        work = Deferred.fromCoroutine(self._serve(request))
+        # What fails here is answered by the exchange; in the coroutine it
+        # would leave the peer waiting.
+        plain_request = self._request(request)
+        work = Deferred.fromCoroutine(self._serve(request, plain_request))
         if not request.answered:
             request.running(work)
         return NOT_DONE_YET
@@ -221,9 +224,10 @@ class ProtocolResource(BoundedResource):
         )
         self._record(endpoint, operation, error, request)
 
-    async def _serve(self, exchange: HTTPExchange) -> None:
+    async def _serve(
+        self, exchange: HTTPExchange, request: HTTPRequest
+    ) -> None:
         """Run ``answer`` and tell its result, whatever it is."""
-        request = self._request(exchange)
         outcome = Outcome(self.endpoint)
         try:
             outcome.operation = self.operation(request)

@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, mldsa, rsa
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from twisted.internet.address import IPv4Address
 from twisted.internet.interfaces import (
     IOpenSSLClientConnectionCreator,
@@ -26,6 +26,9 @@ from zope.interface.verify import verifyObject
 
 from trstctl import tls
 from trstctl.http.channel import State
+from trstctl.pkix import der
+from trstctl.pkix.algorithms import sign
+from trstctl.pkix.certificate import assemble, split_signed
 from trstctl.tls import ServerTLS, client_certificate, wrap_site
 from trstctl.web import Limits
 
@@ -54,6 +57,17 @@ def certificate(key: Any, name: str = "localhost", days: int = 3650) -> bytes:
 SERVER = certificate(P256)
 CLIENT = certificate(OTHER, "client")
 EXPIRED = certificate(OTHER, "client", days=1)
+
+
+def of_version(number: int) -> bytes:
+    """Return the client's certificate with another version."""
+    fields = der.children(der.content(split_signed(CLIENT)[0], der.SEQUENCE))
+    tbs = der.sequence(
+        der.explicit(0, der.integer(number)), *(part[2] for part in fields[1:])
+    )
+    return assemble(
+        tbs, "ecdsa-with-sha256", sign(OTHER, "ecdsa-with-sha256", tbs)
+    )
 
 
 class Collector(Protocol):
@@ -207,6 +221,20 @@ class HandshakeTests:
             assert 200 == parse(pair.send(post()))[0]
         found = {r.client_certificate for r in bench.sample.requests}
         assert {own} == found
+
+    @BOTH
+    def test_certificate_of_unknown_version(self, version: int) -> None:
+        """What only OpenSSL can read is answered, too (R-5)."""
+        bench = Bench()
+        creator = Creator(version)
+        own = of_version(3)
+        creator.context.use_certificate(
+            crypto.load_certificate(crypto.FILETYPE_ASN1, own)
+        )
+        creator.context.use_privatekey(OTHER)
+        pair = Pair(bench, ServerTLS([SERVER], P256), creator)
+        assert 200 == parse(pair.send(post()))[0]
+        assert [own] == [r.client_certificate for r in bench.sample.requests]
 
     @BOTH
     def test_one_record(self, version: int) -> None:

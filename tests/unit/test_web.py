@@ -446,6 +446,14 @@ class RefusalTests:
         assert 500 == parse(client.send(post()))[0]
         assert 2 == len(logged.flush(ZeroDivisionError))
 
+    def test_fault_in_request(self, logged: LoggedFailures) -> None:
+        """So is one that cannot even be told as a plain request."""
+        bench = Bench()
+        bench.sample._request = lambda _: 1 / 0
+        client = bench.client()
+        assert 500 == parse(client.send(post()))[0]
+        assert 1 == len(logged.flush(ZeroDivisionError))
+
     def test_fault_in_judging(self, logged: LoggedFailures) -> None:
         """A fault before the body is read is answered, too."""
         bench = Bench()
