@@ -337,6 +337,45 @@ class DeadlineTests:
         bench.pass_time(0.5)
         assert client.transport.aborted
 
+    @pytest.mark.parametrize("request_", [get(), post(b"x" * 1001)[:-1]])
+    def test_stall_by_the_answer(self, request_: bytes) -> None:
+        """The same if the answer itself is what the peer does not take."""
+        bench = Bench()
+        client = bench.client()
+        writing = client.transport.write
+
+        def write(octets: bytes) -> None:
+            writing(octets)
+            client.protocol.pauseProducing()
+
+        client.transport.write = write  # type: ignore[method-assign]
+        client.send(request_)
+        bench.pass_time(29.75)
+        assert not client.closed
+        bench.pass_time(0.5)
+        assert client.transport.aborted
+
+    def test_body_within_a_stall(self) -> None:
+        """What still arrives takes away no deadline."""
+        bench = Bench()
+        Later(bench)
+        client = bench.client()
+        client.send(post()[:-1])
+        client.protocol.pauseProducing()
+        client.send(post()[-1:])
+        bench.pass_time(30.25)
+        assert client.transport.aborted
+
+    def test_body_after_a_stall(self) -> None:
+        """A body has its 30 seconds, not those of an idle connection."""
+        bench = Bench()
+        client = bench.client()
+        client.send(post()[:-1])
+        client.protocol.pauseProducing()
+        client.protocol.resumeProducing()
+        bench.pass_time(30.25)
+        assert 408 == parse(client.read())[0]
+
     def test_peer_that_reads_again(self) -> None:
         """Then what it has sent meanwhile is answered."""
         bench = Bench()

@@ -176,6 +176,13 @@ class ReadHeadTests:
         for length in range(1, len(whole)):
             assert read_head(whole[:length], LIMIT, LIMIT) is None
 
+    def test_prefixes_at_the_limits(self) -> None:
+        """What is allowed whole is allowed in any two pieces."""
+        whole = b"GET /abc HTTP/1.1\r\nHost: abcdef\r\n\r\n"
+        assert read_head(whole, 17, 14) is not None
+        for length in range(1, len(whole)):
+            assert read_head(whole[:length], 17, 14) is None
+
     def test_good_head(self) -> None:
         """All parts of a head are read; the rest is handed back."""
         found = read_head(
@@ -240,6 +247,11 @@ class ReadHeadTests:
         start = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: "
         assert 10**18 <= read(start + b"9" * 10_000 + b"\r\n\r\n").length
         assert 7 == read(start + b"0000007\r\n\r\n").length
+        assert 7 == read(start + b"0" * 30 + b"7\r\n\r\n").length
+        assert 0 == read(start + b"0" * 30 + b"\r\n\r\n").length
+        assert (
+            10**18 <= read(start + b"0" * 9 + b"1" * 30 + b"\r\n\r\n").length
+        )
 
     def test_chunked(self) -> None:
         """The name of the transfer coding has no case."""

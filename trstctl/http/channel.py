@@ -248,6 +248,8 @@ class Channel(Protocol):
             self._deadline = None
         elif self.state is State.LINGER:
             self._expect(limits.linger_seconds)
+        elif self.state is State.BODY:
+            self._expect(limits.body_seconds)
         else:
             self._expect(limits.idle_seconds)
         self._resume_reading()
@@ -355,7 +357,8 @@ class Channel(Protocol):
     def _deliver(self, exchange: Exchange, body: bytes) -> None:
         """Hand over a whole request; from here on, we are waited for."""
         self.state = State.ANSWER
-        self._deadline = None
+        if not self._stalled:
+            self._deadline = None
         self._chunks = None
         exchange.received(body)
 
@@ -388,9 +391,14 @@ class Channel(Protocol):
     # --- the one timer ------------------------------------------------------
 
     def _wait(self, state: State, seconds: float) -> None:
-        """Go to a state that ends in so many seconds."""
+        """
+        Go to a state that ends in so many seconds.
+
+        A peer that does not take its octets keeps the deadline for that.
+        """
         self.state = state
-        self._expect(seconds)
+        if not self._stalled:
+            self._expect(seconds)
 
     def _expect(self, seconds: float) -> None:
         """Set the deadline; touch the timer only if it would come late."""

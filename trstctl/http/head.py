@@ -145,7 +145,10 @@ def read_head(
     """
     line_end = received.find(b"\r\n")
     end = received.find(b"\r\n\r\n", line_end) if line_end >= 0 else -1
-    if (line_end if line_end >= 0 else len(received)) > target_limit:
+    # The CR of an unfinished line end is not the line's.
+    if (
+        line_end if line_end >= 0 else len(received.removesuffix(b"\r"))
+    ) > target_limit:
         raise Refused(414, "the request target is too long")
     if end < 0:
         _judge_fragment(received, line_end, fields_limit)
@@ -174,7 +177,8 @@ def read_head(
 
 def _judge_fragment(received: bytes, line_end: int, limit: int) -> None:
     """Refuse an unfinished head that can never become a good one."""
-    if len(received) - max(line_end, 0) > limit and line_end >= 0:
+    # The last three octets may be those of the end's four that are here.
+    if len(received) - line_end - 3 > limit and line_end >= 0:
         raise Refused(431, "the header fields are too large")
     # A client that ends lines in LF alone would wait for its answer, and we
     # for its CRLF, until the deadline.  A TLS hello is no token, either.
