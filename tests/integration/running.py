@@ -199,6 +199,9 @@ class Gateway:
     def end(self) -> None:
         """Make sure that no process is left."""
         if self.process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.terminate()
+                self.process.wait(40)
             self.process.kill()
             self.wait()
 
@@ -300,6 +303,7 @@ class Gateway:
         """Return the serials of the tenant's inventory."""
         listed = trstctl(
             *("cert", "list", "--tenant", tenant, "--output", "json"),
+            *("--limit", "10000"),
             config=self.config,
         )
         return [row["serial"] for row in json.loads(listed)]
