@@ -10,10 +10,12 @@ G-1  *All or nothing.*  Everything that can be wrong is found before the
 G-2  *Reload is one swap.*  A reload builds authorities, profiles, resources
      and TLS context anew, and only when all of them stand are they put in
      place.  A bad file leaves the old ones at work.  Requests under way keep
-     what they began with.
+     what they began with.  One change at a time: what was asked for last is
+     what stays.
 G-3  *Drain.*  A stop closes the listeners first, lets what is under way
      finish within a bound, waits for every signature, and closes the store
-     last.
+     last.  A second signal ends the waiting for clients.  Whatever fails on
+     the way, the process ends.
 G-4  *The gateway's own certificate* goes the way of every other: profile,
      intent, signature, inventory, audit.  It is renewed when a third of its
      life is left, without a restart.
@@ -35,7 +37,7 @@ from cryptography.hazmat.primitives.asymmetric.types import (
     CertificateIssuerPrivateKeyTypes,
 )
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, DeferredLock, gatherResults
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
@@ -141,6 +143,11 @@ class Gateway(Service):
         self._ports: list[IListeningPort] = []
         self._sites: list[Site] = []
         self._log_file: LogFile | None = None
+        # Start, reloads and renewals of the certificate: one at a time.
+        self._changing = DeferredLock()
+        self._ready = False
+        self._stopping = False
+        self._draining: Deferred[Any] | None = None
         self.metrics = Metrics()
         self.store: IStore
         self.ra: RegistrationAuthority
@@ -191,6 +198,7 @@ class Gateway(Service):
     def startService(self) -> None:
         """Start everything; a failure stops the reactor, with one line."""
         super().startService()
+        self._take_signals()
         self._reactor.callWhenRunning(self._start)
 
     def _start(self) -> None:
@@ -200,6 +208,9 @@ class Gateway(Service):
 
     def _start_failed(self, failure: Failure) -> None:
         """Say in one line why, and end the process with status 1."""
+        if self._stopping:
+            self._log.info("stopped while starting", event="start.stopped")
+            return
         text = "see the log"
         if failure.check(StartFault, TrstctlError, OSError):
             text = failure.getErrorMessage()
@@ -226,6 +237,10 @@ class Gateway(Service):
 
         :raises StartFault: something is missing or does not fit.
         """
+        await self._changing.run(lambda: Deferred.fromCoroutine(self._begin()))
+
+    async def _begin(self) -> None:
+        """Start; a reload that comes meanwhile waits."""
         for pool in (self._hashing, self._signing_pool):
             pool.start()
         if self._may_found():
@@ -266,12 +281,12 @@ class Gateway(Service):
             reached=self._reached,
         )
         await self.ra.tend()
-        self.server_certificate = ServerCertificate(
-            self.ra, self.config, self._now, self._random_bytes
-        )
+        self.server_certificate = self._server_certificate(self.config, rules)
         chain, key = await self.server_certificate.current()
         self._tls = ServerTLS(chain, key)
         await self._audit("gateway.started")
+        if self._stopping:
+            raise StartFault("it was stopped")
         self._listen()
         self.metrics.observe(
             "trstctl_requests_running",
@@ -280,7 +295,16 @@ class Gateway(Service):
         )
         self._keep_going()
         _spare_the_collector()
+        self._ready = True
         self._log.info("the gateway is ready", event="gateway.ready")
+
+    def _server_certificate(
+        self, config: Configuration, rules: Rules
+    ) -> ServerCertificate:
+        """Return what finds or makes the server certificate."""
+        return ServerCertificate(
+            self.ra, rules, config, self._now, self._random_bytes
+        )
 
     def _may_found(self) -> bool:
         """
@@ -319,7 +343,6 @@ class Gateway(Service):
             loaded = self._load_authority(name, settings)
             authorities[name] = loaded.authority
             signers[name] = loaded.signer
-        self._signers = signers
         blocked = frozenset(
             describe_public_key(signer.public_key()).fingerprint
             for signer in signers.values()
@@ -476,15 +499,34 @@ class Gateway(Service):
     # --- running ------------------------------------------------------------
 
     def _keep_going(self) -> None:
-        """Begin the rounds, and take SIGHUP for a reload."""
+        """Begin the rounds."""
         lease = self.ra.windows.lease.total_seconds()
         self._repeat(lease / _ROUNDS, self.ra.tend)
         self._repeat(_CERTIFICATE_SECONDS, self._renew_certificate)
-        if self._reactor.running and hasattr(signal, "SIGHUP"):
+
+    def _take_signals(self) -> None:
+        """
+        Take SIGHUP for a reload; while starting, for one thereafter.
+
+        Left alone until then, it would end the process.
+        """
+        signal.signal(
+            signal.SIGHUP,
+            lambda *_: self._reactor.callFromThread(self.reload),
+        )
+
+    def _take_second_signal(self) -> None:
+        """Let a second signal hurry the stop; Twisted's would only fail."""
+        for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(
-                signal.SIGHUP,
-                lambda *_: self._reactor.callFromThread(self.reload),
+                number, lambda *_: self._reactor.callFromThread(self._hurry)
             )
+
+    def _hurry(self) -> None:
+        """Wait for no client any longer."""
+        self._log.warn("the stop is hurried", event="stop.hurried")
+        if self._draining is not None:
+            self._draining.cancel()
 
     def _repeat(
         self, seconds: float, act: Callable[[], Awaitable[None]]
@@ -504,6 +546,12 @@ class Gateway(Service):
 
     async def _renew_certificate(self) -> None:
         """Renew the server certificate in time, for new connections (G-4)."""
+        await self._changing.run(
+            lambda: Deferred.fromCoroutine(self._renew_if_due())
+        )
+
+    async def _renew_if_due(self) -> None:
+        """Show another certificate, if there is a newer one."""
         chain, key = await self.server_certificate.current()
         if chain[0] != self._tls.certificate:
             self._tls.swap(chain, key)
@@ -534,33 +582,42 @@ class Gateway(Service):
         :returns: fires with whether the new one is in place; a bad one is
             logged, fault by fault, and changes nothing.
         """
-        return Deferred.fromCoroutine(self._reload())
+
+        def begin() -> Deferred[bool]:
+            return Deferred.fromCoroutine(self._reload())
+
+        return self._changing.run(begin)
 
     async def _reload(self) -> bool:
+        """Reopen the log, and reload, unless the gateway is stopping."""
+        try:
+            if self._log_file is not None:
+                self._log_file.reopen()
+            return self._ready and not self._stopping and await self._renewed()
+        except Exception:  # noqa: BLE001 - nobody else would log it
+            self._log.failure("a reload failed", event="reload.failed")
+            return False
+
+    async def _renewed(self) -> bool:
         """Build everything anew, and swap it in at the end."""
-        if self._log_file is not None:
-            self._log_file.reopen()
-        old, old_signers = self.config, self._signers
+        old = self.config
         try:
             config = self._read_again()
             rules = self._load_rules(config)
-            certificate = ServerCertificate(
-                self.ra, config, self._now, self._random_bytes
-            )
+            certificate = self._server_certificate(config, rules)
             roots = self._roots(config)
-            # The automatic certificate is issued by the rules in place.
             chain, key = await certificate.current()
             self._tls.swap(chain, key)
         except (
             ConfigurationError,
             DiscoveryError,
             KeyFileError,
+            OSError,
             SecretError,
             StartFault,
             TrstctlError,
             ValueError,
         ) as error:
-            self._signers = old_signers
             for fault in getattr(error, "faults", None) or (error,):
                 self._log.error(
                     "the configuration was not reloaded: {reason}",
@@ -612,27 +669,37 @@ class Gateway(Service):
     def stopService(self) -> Deferred[None]:
         """Drain and close; fires when nothing is left (G-3)."""
         super().stopService()
+        self._take_second_signal()
         return Deferred.fromCoroutine(self.stop())
 
     async def stop(self) -> None:
         """Stop listening, finish what is under way, close the store."""
+        self._stopping = True
         if hasattr(self, "readiness"):
             self.readiness.draining = True
         for loop in self._loops:
             loop.stop()
         for port in self._ports:
             await _settled(port.stopListening())
-        draining = gatherResults([site.drain() for site in self._sites])
-        draining.addTimeout(_DRAIN_SECONDS, self._reactor)
-        await _settled(draining)
+        self._draining = gatherResults([site.drain() for site in self._sites])
+        self._draining.addTimeout(_DRAIN_SECONDS, self._reactor)
+        await _settled(self._draining)
         if hasattr(self, "ra"):
-            await self.ra.drain()
+            await self._in_any_case(self.ra.drain())
         if hasattr(self, "store"):
-            await self._audit("gateway.stopped")
-            await self.store.close()
+            await self._in_any_case(self._audit("gateway.stopped"))
+            await self._in_any_case(self.store.close())
         for pool in (self._hashing, self._signing_pool):
+            # A thread that is not told to end keeps the process alive.
             if pool.started:
                 pool.stop()
+
+    async def _in_any_case(self, step: Awaitable[None]) -> None:
+        """Take a step of the stop; the next is taken, whatever comes of it."""
+        try:
+            await step
+        except Exception:  # noqa: BLE001 - the process has to end
+            self._log.failure("a step of the stop failed", event="stop.failed")
 
     async def _audit(self, event: str) -> None:
         """Write an act of the gateway itself into its own chain."""

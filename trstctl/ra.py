@@ -220,19 +220,26 @@ class RegistrationAuthority:
             principal = await self._authenticator.authenticate(
                 request, self._now()
             )
-            return await self._answer(self._asked(request, principal))
+            return await self._answer(
+                self._asked(request, principal, self.rules)
+            )
         except RequestError as error:
             await self._refuse(request, principal, error)
             raise
 
-    async def enroll_own(self, request: EnrollmentRequest) -> Issued | Pending:
+    async def enroll_own(
+        self, request: EnrollmentRequest, rules: Rules | None = None
+    ) -> Issued | Pending:
         """
         Issue to the gateway itself: as :meth:`enroll`, but nobody to prove.
 
         Not part of the interface that protocols get.
+
+        :param rules: those that a reload is about to put in place.
         """
         gateway = Principal("system", "gateway", request.endpoint.tenant_id)
-        return await self._answer(self._asked(request, gateway))
+        asked = self._asked(request, gateway, rules or self.rules)
+        return await self._answer(asked)
 
     async def _answer(self, asked: _Asked) -> Issued | Pending:
         """
@@ -318,10 +325,10 @@ class RegistrationAuthority:
     # --- its steps ----------------------------------------------------------
 
     def _asked(
-        self, request: EnrollmentRequest, principal: Principal
+        self, request: EnrollmentRequest, principal: Principal, rules: Rules
     ) -> _Asked:
         """Pin the rules of this moment, and derive key and fingerprint."""
-        endpoint, rules = request.endpoint, self.rules
+        endpoint = request.endpoint
         if request.operation is Operation.RENEW and not principal.certificate:
             raise NotAuthorized(
                 "a renewal needs the current certificate as TLS client "

@@ -50,7 +50,7 @@ from trstctl.model import (
 )
 from trstctl.pkix.certificate import read_certificate
 from trstctl.pkix.csr import read_csr
-from trstctl.ra import RegistrationAuthority
+from trstctl.ra import RegistrationAuthority, Rules
 
 #: The profile under which the gateway certifies itself.
 PROFILE = "gateway-tls"
@@ -62,17 +62,21 @@ class ServerCertificate:
     """
     The server certificate of one configuration.
 
+    :param rules: those of the same configuration, also while the registration
+        authority still works by others.
     :ivar not_after: the end of the certificate in use, once known.
     """
 
     def __init__(
         self,
         ra: RegistrationAuthority,
+        rules: Rules,
         config: Configuration,
         now: Callable[[], datetime],
         random_bytes: Callable[[int], bytes],
     ) -> None:
         self._ra = ra
+        self._rules = rules
         self._https = config.listeners.https
         self._authority = next(iter(config.authorities))
         self._path = config.state / TLS_DIRECTORY / "server.pem"
@@ -113,7 +117,7 @@ class ServerCertificate:
             return None
         facts = read_certificate(chain[0])
         life = facts.not_after - facts.not_before
-        issuer = self._ra.rules.authorities[self._authority]
+        issuer = self._rules.authorities[self._authority]
         good = (
             self._now() < facts.not_after - life / 3
             and set(facts.names) == set(self._names())
@@ -134,7 +138,8 @@ class ServerCertificate:
                 credentials=(),
                 request_id=self._random_bytes(8).hex(),
                 peer="",
-            )
+            ),
+            self._rules,
         )
         if not isinstance(outcome, Issued):
             raise Internal("the server certificate was not issued")

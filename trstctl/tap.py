@@ -18,6 +18,7 @@ from typing import Any, NoReturn, TypeVar
 
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.selectreactor import SelectReactor
 from twisted.logger import globalLogBeginner
 from twisted.python import usage
@@ -218,7 +219,9 @@ def serve(gateway: Gateway, ready: Callable[[], Awaitable[None]]) -> None:
 
     def give_up(failure: Failure) -> None:
         failed.append(failure)
-        reactor.stop()
+        # Ctrl-C while starting: it is being stopped already.
+        with contextlib.suppress(ReactorNotRunning):
+            reactor.stop()
 
     globalLogBeginner.beginLoggingTo(
         [gateway.log_observer()], redirectStandardIO=False
