@@ -328,6 +328,14 @@ class ValueTests:
             ("log: !x []", "1:6: log: has the tag !x; remove the tag"),
             ("? {a: 1}\n: b\n", "1:3: a key must be plain text"),
             ("? &a log\n: {}\n", "1:3: a key must be plain text"),
+            ('"a\\nb": 1\n', "1:1: a key must be plain text"),
+            ('"\\e[2J": 1\n', "1:1: a key must be plain text"),
+            ('"\\ud800": 1\n', "1:1: a key must be plain text"),
+            (
+                f"limits: {{connections: 0x{'f' * 5000}}}",
+                "1:23: limits.connections: is not a valid int; put it in "
+                "quotes",
+            ),
             (
                 "log: {level: .nan}",
                 "1:14: log.level: is not a valid float; put it in quotes",

@@ -32,6 +32,9 @@ DEPTH = 20
 #: Brackets that are open at once, before anything is parsed.
 FLOW_DEPTH = 100
 
+#: Of the largest number that can be meant.
+INTEGER_BITS = 1024
+
 #: Where a value is in the file: keys and indices from the top.
 Location = tuple[str | int, ...]
 
@@ -285,7 +288,12 @@ class _Builder:
         tree = self._tree
         values: dict[str, Any] = {}
         for key, value in node.value:
-            if not isinstance(key, ScalarNode) or key.anchor:
+            # A fault shows the key, on one line of a terminal.
+            if (
+                not isinstance(key, ScalarNode)
+                or key.anchor
+                or not key.value.isprintable()
+            ):
                 tree.add(_place(key), location, "a key must be plain text")
                 continue
             below = (*location, key.value)
@@ -331,7 +339,11 @@ def _boolean(text: str) -> bool:
 
 def _integer(text: str) -> int:
     """Return an integer; a leading zero does not make it octal."""
-    return int(text, 0 if text.lstrip("+-")[:2] in ("0x", "0o") else 10)
+    number = int(text, 0 if text.lstrip("+-")[:2] in ("0x", "0o") else 10)
+    # Python does not write integers of any length in decimal.
+    if number.bit_length() > INTEGER_BITS:
+        raise ValueError
+    return number
 
 
 def _float(text: str) -> float:
