@@ -54,6 +54,7 @@ __all__ = [
     "Headers",
     "Limits",
     "ProtocolResource",
+    "Refused",
     "make_root",
     "make_site",
 ]
@@ -191,6 +192,12 @@ class ProtocolResource(BoundedResource):
             )
         return plain(status, error.detail, request.request_id, headers)
 
+    def explain_refused(
+        self, error: Refused, request: HTTPRequest
+    ) -> HTTPResponse:
+        """Return the answer to what the rules of HTTP refuse."""
+        return refusal(error, request.request_id)
+
     # --- the bridge ---------------------------------------------------------
 
     def render(self, request: HTTPExchange) -> int:
@@ -216,7 +223,7 @@ class ProtocolResource(BoundedResource):
         if isinstance(error, TrstctlError):
             response = self._explain(error, request)
         else:
-            response = refusal(error, exchange.id)
+            response = self.explain_refused(error, request)
         decision = "failed" if isinstance(error, Internal) else "refused"
         kind = {"error": type(error).__name__}
         exchange.answer(

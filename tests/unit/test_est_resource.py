@@ -395,8 +395,20 @@ class CSRAttributesTests:
         assert 503 == answer.status
         assert answer.body
 
+    # --- enrolling --------------------------------------------------------------
 
-# --- enrolling --------------------------------------------------------------
+    @pytest.mark.parametrize("method", ["GET", "POST"])
+    def test_unknown_label_has_no_body(self, method: str) -> None:
+        """Nor does it read the 404 of an unknown label with one."""
+        answer = get(StubAuthority(), "/nope/csrattrs", method)
+        assert (404, b"") == (answer.status, answer.body)
+        assert "0" == answer.headers["Content-Length"]
+
+    def test_wrong_method_has_no_body(self) -> None:
+        """All refusals of csrattrs are alike."""
+        answer = get(StubAuthority(), "/csrattrs", "DELETE")
+        assert (405, b"") == (answer.status, answer.body)
+        assert "GET, HEAD" == answer.headers["Allow"]
 
 
 class BodyTests:

@@ -38,7 +38,12 @@ from trstctl.protocols.est.codec import (
     encode_csr_attributes,
 )
 from trstctl.settings import Label, ProtocolSettings, Section, TenantID
-from trstctl.web import HTTPRequest, HTTPResponse, ProtocolResource
+from trstctl.web import (
+    HTTPRequest,
+    HTTPResponse,
+    ProtocolResource,
+    Refused,
+)
 
 #: Operations and their methods (RFC 7030, figure 5); GET implies HEAD.
 _METHODS: Mapping[str, tuple[str, ...]] = {
@@ -285,12 +290,22 @@ class ESTResource(ProtocolResource):
                     )
                 },
             )
-        if request.path[-1:] == ("csrattrs",) and isinstance(
-            error, RequestError
-        ):
-            # BouncyCastle fails on a refused csrattrs with a body.
-            return HTTPResponse(response.status, headers=response.headers)
+        if isinstance(error, RequestError):
+            return _readable(response, request)
         return response
+
+    def explain_refused(
+        self, error: Refused, request: HTTPRequest
+    ) -> HTTPResponse:
+        """Return the answer to an unknown label or a wrong method."""
+        return _readable(super().explain_refused(error, request), request)
+
+
+def _readable(response: HTTPResponse, request: HTTPRequest) -> HTTPResponse:
+    """Return a refusal; for csrattrs, as BouncyCastle reads it: empty."""
+    if request.path[-1:] == ("csrattrs",):
+        return HTTPResponse(response.status, headers=response.headers)
+    return response
 
 
 def _come_back(pending: Pending, request: HTTPRequest) -> HTTPResponse:
