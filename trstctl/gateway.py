@@ -59,6 +59,7 @@ from trstctl.config.secrets import SecretError
 from trstctl.discovery import Discovery, DiscoveryError
 from trstctl.errors import TrstctlError
 from trstctl.founding import (
+    CA_DIRECTORY,
     Founded,
     found_authority,
     is_untouched,
@@ -370,10 +371,14 @@ class Gateway(Service):
                 name, chain[0], chain, signer, reached=self._reached
             )
         except (KeyFileError, SecretError, UnfitAuthority, OSError) as error:
-            raise StartFault(
-                f"authority {name}: {error} (a new one is made by: trstctl "
-                f"init --state {self.config.state})"
-            ) from error
+            remedy = ""
+            if not (self.config.state / CA_DIRECTORY).exists():
+                # Not for a key that is merely unreadable: there is a CA.
+                remedy = (
+                    " (a new one is made by: trstctl init --state "
+                    f"{self.config.state})"
+                )
+            raise StartFault(f"authority {name}: {error}{remedy}") from error
         return _Signing(authority, signer)
 
     def _hash_slowly(
