@@ -112,6 +112,8 @@ class StartTests:
         done = twistd(gateway.config)
         assert done.returncode == 78
         assert "chmod 600" in done.stderr
+        # Nobody should be led to make a new CA beside the one there is.
+        assert "trstctl init" not in done.stderr
 
     def test_unknown_protocol_is_refused(self, gateway: Gateway) -> None:
         """A protocol that no plugin provides stops the start."""

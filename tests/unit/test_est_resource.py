@@ -395,8 +395,6 @@ class CSRAttributesTests:
         assert 503 == answer.status
         assert answer.body
 
-    # --- enrolling --------------------------------------------------------------
-
     @pytest.mark.parametrize("method", ["GET", "POST"])
     def test_unknown_label_has_no_body(self, method: str) -> None:
         """Nor does it read the 404 of an unknown label with one."""
@@ -409,6 +407,9 @@ class CSRAttributesTests:
         answer = get(StubAuthority(), "/csrattrs", "DELETE")
         assert (405, b"") == (answer.status, answer.body)
         assert "GET, HEAD" == answer.headers["Allow"]
+
+
+# --- enrolling --------------------------------------------------------------
 
 
 class BodyTests:
