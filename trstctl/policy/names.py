@@ -81,7 +81,11 @@ _URI = re.compile(
 _AUTHORITY = re.compile(
     r"//(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?=[/?#]|$)"
 )
-_DOT_SEGMENT = re.compile(r"(?:^|/)(?:\.|%2[eE]){1,2}(?:/|$)")
+# Whoever decodes first, or cuts parameters off, sees more of them.
+_SLASH = r"/|%2[fF]|%5[cC]"
+_DOT_SEGMENT = re.compile(
+    rf"(?:^|{_SLASH})(?:\.|%2[eE]){{1,2}}(?:{_SLASH}|;|%3[bB]|$)"
+)
 
 _PRINTABLE = re.compile(r"[A-Za-z0-9 '()+,./:=?-]*")
 
