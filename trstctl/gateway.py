@@ -23,6 +23,7 @@ G-4  *The gateway's own certificate* goes the way of every other: profile,
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import signal
@@ -42,10 +43,9 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import ILogObserver, LogEvent, Logger
+from twisted.logger import ILogObserver, Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
-from zope.interface import implementer
 
 from trstctl.admission import Admission
 from trstctl.backends.authenticators import StoreAuthenticator
@@ -67,7 +67,7 @@ from trstctl.founding import (
     load_key,
 )
 from trstctl.http.exchange import Root
-from trstctl.http.site import Site
+from trstctl.http.site import Site, report_exchange
 from trstctl.interfaces import IAuthority, IBackendFactory, ISigner, IStore
 from trstctl.log import JSONLogObserver, LogFile
 from trstctl.metrics import Metrics
@@ -144,6 +144,7 @@ class Gateway(Service):
         self._ports: list[IListeningPort] = []
         self._sites: list[Site] = []
         self._log_file: LogFile | None = None
+        self._lines: JSONLogObserver | None = None
         # Start, reloads and renewals of the certificate: one at a time.
         self._changing = DeferredLock()
         self._ready = False
@@ -167,9 +168,21 @@ class Gateway(Service):
         output: Any = sys.__stderr__
         if settings.file is not None:
             self._log_file = output = LogFile(settings.file)
-        return _MeasuringObserver(
-            JSONLogObserver(output, settings.level), self._measure
-        )
+        self._lines = JSONLogObserver(output, settings.level)
+        return self._lines
+
+    def _report(self, facts: Mapping[str, Any]) -> None:
+        """
+        Log one exchange, and count it.
+
+        Straight into the JSON log, unless it is not the one in use:
+        ``twistd --logger`` puts another in its place.
+        """
+        if self._lines is not None and self._lines.heard:
+            self._lines.report(facts, self._now().timestamp())
+        else:
+            report_exchange(facts)
+        self._measure(facts)
 
     def _measure(self, event: Mapping[str, Any]) -> None:
         """Count one exchange, from the facts of its log line."""
@@ -228,8 +241,9 @@ class Gateway(Service):
             )
         sys.__stderr__.write(f"trstctl cannot start: {text}\n")  # type: ignore[union-attr]
         sys.__stderr__.flush()  # type: ignore[union-attr]
-        # twistd has no way to hand over an exit status.
-        self._reactor.addSystemEventTrigger("after", "shutdown", os._exit, 1)
+        # twistd has no way to hand over an exit status; this comes after it
+        # has removed its PID file.
+        atexit.register(os._exit, 1)
         self._reactor.stop()
 
     async def start(self) -> None:
@@ -472,6 +486,7 @@ class Gateway(Service):
                 self._random_fraction,
             ),
         )
+        site.report = self._report
         self._sites.append(site)
         return site
 
@@ -731,21 +746,6 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 50, 50)
-
-
-@implementer(ILogObserver)
-@frozen
-class _MeasuringObserver:
-    """Passes every event on, and each exchange to the metrics, too."""
-
-    lines: JSONLogObserver
-    measure: Callable[[Mapping[str, Any]], None]
-
-    def __call__(self, event: LogEvent) -> None:
-        """Take one event."""
-        self.lines(event)
-        if event.get("event") == "request":
-            self.measure(event)
 
 
 async def _settled(waiting: Any) -> None:

@@ -532,8 +532,8 @@ class RegistrationAuthority:
         peer: str,
     ) -> Deferred[None]:
         """Audit a request that was refused before it got here."""
-        return Deferred.fromCoroutine(
-            self._refusals.record(endpoint, operation, error, request_id, peer)
+        return self._refusals.record(
+            endpoint, operation, error, request_id, peer
         )
 
     def find(self, tenant_id: str, serial: str) -> Deferred[CertificateRecord]:

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -54,7 +55,7 @@ class RefusalAudit:
         self._refilled = clock.seconds()
         self._counted: Counter[tuple[str, str, str]] = Counter()
 
-    async def record(
+    def record(
         self,
         endpoint: Endpoint,
         operation: str,
@@ -62,8 +63,30 @@ class RefusalAudit:
         request_id: str,
         peer: str,
         principal: str = "",
+    ) -> Deferred[None]:
+        """
+        Audit one refusal, or count it; never fail.
+
+        A peer that leaves ends the waiting only: the record is made.
+        """
+        waiting: Deferred[None] = Deferred()
+        Deferred.fromCoroutine(
+            self._record(
+                endpoint, operation, error, request_id, peer, principal
+            )
+        ).addBoth(waiting.callback)
+        return waiting
+
+    async def _record(
+        self,
+        endpoint: Endpoint,
+        operation: str,
+        error: Exception,
+        request_id: str,
+        peer: str,
+        principal: str,
     ) -> None:
-        """Audit one refusal, or count it; never fail."""
+        """Audit one refusal, or count it."""
         kind = type(error).__name__
         if not self._may_write():
             self._counted[endpoint.tenant_id, endpoint.protocol, kind] += 1

@@ -221,3 +221,26 @@ class DaemonTests:
             subprocess.run(["/bin/kill", str(number)], check=True)
         wait_until(lambda: not pid.exists())
         gateway.verify_audit()
+
+    def test_failed_start_leaves_no_pid_file(
+        self, gateway: Gateway, tmp_path: Path
+    ) -> None:
+        """Else the next start could take a namesake for itself."""
+        pid = tmp_path / "twistd.pid"
+        with socket.create_server(("127.0.0.1", gateway.ops_port)):
+            done = subprocess.run(
+                [
+                    *(sys.executable, "-c", TWISTD, "-n", f"--pidfile={pid}"),
+                    *("trstctl", "--config", str(gateway.config)),
+                ],
+                env=ENVIRONMENT,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+        assert done.returncode == 1
+        assert str(gateway.ops_port) in done.stderr
+        assert not pid.exists()
+        # Nothing is left half done: the next start works.
+        gateway.start()

@@ -6,8 +6,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 
 from trstctl.errors import Malformed, NotAuthenticated, Unavailable
 from trstctl.model import Endpoint
@@ -28,9 +29,12 @@ class Brittle(MemoryStore):
     """A store whose audit log can be broken."""
 
     error: Exception | None = None
+    slow: Deferred[None] | None = None
 
     def append_audit(self, events: Any) -> Deferred[None]:
-        """Append, or fail."""
+        """Append, or fail, or take a while."""
+        if self.slow is not None:
+            return self.slow
         if self.error is not None:
             return fail(self.error)
         return super().append_audit(events)
@@ -105,6 +109,21 @@ class RefusalAuditTests:
         bench = _Bench()
         bench.refuse(Malformed("x" * 10_000))
         assert 256 == len(bench.events()[0]["fields"]["reason"])
+
+    def test_peer_that_leaves(self) -> None:
+        """I-6: nobody avoids his record by leaving before it is made."""
+        bench = _Bench()
+        slow = bench.store.slow = Deferred()
+        waiting = bench.audit.record(ENDPOINT, "enroll", Malformed(), "r", "p")
+        ended: list[Failure] = []
+        waiting.addErrback(ended.append)
+        waiting.cancel()
+        assert ended[0].check(CancelledError)
+        assert not slow.called
+        slow.callback(None)
+        bench.store.slow = None
+        result_of(bench.audit.flush())
+        assert [] == bench.events()  # it was not counted besides
 
     def test_flood_is_counted(self) -> None:
         """What exceeds the rate becomes one record for each kind."""
