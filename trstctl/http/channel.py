@@ -248,6 +248,8 @@ class Channel(Protocol):
             self._deadline = None
         elif self.state is State.LINGER:
             self._expect(limits.linger_seconds)
+        elif self.state is State.HEAD:
+            self._expect(limits.header_seconds)
         elif self.state is State.BODY:
             self._expect(limits.body_seconds)
         else:
