@@ -14,6 +14,9 @@ from cryptography.hazmat.primitives.asymmetric import (
     mldsa,
     padding,
 )
+from cryptography.hazmat.primitives.asymmetric.utils import (
+    decode_dss_signature,
+)
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -145,6 +148,105 @@ class SigningTests:
         assert not algorithms.verify(
             spki(rsa_key()), "rsassa-pss-with-sha256", signature, b"signed"
         )
+
+
+def ecdsa_forms(r: int, s: int) -> dict[str, bytes]:
+    """Return what stands for a good ECDSA signature only to the careless."""
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    good = der.sequence(der.integer(r), der.integer(s))
+    pairs = {
+        "r is 0": (0, s),
+        "s is 0": (r, 0),
+        "both are 0": (0, 0),
+        "both are 1": (1, 1),
+        "r is negative": (-r, s),
+        "s is negative": (r, -s),
+        "r and the order": (r + order, s),
+        "s and the order": (r, s + order),
+        "r less the order": (r - order, s),
+        "s less the order": (r, s - order),
+        "r is the order": (order, s),
+        "s is the order": (r, order),
+        "r is huge": (r + (order << 8000), s),
+    }
+    return {
+        name: der.sequence(*map(der.integer, pair))
+        for name, pair in pairs.items()
+    } | {
+        "empty": b"",
+        "an empty sequence": der.sequence(),
+        "a set": b"\x31" + good[1:],
+        "only r": der.sequence(der.integer(r)),
+        "three numbers": der.sequence(good[2:], der.integer(0)),
+        "octets after it": good + b"\x00",
+        "octets before it": b"\x00" + good,
+        "cut off": good[:-1],
+        "not DER": r.to_bytes(32, "big") + s.to_bytes(32, "big"),
+        "a long length": b"\x30\x81" + good[1:],
+        "a longer length": b"\x30\x82\x00" + good[1:],
+        "no length": b"\x30\x80" + good[2:] + bytes(2),
+        "a long length of r": der.sequence(
+            b"\x02\x81" + der.integer(r)[1:], der.integer(s)
+        ),
+        "zeros before r": der.sequence(
+            der.tlv(der.INTEGER, r.to_bytes(35, "big")), der.integer(s)
+        ),
+        "zeros before s": der.sequence(
+            der.integer(r), der.tlv(der.INTEGER, s.to_bytes(35, "big"))
+        ),
+        "r of another type": der.sequence(der.boolean(True), der.integer(s)),
+    }
+
+
+class MalleabilityTests:
+    """A signature has one form; the cases are those of Project Wycheproof."""
+
+    def test_ecdsa_forms(self) -> None:
+        """Wrong ranges and lax DER verify nothing."""
+        name = "ecdsa-with-sha256"
+        signature = algorithms.sign(P256, name, b"signed")
+        public = spki(P256)
+        forms = ecdsa_forms(*decode_dss_signature(signature))
+        verified = [
+            form
+            for form, octets in forms.items()
+            if algorithms.verify(public, name, octets, b"signed")
+        ]
+        assert [] == verified
+        assert algorithms.verify(public, name, signature, b"signed")
+
+    @pytest.mark.parametrize("name", ["ecdsa-with-sha256", "sha256-with-rsa"])
+    def test_any_bit_counts(self, name: str) -> None:
+        """No bit of a signature can be another."""
+        key = key_for(name)
+        public = spki(key)
+        signature = algorithms.sign(key, name, b"signed")
+        number = int.from_bytes(signature, "big")
+        for bit in range(8 * len(signature)):
+            octets = (number ^ 1 << bit).to_bytes(len(signature), "big")
+            assert not algorithms.verify(public, name, octets, b"signed")
+
+    def test_rsa_forms(self) -> None:
+        """RFC 8017, section 8.2.2: of the modulus' length, and less than it."""
+        name = "sha256-with-rsa"
+        signature = algorithms.sign(rsa_key(), name, b"signed")
+        modulus = rsa_key().public_key().public_numbers().n
+        number = int.from_bytes(signature, "big")
+        size = len(signature)
+        for octets in (
+            b"\x00" + signature,
+            signature + b"\x00",
+            signature[1:],
+            signature[:-1],
+            bytes(size),
+            b"\x01".rjust(size, b"\x00"),
+            modulus.to_bytes(size, "big"),
+            (modulus - number).to_bytes(size, "big"),
+            (number + modulus).to_bytes(size + 1, "big"),
+        ):
+            assert not algorithms.verify(
+                spki(rsa_key()), name, octets, b"signed"
+            )
 
 
 class IdentifierTests:
