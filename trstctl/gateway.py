@@ -28,7 +28,8 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -77,8 +78,8 @@ from trstctl.pkix.algorithms import describe_public_key
 from trstctl.policy.profile import Profile
 from trstctl.policy.settings import GATEWAY_PROFILE, gateway_profile
 from trstctl.ra import RegistrationAuthority, Rules, Windows, unmarked
-from trstctl.server_certificate import ServerCertificate
-from trstctl.tls import ServerTLS, wrap_site
+from trstctl.server_certificate import ServerCertificate, read_files
+from trstctl.tls import ServerTLS, make_context, wrap_site
 from trstctl.web import Limits, make_root, make_site
 
 #: Seconds that a stop waits for requests under way.
@@ -206,6 +207,10 @@ class Gateway(Service):
         """
         if not self._may_found():
             self._load_rules(self.config)
+        files = self.config.listeners.https.certificate
+        if not isinstance(files, str):
+            with _server_certificate_faults():
+                make_context(*read_files(files))
 
     # --- start --------------------------------------------------------------
 
@@ -297,8 +302,9 @@ class Gateway(Service):
         )
         await self.ra.tend()
         self.server_certificate = self._server_certificate(self.config, rules)
-        chain, key = await self.server_certificate.current()
-        self._tls = ServerTLS(chain, key)
+        with _server_certificate_faults():
+            chain, key = await self.server_certificate.current()
+            self._tls = ServerTLS(chain, key)
         await self._audit("gateway.started")
         if self._stopping:
             raise StartFault("it was stopped")
@@ -746,6 +752,15 @@ def _spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 50, 50)
+
+
+@contextmanager
+def _server_certificate_faults() -> Iterator[None]:
+    """Say where in the configuration the server certificate is named."""
+    try:
+        yield
+    except (KeyFileError, SecretError, ValueError) as error:
+        raise StartFault(f"listeners.https.certificate: {error}") from error
 
 
 async def _settled(waiting: Any) -> None:

@@ -94,16 +94,11 @@ class ServerCertificate:
         :raises SecretError: the key's reference leads nowhere.
         """
         if isinstance(self._https.certificate, Files):
-            served = self._from_files(self._https.certificate)
+            served = read_files(self._https.certificate)
         else:
             served = self._kept() or await self._made()
         self.not_after = read_certificate(served[0][0]).not_after
         return served
-
-    def _from_files(self, files: Files) -> _Served:
-        """Return what the operator brought."""
-        key = load_key(files.key, None, os.environ)
-        return read_certificates(files.chain), key
 
     def _kept(self) -> _Served | None:
         """Return the one made earlier, while it is good."""
@@ -155,6 +150,17 @@ class ServerCertificate:
         """Return the names that the certificate should carry."""
         _, request = server_request(self._https.names)
         return read_csr(request).names
+
+
+def read_files(files: Files) -> _Served:
+    """
+    Return the chain and the key that the operator brought.
+
+    :raises KeyFileError: they cannot be used.
+    :raises SecretError: the key's reference leads nowhere.
+    """
+    key = load_key(files.key, None, os.environ)
+    return read_certificates(files.chain), key
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:

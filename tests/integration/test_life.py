@@ -115,6 +115,31 @@ class StartTests:
         # Nobody should be led to make a new CA beside the one there is.
         assert "trstctl init" not in done.stderr
 
+    @pytest.mark.parametrize(
+        ("chain", "key", "told"),
+        [
+            ("lost.pem", "ca/issuing.key", "lost.pem"),
+            ("ca/root.pem", "lost.key", "lost.key"),
+            ("ca/root.pem", "ca/issuing.key", "does not belong"),
+        ],
+    )
+    def test_server_certificate_files(
+        self, gateway: Gateway, chain: str, key: str, told: str
+    ) -> None:
+        """G-1: what the listener is to show is checked with all the rest."""
+        gateway.configure(EST)
+        gateway.start()
+        gateway.stop()
+        text = gateway.config.read_text()
+        port = f"port: {gateway.https_port}"
+        files = f"{port}, certificate: {{chain: {chain}, key: 'file:{key}'}}"
+        gateway.config.write_text(text.replace(port, files, 1))
+        done = twistd(gateway.config)
+        assert done.returncode == 78
+        assert "listeners.https.certificate" in done.stderr
+        assert told in done.stderr
+        assert done.stderr.count("\n") == 1
+
     def test_unknown_protocol_is_refused(self, gateway: Gateway) -> None:
         """A protocol that no plugin provides stops the start."""
         gateway.configure(f'ets: {{enabled: true, tenant_id: "{TENANT}"}}')
