@@ -10,6 +10,8 @@ configuration names no authority.  A file that is there is never replaced.
 from __future__ import annotations
 
 import ipaddress
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -29,6 +31,7 @@ from trstctl.backends.keyfiles import (
     read_certificates,
     read_private_key,
     replace_file,
+    sync_directory,
     write_private_key,
 )
 from trstctl.ca.ceremony import (
@@ -105,6 +108,31 @@ def found_authority(
     write_certificates(directory / "root.pem", [root])
     write_certificates(directory / "issuing.pem", [issuing])
     return Founded(root, issuing)
+
+
+def found_whole(
+    state: Path,
+    *,
+    now: datetime,
+    random_bytes: Callable[[int], bytes],
+) -> Founded:
+    """
+    Make a root and an issuing CA in a state directory, or nothing at all.
+
+    Half a CA, left by a full disk, would keep every later start from making
+    a whole one.
+
+    :raises OSError: there is a CA directory by now, or it cannot be made.
+    """
+    private_directory(state)
+    staging = Path(tempfile.mkdtemp(prefix=f".{CA_DIRECTORY}-", dir=state))
+    try:
+        founded = found_authority(staging, now=now, random_bytes=random_bytes)
+        (staging / CA_DIRECTORY).rename(state / CA_DIRECTORY)
+    finally:
+        shutil.rmtree(staging)
+    sync_directory(state)
+    return founded
 
 
 def is_untouched(state: Path, store: str) -> bool:

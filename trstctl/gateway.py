@@ -62,7 +62,7 @@ from trstctl.errors import TrstctlError
 from trstctl.founding import (
     CA_DIRECTORY,
     Founded,
-    found_authority,
+    found_whole,
     is_untouched,
     load_chain,
     load_key,
@@ -264,7 +264,7 @@ class Gateway(Service):
         for pool in (self._hashing, self._signing_pool):
             pool.start()
         if self._may_found():
-            self.founded = found_authority(
+            self.founded = found_whole(
                 self.config.state,
                 now=self._now(),
                 random_bytes=self._random_bytes,

@@ -134,7 +134,7 @@ def write_private_key(
         # Half a key would stand in the way of the next try.
         path.unlink()
         raise
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def replace_file(path: str | Path, content: bytes, mode: int) -> None:
@@ -154,7 +154,7 @@ def replace_file(path: str | Path, content: bytes, mode: int) -> None:
     except BaseException:
         Path(name).unlink()
         raise
-    _sync_directory(path.parent)
+    sync_directory(path.parent)
 
 
 def private_directory(path: str | Path) -> None:
@@ -167,7 +167,7 @@ def private_directory(path: str | Path) -> None:
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode=0o700, parents=True)
         path.chmod(0o700)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     _check_directory(path)
 
 
@@ -180,7 +180,7 @@ def _fill(descriptor: int, content: bytes, mode: int) -> None:
         os.fsync(descriptor)
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
     """Make the directory's new entry survive a loss of power."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
