@@ -30,6 +30,7 @@ class _Line:
 
     running: int = 0
     waiting: deque[Deferred[None]] = field(factory=deque)
+    serving: bool = False
 
 
 def _settled(result: _T, timer: IDelayedCall) -> _T:
@@ -81,7 +82,7 @@ class Admission:
         line = self._lines.get(key)
         if line is None:
             line = self._lines[key] = _Line()
-        if line.running < self._running:
+        if line.running < self._running and not line.waiting:
             line.running += 1
             return None
         if len(line.waiting) >= self._waiting:
@@ -91,10 +92,17 @@ class Admission:
     def release(self, key: Hashable) -> None:
         """Give a place back: to who waits longest, if anyone waits."""
         line = self._lines[key]
-        if line.waiting:
-            line.waiting.popleft().callback(None)
-            return
         line.running -= 1
+        if line.serving:
+            # Whoever got a place was done with it at once; the loop below
+            # goes on.  A call from here would nest as deep as the line is
+            # long.
+            return
+        line.serving = True
+        while line.waiting and line.running < self._running:
+            line.running += 1
+            line.waiting.popleft().callback(None)
+        line.serving = False
         if not line.running:
             del self._lines[key]
 

@@ -53,6 +53,46 @@ class AdmissionTests:
         assert [] == self.clock.getDelayedCalls()
         assert (2, 0) == self.admission.load(A)
 
+    def test_long_line_of_short_requests(self) -> None:
+        """A line is not as deep a stack as it is long (R-5)."""
+        admission = Admission(self.clock, 1, 2000, 5.0, lambda: 0.5)
+        served: list[int] = []
+
+        async def request(number: int) -> None:
+            place = admission.acquire(A)
+            assert place is not None
+            await place
+            served.append(number)
+            admission.release(A)
+
+        admission.acquire(A)
+        for number in range(2000):
+            Deferred.fromCoroutine(request(number))
+        admission.release(A)
+        assert list(range(2000)) == served
+        assert (0, 0) == admission.load(A)
+
+    def test_who_comes_while_the_line_moves(self) -> None:
+        """Nobody overtakes those who wait."""
+        admission = Admission(self.clock, 1, 9, 5.0, lambda: 0.5)
+        admission.acquire(A)
+        first, second = admission.acquire(A), admission.acquire(A)
+        assert first is not None
+        late: list[Deferred[None] | None] = []
+
+        def leave_and_come_back(_: None) -> None:
+            admission.release(A)
+            late.append(admission.acquire(A))
+
+        first.addCallback(leave_and_come_back)
+        happened = waits(second)
+        admission.release(A)
+        assert ["in"] == happened
+        came_back = waits(late[0])
+        assert [] == came_back
+        admission.release(A)
+        assert ["in"] == came_back
+
     def test_full(self) -> None:
         """A full line refuses with a jittered pause (R-12)."""
         for _ in range(4):
