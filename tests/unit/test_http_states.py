@@ -148,6 +148,31 @@ class StateTests:
         assert {} == site._per_address
         assert [] == story.bench.clock.getDelayedCalls()
 
+    def test_requests_sent_ahead(self) -> None:
+        """
+        Answers that take their time do not let the buffer grow: one head's
+        limit and one read, however much the peer would send.
+        """
+        story = Story()
+        ahead = get() * 20
+        answered = 0
+        for _ in range(200):
+            story.happen("send", ahead)
+            assert len(story.client.protocol._buffer) <= 300 + len(ahead)
+            story.happen("give", None)
+            answered += story.client.read().count(b"HTTP/1.1 200 OK")
+        assert 200 == answered
+
+    def test_reading_goes_on(self) -> None:
+        """What was held back is read once there is room for it."""
+        story = Story()
+        story.happen("send", get() * 20)
+        assert "paused" == story.client.transport.producerState
+        for _ in range(19):
+            story.happen("give", None)
+        assert State.ANSWER is story.state
+        assert "producing" == story.client.transport.producerState
+
     @given(st.lists(st.tuples(st.integers(1, 3), st.booleans()), max_size=60))
     @settings(derandomize=True, deadline=None, max_examples=100, database=None)
     def test_churn(self, events: list[tuple[int, bool]]) -> None:

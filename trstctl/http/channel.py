@@ -106,6 +106,7 @@ class State(enum.Enum):
 
 
 _READING = (State.IDLE, State.HEAD)
+_ENDING = (State.CLOSING, State.CLOSED)
 
 
 @implementer(IHandshakeListener)
@@ -178,9 +179,6 @@ class Channel(Protocol):
                 self._close()
             return
         self._wait(State.IDLE, self._site.limits.idle_seconds)
-        if self._stalled:
-            return
-        self._resume_reading()
         self._advance()
 
     def drain(self) -> None:
@@ -254,7 +252,6 @@ class Channel(Protocol):
             self._expect(limits.body_seconds)
         else:
             self._expect(limits.idle_seconds)
-        self._resume_reading()
         self._advance()
 
     def stopProducing(self) -> None:
@@ -263,7 +260,7 @@ class Channel(Protocol):
     # --- reading ------------------------------------------------------------
 
     def _advance(self) -> None:
-        """Read heads while there are whole ones; never in recursion."""
+        """Read heads while there are whole ones, then more octets."""
         if self._advancing:
             return
         self._advancing = True
@@ -277,6 +274,13 @@ class Channel(Protocol):
                 pass
         finally:
             self._advancing = False
+        # An answer makes room for one request, not for another read: what a
+        # peer sends ahead must not grow while it is answered.
+        ahead = self.state is State.ANSWER and (
+            len(self._buffer) > self._site.limits.header
+        )
+        if not (ahead or self._stalled or self.state in _ENDING):
+            self._resume_reading()
 
     def _read_head(self) -> bool:
         """Read one head and what follows it; tell whether to go on."""
@@ -376,6 +380,8 @@ class Channel(Protocol):
         """Close once the peer has our octets, by force if it takes long."""
         self._buffer = b""
         self._wait(State.CLOSING, self._site.limits.write_seconds)
+        # TLS waits for the peer's own close.
+        self._resume_reading()
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
