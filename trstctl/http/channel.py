@@ -276,10 +276,11 @@ class Channel(Protocol):
             self._advancing = False
         # An answer makes room for one request, not for another read: what a
         # peer sends ahead must not grow while it is answered.
-        ahead = self.state is State.ANSWER and (
+        if self.state is State.ANSWER and (
             len(self._buffer) > self._site.limits.header
-        )
-        if not (ahead or self._stalled or self.state in _ENDING):
+        ):
+            self._pause_reading()
+        elif not self._stalled and self.state not in _ENDING:
             self._resume_reading()
 
     def _read_head(self) -> bool:
