@@ -8,6 +8,7 @@ import json
 import os
 import stat
 import sys
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,64 @@ class LineTests:
 
         assert "info" == log.line["level"]
         assert "never" != log.line["ts"]
+
+
+class ReportTests:
+    """Facts that go into the log past Twisted's."""
+
+    @pytest.mark.parametrize(
+        "facts",
+        [
+            {name: f"a {name}" for name in reversed(FIELDS)},
+            {"event": "request", "status": 200, "duration_ms": 0.125},
+            {"event": '\r\n\x1b\u202e\ud800"\\', 'a"\n': "b", "pin": 1},
+            {"event": "e", "reason": "r" * 300, "password": "x", "token": ()},
+            {"event": "e", "yes": True, "big": 1 << 80, "inf": float("inf")},
+            {"event": "e", "status": HTTPStatus.OK, "peer": None, "o": b""},
+            {"event": "e", "ts": "1", "level": "2", "log_a": "3", "why": "4"},
+            {"event": "e", "decision": object(), **dict.fromkeys("abc", 1)},
+        ],
+    )
+    def test_line_is_that_of_the_event(self, facts: dict[str, Any]) -> None:
+        """Escaped, capped, masked and placed alike, character by character."""
+        log = _Log()
+
+        log.observer({**facts, "log_time": 1.5})
+        log.observer.report(facts, 1.5)
+
+        written = log.output.getvalue().splitlines(keepends=True)
+        assert 2 == len(written)
+        assert written[0] == written[1]
+
+    @pytest.mark.parametrize(("level", "count"), [("info", 1), ("warn", 0)])
+    def test_level_is_info(self, level: str, count: int) -> None:
+        """A log that is less talkative does not get it."""
+        log = _Log(level)
+
+        log.observer.report({"event": "request"}, 0.0)
+
+        assert count == len(log.lines)
+
+    def test_unprintable_report_is_told(self) -> None:
+        """It never raises."""
+        log = _Log()
+
+        log.observer.report({"event": "request"}, float("nan"))
+
+        assert ("log.unprintable", "ValueError") == (
+            log.line["event"],
+            log.line["error"],
+        )
+
+    def test_observer_knows_whether_it_is_one(self) -> None:
+        """What goes past Twisted's log does not count as heard there."""
+        log = _Log("error")
+        log.observer.report({"event": "request"}, 0.0)
+        before = log.observer.heard
+
+        log.logger.debug("anything")
+
+        assert (False, True) == (before, log.observer.heard)
 
 
 class HostileTextTests:

@@ -311,4 +311,4 @@ class HTTPExchange:
         }
         fields.update(outcome.facts)
         fields.update(response.facts)
-        _log.info("request {request_id}: {status} {decision}", **fields)
+        self.site.report(fields)
