@@ -500,8 +500,9 @@ class RegistrationAuthority:
         error: RequestError,
     ) -> None:
         """Audit a refusal once, and leave its facts on the error (I-6)."""
-        who = principal.id if principal else ""
-        error.facts.setdefault("principal", who)
+        who = error.facts.setdefault(
+            "principal", principal.id if principal else ""
+        )
         error.facts.setdefault("profile", request.endpoint.profile)
         error.recorded = True
         await self._refusals.record(

@@ -65,12 +65,28 @@ def makeService(options: Options) -> IService:
     try:
         gateway = build(path)
         gateway.check()
+        if gateway.config.log.file is None and _becomes_daemon(options):
+            sys.stderr.write(
+                f"{path}: log.file is not set, and a daemon has no standard "
+                "error: nobody will see the log, nor why a start fails; name "
+                "a file, or add --nodaemon\n"
+            )
         if options["check-config"]:
             sys.stdout.write(f"{path}: the configuration is good\n")
             sys.exit(0)
     except (ConfigurationError, DiscoveryError, StartFault) as error:
         refuse(error)
     return gateway
+
+
+def _becomes_daemon(options: Options) -> bool:
+    """Tell whether twistd will go on without a terminal."""
+    twistd: Any = options.parent
+    return (
+        twistd is not None
+        and not twistd.get("nodaemon", True)
+        and not options["check-config"]
+    )
 
 
 def build(

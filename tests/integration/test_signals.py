@@ -192,19 +192,40 @@ class ReloadTests:
 class DaemonTests:
     """``twistd trstctl`` without ``-n``."""
 
+    @staticmethod
+    def daemonise(gateway: Gateway, pid: Path) -> str:
+        """Start the daemon and return what the terminal shows."""
+        with (pid.parent / "terminal").open("w+") as terminal:
+            subprocess.run(
+                [
+                    *(sys.executable, "-c", TWISTD, f"--pidfile={pid}"),
+                    *("trstctl", "--config", str(gateway.config)),
+                ],
+                env=ENVIRONMENT,
+                stderr=terminal,
+                timeout=60,
+                check=True,
+            )
+            terminal.seek(0)
+            return terminal.read()
+
+    def test_log_that_nobody_would_see(
+        self, gateway: Gateway, tmp_path: Path
+    ) -> None:
+        """A daemon has no standard error; whoever relies on it is told."""
+        pid = tmp_path / "twistd.pid"
+        told = self.daemonise(gateway, pid)
+        wait_until(gateway.ready)
+        subprocess.run(["/bin/kill", pid.read_text()], check=True)
+        assert "log.file" in told.splitlines()[0]
+        wait_until(lambda: not pid.exists())
+
     def test_enrolls_and_stops(self, gateway: Gateway, tmp_path: Path) -> None:
         """What was made before the fork works after it."""
         log, pid = tmp_path / "daemon.log", tmp_path / "twistd.pid"
         gateway.configure(EST, f"log: {{file: {log}}}\n")
-        subprocess.run(
-            [
-                *(sys.executable, "-c", TWISTD, f"--pidfile={pid}"),
-                *("trstctl", "--config", str(gateway.config)),
-            ],
-            env=ENVIRONMENT,
-            timeout=60,
-            check=True,
-        )
+        told = self.daemonise(gateway, pid)
+        assert told == ""
         wait_until(gateway.ready)
         number = int(pid.read_text())
         try:

@@ -514,7 +514,11 @@ class CertificateTests:
             )
         )
         for operation in Operation:
-            bench.refuses(NotAuthorized, certificate, operation=operation)
+            with pytest.raises(NotAuthorized) as caught:
+                bench.prove(certificate, operation=operation)
+            # Log and audit name who it was.
+            principal = f"certificate:issuing:{serial}"
+            assert {"principal": principal} == caught.value.facts
 
     def test_from_the_future(self) -> None:
         """A-4: a certificate from the future proves nothing (Lamassu)."""

@@ -438,6 +438,17 @@ class StepTests:
             "rule": "key-type",
         } == caught.value.facts
 
+    def test_refusal_names_who_was_known(self, monkeypatch: Any) -> None:
+        """Whom the authenticator knew and refused, the audit record names."""
+        steps = _Steps(monkeypatch)
+        error = NotAuthenticated()
+        error.facts["principal"] = "certificate:issuing:1a"
+        steps.errors["authenticate"] = error
+        with pytest.raises(NotAuthenticated):
+            steps.enroll()
+        (record,) = result_of(steps.store.audit_records(TENANT, 0, 9))
+        assert "certificate:issuing:1a" == json.loads(record.body)["actor"]
+
     def test_store_that_contradicts_itself(self, monkeypatch: Any) -> None:
         """A request that others move about for ever is given up."""
         steps = _Steps(monkeypatch)

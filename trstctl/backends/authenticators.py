@@ -311,17 +311,18 @@ class StoreAuthenticator:
             or facts.not_before > now
         ):
             raise NotAuthenticated
-        if record.status is CertificateStatus.REVOKED:
-            raise NotAuthorized("the client certificate has been revoked")
-        if facts.not_after < now and request.operation is not Operation.RENEW:
-            raise NotAuthorized("the client certificate has expired")
-        return Principal(
+        principal = Principal(
             kind="certificate",
             name=f"{endpoint.authority}:{facts.serial}",
             tenant_id=endpoint.tenant_id,
             certificate=facts,
             record=record,
         )
+        if record.status is CertificateStatus.REVOKED:
+            raise _known(principal, "the client certificate has been revoked")
+        if facts.not_after < now and request.operation is not Operation.RENEW:
+            raise _known(principal, "the client certificate has expired")
+        return principal
 
     # --- what they share ----------------------------------------------------
 
@@ -369,6 +370,13 @@ def _principal(record: CredentialRecord) -> Principal:
         names=record.names,
         profiles=record.profiles,
     )
+
+
+def _known(principal: Principal, detail: str) -> NotAuthorized:
+    """Return the refusal of one who is known; log and audit name him."""
+    error = NotAuthorized(detail)
+    error.facts["principal"] = principal.id
+    return error
 
 
 def _unwrapped(token: str) -> str:
