@@ -205,6 +205,7 @@ class RegistrationAuthority:
         self._refusals = RefusalAudit(store, clock, now)
         self._running: set[Deferred[Issued | None]] = set()
         self._drained: list[Deferred[None]] = []
+        self._draining = False
         self._unsettled: dict[str, Intent] = {}
 
     # --- the heart ----------------------------------------------------------
@@ -273,6 +274,9 @@ class RegistrationAuthority:
             if isinstance(decision, Held):
                 await self._hold(asked, decision)
                 continue
+            if self._draining:
+                # Its lease is being given up: it could promise nothing.
+                raise Unavailable
             self._reached("before-intent")
             outcome = await self._shielded(self._issue(asked, decision))
             if outcome is not None:
@@ -580,7 +584,11 @@ class RegistrationAuthority:
         await self._refusals.flush()
 
     async def drain(self) -> None:
-        """Wait until no issuance is under way, then give up the lease."""
+        """
+        Begin no issuance any more, wait for those under way, then give up
+        the lease.
+        """
+        self._draining = True
         if self._running:
             drained: Deferred[None] = Deferred()
             self._drained.append(drained)

@@ -1334,6 +1334,17 @@ class LifeTests:
         assert [None] == drained
         assert isinstance(results[0], Issued)
 
+    def test_nothing_is_promised_after_the_drain(self) -> None:
+        """I-8: who has given up the lease opens no intent."""
+        bench = _Bench()
+        issued = bench.enroll()
+        result_of(bench.ra.drain())
+        with pytest.raises(Unavailable):
+            bench.enroll(wanted=make_request("late"))
+        assert 1 == len(bench.requests())
+        # What is there already is still answered.
+        assert issued.certificate == bench.enroll().certificate
+
     def test_drain_writes_what_was_counted(self) -> None:
         """Refusals that were only counted are audited before the end."""
         bench = _Bench()
