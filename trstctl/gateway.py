@@ -633,7 +633,9 @@ class Gateway(Service):
             certificate = self._server_certificate(config, rules)
             roots = self._roots(config)
             chain, key = await certificate.current()
-            self._tls.swap(chain, key)
+            make_context(chain, key)
+            # The last that can fail: what nobody can record does not happen.
+            await self._audit("gateway.reloaded")
         except (
             ConfigurationError,
             DiscoveryError,
@@ -651,13 +653,13 @@ class Gateway(Service):
                     reason=str(fault),
                 )
             return False
+        self._tls.swap(chain, key)
         self.ra.rules = rules
         self.config, self.server_certificate = config, certificate
         self._https.resource = roots[0]
         if self._http is not None:
             self._http.resource = roots[1]
         self._say_what_needs_a_restart(old, config)
-        await self._audit("gateway.reloaded")
         self._log.info("the configuration was reloaded", event="reload.done")
         return True
 

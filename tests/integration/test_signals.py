@@ -165,6 +165,25 @@ class SignalTests:
 class ReloadTests:
     """What a reload must be able to change."""
 
+    def test_without_its_audit_record(self, gateway: Gateway) -> None:
+        """G-2: a reload that cannot be recorded changes nothing."""
+        status = drive(
+            gateway,
+            "def reload(_):\n"
+            "    before = gateway.ra.rules, gateway.config\n"
+            "    gateway.reload().addCallback(tell, before)\n"
+            "def tell(done, before):\n"
+            "    kept = before == (gateway.ra.rules, gateway.config)\n"
+            "    print('done', done, 'kept', kept, flush=True)\n"
+            "    send(signal.SIGTERM)\n"
+            "def act():\n"
+            "    gateway.store.close().addCallback(reload)\n"
+            "when_ready(lambda: reactor.callLater(0.1, act))",
+        )
+        assert status == 0
+        assert "done False kept True" in gateway.log.read_text()
+        assert "reload.refused" in gateway.log.read_text()
+
     def test_other_authority(self, gateway: Gateway, tmp_path: Path) -> None:
         """G-2: the server certificate comes from the new authority at once."""
         gateway.start()
