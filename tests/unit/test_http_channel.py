@@ -456,6 +456,19 @@ class CapTests:
         second.protocol.connectionLost(Failure(ConnectionDone()))
         assert 2 == bench.site.connections()
 
+    def test_per_network(self) -> None:
+        """The addresses of one IPv6 /64 are one; those mapped are IPv4's."""
+        bench = Bench(Limits(connections_per_address=1))
+        first = bench.client("2001:db8::1")
+        assert bench.client("2001:db8::2").transport.aborted
+        assert not bench.client("2001:db8:0:1::1").closed
+        assert not bench.client("fe80::1%eth0").closed
+        assert not bench.client("::ffff:192.0.2.1").closed
+        assert bench.client("192.0.2.1").transport.aborted
+        assert not bench.client("::ffff:192.0.2.2").closed
+        first.protocol.connectionLost(Failure(ConnectionDone()))
+        assert not bench.client("2001:db8::3").closed
+
     def test_in_all(self) -> None:
         """All addresses together have so many."""
         bench = Bench(Limits(connections=2))

@@ -12,7 +12,8 @@ class Limits:
     What a peer may take.
 
     :ivar connections: open at once, in all.
-    :ivar connections_per_address: open at once from one address.
+    :ivar connections_per_address: open at once from one address, or from
+        one IPv6 network of 64 bits.
     :ivar target: octets of a request line.
     :ivar header: octets of all header fields of a request.
     :ivar body: octets of a body, where the resource sets no own limit.

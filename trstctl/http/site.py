@@ -32,6 +32,20 @@ def report_exchange(facts: Mapping[str, object]) -> None:
     _log.info("request {request_id}: {status} {decision}", **facts)
 
 
+def holder(peer: str) -> str:
+    """
+    Return whom a connection counts for: its address, or its IPv6 /64.
+
+    Whoever has one IPv6 address has the 2**64 of its network, too.
+    """
+    if ":" not in peer:
+        return peer
+    address = IPv6Address(peer)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(IPv6Address(int(address) >> 64 << 64))
+
+
 class _Surplus(Protocol):
     """A connection beyond the limits: ended before it costs anything."""
 
@@ -86,7 +100,7 @@ class Site(ServerFactory):
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         """Return a connection, or one that ends at once."""
         peer = str(getattr(addr, "host", "unix"))
-        held = self._per_address.get(peer, 0)
+        held = self._per_address.get(holder(peer), 0)
         if (
             self.draining
             or len(self._channels) >= self.limits.connections
@@ -94,7 +108,7 @@ class Site(ServerFactory):
         ):
             self._report_surplus(peer)
             return _Surplus()
-        self._per_address[peer] = held + 1
+        self._per_address[holder(peer)] = held + 1
         channel = Channel(self, peer)
         self._channels.add(channel)
         return channel
@@ -102,9 +116,10 @@ class Site(ServerFactory):
     def closed(self, channel: Channel) -> None:
         """Forget a connection."""
         self._channels.discard(channel)
-        held = self._per_address.pop(channel.peer, 1)
+        address = holder(channel.peer)
+        held = self._per_address.pop(address, 1)
         if held > 1:
-            self._per_address[channel.peer] = held - 1
+            self._per_address[address] = held - 1
         if self.draining and not self._channels:
             self._tell_drained()
 
