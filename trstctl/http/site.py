@@ -6,6 +6,7 @@ The site: makes connections within limits, and ends them in order.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from ipaddress import IPv6Address
 from typing import Any
 
 from twisted.internet.defer import Deferred
