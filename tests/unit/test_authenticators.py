@@ -311,6 +311,19 @@ class ThrottleTests:
             go_on()
         assert [NotAuthenticated] * 10 + [Throttled] * 41 == errors
 
+    def test_a_whole_ipv6_network_is_one_guesser(self) -> None:
+        """A-3: another address of the same /64 has no guesses of its own."""
+        bench = _Bench()
+        for number in range(10):
+            bench.refuses(
+                NotAuthenticated,
+                Password(f"n{number}", "no"),
+                peer=f"2001:db8:1:2::{number:x}",
+            )
+        password = Password("m", "no")
+        bench.refuses(Throttled, password, peer="2001:db8:1:2:ffff::1")
+        bench.refuses(NotAuthenticated, password, peer="2001:db8:1:3::1")
+
     def test_the_same_at_once_is_hashed_once(self) -> None:
         """A-2: a fleet with one password costs one slow hash."""
         bench = _Bench()

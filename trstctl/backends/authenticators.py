@@ -51,6 +51,7 @@ from trstctl.errors import (
     Throttled,
     TooLarge,
 )
+from trstctl.http.site import holder
 from trstctl.interfaces import IAuthenticator, IAuthority, IStore
 from trstctl.model import (
     BearerToken,
@@ -342,10 +343,13 @@ class StoreAuthenticator:
     def _buckets(
         self, request: EnrollmentRequest, name: str
     ) -> tuple[str, ...]:
-        """Return the throttle's keys: the address, and the canonical name."""
+        """
+        Return the throttle's keys: who holds the address (all of an IPv6
+        /64 is one), and the canonical name.
+        """
         canonical = name.strip().casefold()[:_LONGEST]
         return (
-            f"peer {request.peer}",
+            f"peer {holder(request.peer)}",
             f"name {request.endpoint.tenant_id} {canonical}",
         )
 
