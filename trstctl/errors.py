@@ -93,9 +93,20 @@ class NotAuthorized(RequestError):
 
 
 class ChallengeRejected(RequestError):
-    """A single-use secret that is unknown, expired, burnt or for another."""
+    """
+    A single-use secret that is unknown, expired, burnt or for another.
+
+    :ivar reused: the peer has the secret, but it was burnt for another key:
+        somebody may have copied it.  Not told to the peer.
+    """
 
     detail = "authentication is required"
+
+    def __init__(
+        self, detail: str | None = None, *, reused: bool = False
+    ) -> None:
+        super().__init__(detail)
+        self.reused = reused
 
 
 class ProofOfPossessionFailed(RequestError):

@@ -37,6 +37,7 @@ from trstctl.model import (
     Principal,
     RequestKey,
     RequestState,
+    SecretState,
     StoredRequest,
     Verdict,
 )
@@ -329,7 +330,8 @@ class IStore(Interface):
         burnt, or burnt for this very public key and request by an intent
         that was abandoned since: a secret whose intent is open or issued
         buys nothing more, whatever the key.  It is in date by the latest
-        time that the tenant's audit log has seen.
+        time that the tenant's audit log has seen.  A secret that is bound to
+        a public key is for that key only.
 
         The key's life is never shortened.  A store may skip the call if the
         Deferred is cancelled early, and retires the intent if it is
@@ -337,7 +339,8 @@ class IStore(Interface):
 
         :returns: ``Opened``, or the row that answers instead.
         :raises Conflict: the key is taken by another fingerprint.
-        :raises ChallengeRejected: the secret cannot be burnt.
+        :raises ChallengeRejected: the secret cannot be burnt; ``reused`` if
+            it was burnt for another public key.
         :raises SerialTaken: choose another serial and try again.
         :raises Unavailable: ``now`` is more than 60 s before the tenant's
             last audit record: the clock cannot be trusted.
@@ -483,6 +486,31 @@ class IStore(Interface):
         Add all or none; audit ``secret.added`` for each.
 
         :raises Conflict: one with this id or digest exists.
+        """
+
+    def list_secrets(
+        tenant_id: str,
+        state: SecretState | None,
+        now: datetime,
+        after: str,
+        limit: int,
+    ) -> Deferred[Sequence[OneTimeSecret]]:
+        """
+        Return single-use secrets by id.
+
+        :param state: of this state at ``now`` only; ``None`` for all.
+        :param after: the id that the last page ended with, or empty.
+        """
+
+    def revoke_secret(
+        tenant_id: str, secret_id: str, actor: str, now: datetime
+    ) -> Deferred[OneTimeSecret]:
+        """
+        Revoke; audit ``secret.revoked``.  Idempotent.
+
+        The certificate of a burnt one stays what it is.
+
+        :raises UnknownCertificate: no such secret in the tenant.
         """
 
     # audit ------------------------------------------------------------------

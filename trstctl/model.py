@@ -578,6 +578,15 @@ class CredentialRecord:
     revoked_at: datetime | None = None
 
 
+class SecretState(enum.Enum):
+    """What a single-use secret is good for."""
+
+    UNUSED = "unused"
+    BURNT = "burnt"
+    EXPIRED = "expired"  # without having been used
+    REVOKED = "revoked"
+
+
 @frozen
 class OneTimeSecret:
     """
@@ -585,8 +594,12 @@ class OneTimeSecret:
 
     :ivar id: public id; the audit log names it.
     :ivar digest: hexadecimal SHA-256 of the secret.
+    :ivar profile: the only profile that it may use.
+    :ivar names: patterns, as in :class:`Principal`.
     :ivar burnt_for: public key fingerprint that it was burnt for, or empty.
     :ivar burnt_request: fingerprint of the request that it was burnt for.
+    :ivar key_fingerprint: hexadecimal SHA-256 of the SubjectPublicKeyInfo
+        of the only key that it is for; empty: whichever comes first.
     """
 
     tenant_id: str
@@ -600,6 +613,17 @@ class OneTimeSecret:
     burnt_for: str = ""
     burnt_request: str = ""
     revoked_at: datetime | None = None
+    key_fingerprint: str = ""
+
+    def state(self, now: datetime) -> SecretState:
+        """Return what it is good for; what comes first here counts."""
+        if self.revoked_at is not None:
+            return SecretState.REVOKED
+        if self.burnt_at is not None:
+            return SecretState.BURNT
+        if self.expires_at <= now:
+            return SecretState.EXPIRED
+        return SecretState.UNUSED
 
 
 @frozen

@@ -136,13 +136,18 @@ class Rules:
 
 @frozen
 class _Asked:
-    """One request with everything that was found out before judging it."""
+    """
+    One request with everything that was found out before judging it.
+
+    :ivar key_life: for how long its idempotency key is remembered.
+    """
 
     request: EnrollmentRequest
     principal: Principal
     policy: IProfilePolicy
     authority: IAuthority
     key: RequestKey
+    key_life: timedelta
     fingerprint: str = field(repr=False)
 
 
@@ -150,18 +155,22 @@ def unmarked(point: str) -> None:
     """Pass a failure point; what a drill puts here kills the process."""
 
 
-def fingerprint_of(request: EnrollmentRequest) -> str:
+def fingerprint_of(
+    request: EnrollmentRequest, content: bytes | None = None
+) -> str:
     """
     Return what two requests must share to be the same request.
 
     SHA-256 over operation, endpoint and DER, so that a key that is reused
     for another operation or endpoint is a conflict, not an answer.
+
+    :param content: takes the place of the DER.
     """
     digest = hashlib.sha256()
     endpoint = request.endpoint
     for part in (request.operation.value, endpoint.protocol, endpoint.name):
         digest.update(b"%d:%s" % (len(part), part.encode()))
-    digest.update(request.wanted.der)
+    digest.update(request.wanted.der if content is None else content)
     return digest.hexdigest()
 
 
@@ -338,8 +347,18 @@ class RegistrationAuthority:
                 "a renewal needs the current certificate as TLS client "
                 "certificate"
             )
-        fingerprint = fingerprint_of(request)
-        own = request.idempotency_key
+        own, key_life = request.idempotency_key, self.windows.retention
+        if principal.secret_id is not None:
+            # The secret is an idempotency key already.  A device that lost
+            # the answer may sign its request anew, which changes the bytes
+            # (an ECDSA signature is random), and name any key of its own:
+            # it still asks for the one certificate that the secret buys.
+            own = None
+            fingerprint = fingerprint_of(request, request.wanted.proof.signed)
+        else:
+            fingerprint = fingerprint_of(request)
+            if own is None:
+                key_life = self.windows.retry
         key = f"csr:{fingerprint}" if own is None else f"key:{own}"
         policy = rules.profiles.get(endpoint.profile)
         authority = rules.authorities.get(endpoint.authority)
@@ -354,6 +373,7 @@ class RegistrationAuthority:
             key=RequestKey(
                 endpoint.tenant_id, endpoint.protocol, principal.id, key
             ),
+            key_life=key_life,
             fingerprint=fingerprint,
         )
 
@@ -365,6 +385,9 @@ class RegistrationAuthority:
             return None
         if stored.fingerprint != asked.fingerprint:
             raise Conflict
+        if stored.csr != asked.request.wanted.der:
+            # Signed anew; the key is the one that was judged before.
+            verify_proof(asked.request.wanted)
         match stored.state:
             case RequestState.ISSUED:
                 return self._replay(asked, stored)
@@ -416,12 +439,10 @@ class RegistrationAuthority:
 
     def _intent(self, asked: _Asked, approved: Approved) -> Intent:
         """Build the bytes to sign, under a fresh serial."""
-        own_key = asked.request.idempotency_key is not None
-        window = self.windows.retention if own_key else self.windows.retry
         serial = new_serial(self._random_bytes)
         return Intent(
             id=self._new_id(),
-            request=self._row(asked, approved, self._now() + window),
+            request=self._row(asked, approved, self._now() + asked.key_life),
             owner=self._owner,
             authority=asked.authority.name,
             serial=serial,

@@ -7,6 +7,10 @@ each refusal gets its audit record up to a rate; what exceeds it is counted
 by tenant, protocol and error, and the counts are written as one record each
 when :meth:`RefusalAudit.flush` next runs.  Nothing is lost but detail, and
 neither disk nor memory is the peer's to fill.
+
+One refusal is an alarm: a single-use secret that was burnt for another key.
+Two have it, and one of them should not; ``secret.reused`` is its record, and
+a warning in the log.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from trstctl.errors import ChallengeRejected
 from trstctl.interfaces import IStore
 from trstctl.model import AuditEvent, Endpoint
 
@@ -88,13 +93,24 @@ class RefusalAudit:
     ) -> None:
         """Audit one refusal, or count it."""
         kind = type(error).__name__
+        reused = isinstance(error, ChallengeRejected) and error.reused
+        if reused:
+            self._log.warn(
+                "a single-use secret was used by a second key",
+                event="secret.reused",
+                request_id=request_id,
+                tenant=endpoint.tenant_id,
+                protocol=endpoint.protocol,
+                principal=principal,
+                peer=peer,
+            )
         if not self._may_write():
             self._counted[endpoint.tenant_id, endpoint.protocol, kind] += 1
             return
         event = AuditEvent(
             tenant_id=endpoint.tenant_id,
             at=self._now(),
-            event="request.refused",
+            event="secret.reused" if reused else "request.refused",
             actor=principal or "unknown",
             fields={
                 "protocol": endpoint.protocol,

@@ -49,6 +49,7 @@ from trstctl.model import (
     Intent,
     Opened,
     RequestState,
+    SecretState,
 )
 
 
@@ -406,8 +407,9 @@ class StoreContract:
         self.add_secret()
         self.open(new_intent("one", key="1", secret_id="token"))
         loser = new_intent("two", key="2", secret_id="token")
-        with pytest.raises(ChallengeRejected):
+        with pytest.raises(ChallengeRejected) as refused:
             self.open(loser)
+        assert refused.value.reused
         # R-1: refused means that nothing happened.
         assert self.find(loser.request) is None
         assert self.events() == ["secret.added", "intent.opened"]
@@ -416,8 +418,21 @@ class StoreContract:
         """One secret, one request, two keys at once: one certificate."""
         self.add_secret()
         self.open(new_intent(key="1", secret_id="token"))
-        with pytest.raises(ChallengeRejected):
+        with pytest.raises(ChallengeRejected) as refused:
             self.open(new_intent(key="2", secret_id="token"))
+        assert not refused.value.reused
+
+    def test_secret_of_one_key(self) -> None:
+        """A secret that is bound to a public key is for no other."""
+        own = new_intent(secret_id="token")
+        self.add_secret(key_fingerprint=own.request.public_key_fingerprint)
+        with pytest.raises(ChallengeRejected) as refused:
+            self.open(new_intent("two", key="2", secret_id="token"))
+        assert not refused.value.reused
+        assert self.secret().burnt_at is None
+        assert isinstance(self.open(own), Opened)
+        key = own.request.public_key_fingerprint
+        assert self.secret().key_fingerprint == key
 
     def test_burnt_serves_retry_after_abandon(self) -> None:
         """A secret whose intent came to nothing serves the same request."""
@@ -499,6 +514,66 @@ class StoreContract:
         )
         assert self.events() == ["secret.added"] * 3
         assert digest("a") not in str(self.audit())
+
+    def list_secrets(
+        self, state: Any = None, after: str = "", limit: int = 100
+    ) -> list[str]:
+        found = self.wait(
+            self.store.list_secrets(TENANT, state, NOW, after, limit)
+        )
+        return [secret.id for secret in found]
+
+    def test_list_secrets(self) -> None:
+        """By id, by state, by page, and of one tenant."""
+        self.wait(
+            self.store.add_secrets(
+                (
+                    new_secret("used"),
+                    new_secret("ended", expires_at=NOW),
+                    new_secret("fresh"),
+                    new_secret("taken", revoked_at=NOW, expires_at=NOW),
+                    new_secret("theirs", tenant_id=OTHER),
+                ),
+                "ann",
+            )
+        )
+        self.open(new_intent(secret_id="used"))
+        assert self.list_secrets() == ["ended", "fresh", "taken", "used"]
+        assert self.list_secrets(after="ended", limit=2) == ["fresh", "taken"]
+        for state, name in (
+            (SecretState.UNUSED, "fresh"),
+            (SecretState.EXPIRED, "ended"),
+            (SecretState.REVOKED, "taken"),
+            (SecretState.BURNT, "used"),
+        ):
+            assert self.list_secrets(state) == [name]
+            assert self.secret(name).state(NOW) is state
+
+    def test_revoke_secret(self) -> None:
+        """It buys nothing any more; again, and nothing changes."""
+        self.add_secret()
+        revoked = self.wait(
+            self.store.revoke_secret(TENANT, "token", "ann", NOW)
+        )
+        assert revoked == self.secret()
+        assert revoked.revoked_at == NOW
+        again = self.wait(
+            self.store.revoke_secret(TENANT, "token", "bob", NOW + MINUTE)
+        )
+        assert again == revoked
+        assert self.events() == ["secret.added", "secret.revoked"]
+        with pytest.raises(ChallengeRejected):
+            self.open(new_intent(secret_id="token"))
+
+    def test_revoke_unknown_secret(self) -> None:
+        """Of another tenant is as unknown as none."""
+        self.add_secret()
+        for tenant_id, name in ((OTHER, "token"), (TENANT, "none")):
+            with pytest.raises(UnknownCertificate):
+                self.wait(
+                    self.store.revoke_secret(tenant_id, name, "ann", NOW)
+                )
+        assert self.secret().revoked_at is None
 
     # --- held requests ------------------------------------------------------
 

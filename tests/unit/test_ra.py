@@ -51,6 +51,7 @@ from trstctl.model import (
     RequestState,
 )
 from trstctl.pkix.certificate import read_certificate
+from trstctl.pkix.csr import read_csr
 from trstctl.policy.profile import Profile, builtin_profiles
 from trstctl.ra import (
     RegistrationAuthority,
@@ -823,18 +824,71 @@ class SecretTests:
         assert first.certificate == again.certificate
         for other in (
             {"wanted": another_request()},
-            {"idempotency_key": "a new key"},
             {"endpoint": evolve(ENDPOINT, protocol="bootstrap")},
         ):
             with pytest.raises(ChallengeRejected):
                 bench.enroll(credentials=once, **other)
         assert 1 == len(bench.certificates())
 
-    def test_secret_is_not_for_two_certificates_in_a_row(self) -> None:
-        """Nor does it buy a second one when the derived key is free."""
+    def test_whatever_the_idempotency_key(self) -> None:
+        """The secret itself is the key: no other one keeps the winner from
+        its certificate, or brings another one about."""
+        bench, once = self.bench()
+        first = bench.enroll(credentials=once, idempotency_key="a")
+        for own in ("a", "b", None):
+            again = bench.enroll(credentials=once, idempotency_key=own)
+            assert first.certificate == again.certificate
+        with pytest.raises(ChallengeRejected):
+            bench.enroll(
+                credentials=once,
+                idempotency_key="a",
+                wanted=another_request(),
+            )
+
+    def test_signed_anew(self) -> None:
+        """A request that is built again with the same key is the same."""
+        bench, once = self.bench()
+        key = ec.generate_private_key(ec.SECP256R1())
+        one, two = (make_request("d.example", key=key) for _ in range(2))
+        assert one.der != two.der
+        first = bench.enroll(credentials=once, wanted=one)
+        again = bench.enroll(credentials=once, wanted=two)
+        assert first.certificate == again.certificate
+        assert again.replayed
+        other = make_request("other.example", key=key)
+        with pytest.raises(ChallengeRejected) as refused:
+            bench.enroll(credentials=once, wanted=other)
+        assert not refused.value.reused
+
+    def test_signed_anew_must_be_signed(self) -> None:
+        """Who has the secret and sees the key does not have the key."""
+        bench, once = self.bench()
+        wanted = make_request()
+        bench.enroll(credentials=once, wanted=wanted)
+        forged = read_csr(wanted.der[:-1] + bytes([wanted.der[-1] ^ 1]))
+        with pytest.raises(ProofOfPossessionFailed):
+            bench.enroll(credentials=once, wanted=forged)
+
+    def test_second_key_is_an_alarm(self) -> None:
+        """A copied secret shows in the audit log."""
         bench, once = self.bench()
         bench.enroll(credentials=once)
-        bench.clock.advance(15 * 60)
+        with pytest.raises(ChallengeRejected) as refused:
+            bench.enroll(credentials=once, wanted=another_request())
+        assert refused.value.reused
+        assert "secret.reused" == bench.events()[-1]
+        assert ChallengeRejected.detail == str(refused.value)
+        *_, record = result_of(bench.stored.audit_records(TENANT, 0, 99))
+        assert '"actor":"token:once"' in record.body
+
+    def test_secret_is_not_for_two_certificates_in_a_row(self) -> None:
+        """Nor does it buy a second one when the key is free again."""
+        bench, once = self.bench()
+        first = bench.enroll(credentials=once)
+        bench.clock.advance(6 * 86_400)
+        again = bench.enroll(credentials=once)
+        assert first.certificate == again.certificate
+        bench.clock.advance(86_400)
         with pytest.raises(ChallengeRejected):
             bench.enroll(credentials=once)
 

@@ -64,6 +64,7 @@ from trstctl.model import (
     Operation,
     Password,
     Principal,
+    SecretState,
 )
 from trstctl.pkix.certificate import read_certificate
 
@@ -159,7 +160,7 @@ class StoreAuthenticator:
             case BearerToken(token):
                 return await self._bearer(request, token, now)
             case OneTimeToken(token):
-                return await self._one_time(request, token)
+                return await self._one_time(request, token, now)
             case _:
                 assert_never(credential)
 
@@ -266,19 +267,31 @@ class StoreAuthenticator:
         return _principal(record)
 
     async def _one_time(
-        self, request: EnrollmentRequest, token: str
+        self, request: EnrollmentRequest, token: str, now: datetime
     ) -> Principal:
         """
         Prove a single-use secret; the store burns it with the intent.
 
-        Whether it is in date and not yet burnt is decided there, in the
-        transaction, so that a retry of the request it was burnt for passes.
+        What can be seen to be hopeless is refused here.  The decision is
+        the store's, in the transaction, so that of all who ask at once one
+        gets it, and a retry of the request it was burnt for passes.
         """
         tenant = request.endpoint.tenant_id
         secret = await self._store.find_secret(tenant, secret_digest(token))
         if secret is None or secret.revoked_at is not None:
             self._failed(self._buckets(request, "")[0])
             raise ChallengeRejected
+        key = request.wanted.public_key.fingerprint
+        state = secret.state(now)
+        reused = state is SecretState.BURNT and secret.burnt_for != key
+        if (
+            reused
+            or state is SecretState.EXPIRED
+            or secret.key_fingerprint not in {"", key}
+        ):
+            error = ChallengeRejected(reused=reused)
+            error.facts["principal"] = f"token:{secret.id}"
+            raise error
         return Principal(
             kind="token",
             name=secret.id,

@@ -132,5 +132,6 @@ def secret_facts(secret: OneTimeSecret) -> dict[str, str]:
         "secret": secret.id,
         "profile": secret.profile,
         "names": " ".join(secret.names),
+        "key": secret.key_fingerprint,
         "expires": secret.expires_at.isoformat(),
     }

@@ -58,6 +58,7 @@ UPDATE secrets SET burnt_at = coalesce(burnt_at, :now),
     burnt_authority = :authority, burnt_serial = :serial
 WHERE tenant_id = :tenant_id AND id = :id AND revoked_at IS NULL
     AND expires_at > :latest
+    AND (key_fingerprint = '' OR key_fingerprint = :public_key)
     AND (burnt_at IS NULL OR (
         burnt_for = :public_key AND burnt_request = :fingerprint
         AND NOT EXISTS (
@@ -69,6 +70,8 @@ WHERE tenant_id = :tenant_id AND id = :id AND revoked_at IS NULL
         )
     ))
 """
+
+_BURNT_FOR = "SELECT burnt_for FROM secrets WHERE tenant_id = ? AND id = ?"
 
 _ADD_OPEN = """
 INSERT INTO requests (tenant_id, id, protocol, principal, request_key,
@@ -170,7 +173,13 @@ def _burn(
         },
     )
     if burnt.rowcount != 1:
-        raise ChallengeRejected
+        row = transaction.execute(
+            _BURNT_FOR, (request.key.tenant_id, intent.secret_id)
+        ).fetchone()
+        holder = "" if row is None else row[0]
+        raise ChallengeRejected(
+            reused=holder not in {"", request.public_key_fingerprint}
+        )
 
 
 def _reopen(transaction: Transaction, intent: Intent, held: Holder) -> None:

@@ -32,6 +32,7 @@ from trstctl.model import (
     CertificateStatus,
     CredentialRecord,
     OneTimeSecret,
+    SecretState,
 )
 
 # --- certificates -----------------------------------------------------------
@@ -211,14 +212,39 @@ def revoke_credential(
 
 _FIND_ONE_TIME = """
 SELECT tenant_id, id, digest, profile, names, created_at, expires_at,
-    burnt_at, burnt_for, burnt_request, revoked_at
+    burnt_at, burnt_for, burnt_request, revoked_at, key_fingerprint
 FROM secrets WHERE tenant_id = ? AND digest = ?
+"""
+
+_FIND_ONE_TIME_BY_ID = """
+SELECT tenant_id, id, digest, profile, names, created_at, expires_at,
+    burnt_at, burnt_for, burnt_request, revoked_at, key_fingerprint
+FROM secrets WHERE tenant_id = ? AND id = ?
+"""
+
+# The states in the order of OneTimeSecret.state.
+_LIST_ONE_TIME = """
+SELECT tenant_id, id, digest, profile, names, created_at, expires_at,
+    burnt_at, burnt_for, burnt_request, revoked_at, key_fingerprint
+FROM secrets
+WHERE tenant_id = :tenant_id AND id > :after
+    AND (:state IS NULL OR :state = CASE
+        WHEN revoked_at IS NOT NULL THEN 'revoked'
+        WHEN burnt_at IS NOT NULL THEN 'burnt'
+        WHEN expires_at <= :now THEN 'expired'
+        ELSE 'unused'
+    END)
+ORDER BY id LIMIT :limit
+"""
+
+_REVOKE_ONE_TIME = """
+UPDATE secrets SET revoked_at = ? WHERE tenant_id = ? AND id = ?
 """
 
 _ADD_ONE_TIME = """
 INSERT OR IGNORE INTO secrets (tenant_id, id, digest, profile, names,
-    created_at, expires_at, revoked_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    created_at, expires_at, revoked_at, key_fingerprint)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 
@@ -246,6 +272,7 @@ def add_secrets(
                 micros(secret.created_at),
                 micros(secret.expires_at),
                 micros_or_none(secret.revoked_at),
+                secret.key_fingerprint,
             ),
         )
         if added.rowcount != 1:
@@ -257,6 +284,51 @@ def add_secrets(
             actor,
             secret_facts(secret),
         )
+
+
+def list_secrets(
+    connection: sqlite3.Connection,
+    tenant_id: str,
+    state: SecretState | None,
+    now: datetime,
+    after: str,
+    limit: int,
+) -> Sequence[OneTimeSecret]:
+    """Return single-use secrets by id."""
+    rows = connection.execute(
+        _LIST_ONE_TIME,
+        {
+            "tenant_id": tenant_id,
+            "state": state and state.value,
+            "now": micros(now),
+            "after": after,
+            "limit": limit,
+        },
+    )
+    return [one_time_secret(row) for row in rows]
+
+
+def revoke_secret(
+    transaction: Transaction,
+    tenant_id: str,
+    secret_id: str,
+    actor: str,
+    now: datetime,
+) -> OneTimeSecret:
+    """Revoke; a secret that is revoked keeps its time."""
+    row = transaction.execute(
+        _FIND_ONE_TIME_BY_ID, (tenant_id, secret_id)
+    ).fetchone()
+    if row is None:
+        raise UnknownCertificate("no such single-use secret")
+    secret = one_time_secret(row)
+    if secret.revoked_at is not None:
+        return secret
+    transaction.execute(_REVOKE_ONE_TIME, (micros(now), tenant_id, secret_id))
+    transaction.audit(
+        tenant_id, now, "secret.revoked", actor, {"secret": secret_id}
+    )
+    return evolve(secret, revoked_at=now)
 
 
 # --- audit ------------------------------------------------------------------

@@ -199,7 +199,7 @@ def one_time_secret(row: Row) -> OneTimeSecret:
     Return a single-use secret.
 
     Columns: tenant_id, id, digest, profile, names, created_at, expires_at,
-    burnt_at, burnt_for, burnt_request, revoked_at.
+    burnt_at, burnt_for, burnt_request, revoked_at, key_fingerprint.
     """
     return OneTimeSecret(
         tenant_id=row[0],
@@ -213,6 +213,7 @@ def one_time_secret(row: Row) -> OneTimeSecret:
         burnt_for=row[8],
         burnt_request=row[9],
         revoked_at=moment_or_none(row[10]),
+        key_fingerprint=row[11],
     )
 
 

@@ -49,6 +49,7 @@ from trstctl.model import (
     Opened,
     RequestKey,
     RequestState,
+    SecretState,
     StoredRequest,
 )
 
@@ -350,14 +351,22 @@ class MemoryStore:
             secret is None
             or secret.revoked_at is not None
             or secret.expires_at <= latest
+            or secret.key_fingerprint
+            not in {"", request.public_key_fingerprint}
+            or (
+                secret.burnt_at is not None
+                and (
+                    secret.burnt_for != request.public_key_fingerprint
+                    or secret.burnt_request != request.fingerprint
+                    or self._promises[self._burnt_by[place]].state
+                    != "abandoned"
+                )
+            )
         ):
-            raise ChallengeRejected
-        if secret.burnt_at is not None and (
-            secret.burnt_for != request.public_key_fingerprint
-            or secret.burnt_request != request.fingerprint
-            or self._promises[self._burnt_by[place]].state != "abandoned"
-        ):
-            raise ChallengeRejected
+            holder = "" if secret is None else secret.burnt_for
+            raise ChallengeRejected(
+                reused=holder not in {"", request.public_key_fingerprint}
+            )
         self._secrets[place] = evolve(
             secret,
             burnt_at=secret.burnt_at or now,
@@ -722,6 +731,45 @@ class MemoryStore:
                 )
 
         return execute(add)
+
+    def list_secrets(
+        self,
+        tenant_id: str,
+        state: SecretState | None,
+        now: datetime,
+        after: str,
+        limit: int,
+    ) -> Deferred[Sequence[OneTimeSecret]]:
+        """Return single-use secrets by id."""
+        found = [
+            secret
+            for place, secret in sorted(self._secrets.items())
+            if place[0] == tenant_id
+            and secret.id > after
+            and state in {None, secret.state(now)}
+        ]
+        return succeed(found[:limit])
+
+    def revoke_secret(
+        self, tenant_id: str, secret_id: str, actor: str, now: datetime
+    ) -> Deferred[OneTimeSecret]:
+        """Revoke."""
+
+        def revoke() -> OneTimeSecret:
+            secret = self._secrets.get((tenant_id, secret_id))
+            if secret is None:
+                raise UnknownCertificate("no such single-use secret")
+            if secret.revoked_at is not None:
+                return secret
+            revoked = evolve(secret, revoked_at=now)
+            self._secrets[tenant_id, secret_id] = revoked
+            facts = {"secret": secret_id}
+            self._audit(
+                AuditEvent(tenant_id, now, "secret.revoked", actor, facts)
+            )
+            return revoked
+
+        return execute(revoke)
 
     # --- audit and life -----------------------------------------------------
 

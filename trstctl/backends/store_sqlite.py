@@ -88,6 +88,7 @@ from trstctl.model import (
     Opened,
     RequestKey,
     RequestState,
+    SecretState,
     StoredRequest,
 )
 
@@ -492,6 +493,27 @@ class SQLiteStore:
         """Add all or none."""
         return self._writer.submit(
             sqlite_inventory.add_secrets, secrets, actor, long=True
+        )
+
+    def list_secrets(
+        self,
+        tenant_id: str,
+        state: SecretState | None,
+        now: datetime,
+        after: str,
+        limit: int,
+    ) -> Deferred[Sequence[OneTimeSecret]]:
+        """Return single-use secrets by id."""
+        return self._list(
+            sqlite_inventory.list_secrets, tenant_id, state, now, after, limit
+        )
+
+    def revoke_secret(
+        self, tenant_id: str, secret_id: str, actor: str, now: datetime
+    ) -> Deferred[OneTimeSecret]:
+        """Revoke."""
+        return self._writer.submit(
+            sqlite_inventory.revoke_secret, tenant_id, secret_id, actor, now
         )
 
     # --- audit --------------------------------------------------------------

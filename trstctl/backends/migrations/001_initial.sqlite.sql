@@ -127,6 +127,8 @@ CREATE TABLE secrets (
     digest TEXT NOT NULL,
     profile TEXT NOT NULL,
     names TEXT NOT NULL,
+    -- The only public key that it is for; empty: whichever comes first.
+    key_fingerprint TEXT NOT NULL DEFAULT '',
     created_at INTEGER NOT NULL,
     expires_at INTEGER NOT NULL,
     burnt_at INTEGER,
