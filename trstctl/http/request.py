@@ -23,6 +23,9 @@ from trstctl.model import (
 )
 
 _B64TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+#: An Idempotency-Key: printable ASCII without quotes, or within them.
+_KEY = re.compile(r'("?)([!#-\[\]-~]{1,255})\1')
+
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -68,6 +71,23 @@ class HTTPRequest:
         if self.client_certificate is not None:
             found.append(ClientCertificate(self.client_certificate))
         return tuple(found)
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """
+        The client's own key for this request, if it names one.
+
+        :raises Malformed: two of them, or one that cannot be read.
+        """
+        given = self.headers.all("Idempotency-Key")
+        if not given:
+            return None
+        found = _KEY.fullmatch(given[0].strip())
+        if len(given) > 1 or found is None:
+            raise Malformed(
+                "an Idempotency-Key is 1 to 255 printable ASCII characters"
+            )
+        return found[2]
 
 
 def _authorization(value: str) -> Credential:

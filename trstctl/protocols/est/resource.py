@@ -18,7 +18,6 @@ from attrs import frozen
 from pydantic import Field, field_validator
 
 from trstctl.errors import (
-    Malformed,
     RequestError,
     TrstctlError,
     UnsupportedMediaType,
@@ -63,9 +62,6 @@ _CERTS_ONLY = "application/pkcs7-mime; smime-type=certs-only"
 #: BouncyCastle decodes base64 only with this header, and RFC 8951 lets
 #: everybody else ignore it.
 _BASE64 = {"Content-Transfer-Encoding": "base64"}
-
-#: An Idempotency-Key: printable ASCII without quotes, or within them.
-_KEY = re.compile(r'("?)([!#-\[\]-~]{1,255})\1')
 
 LineMode = Literal["auto", "wrapped", "single"]
 
@@ -252,7 +248,7 @@ class ESTResource(ProtocolResource):
                 credentials=request.credentials,
                 request_id=request.request_id,
                 peer=request.peer,
-                idempotency_key=_idempotency_key(request),
+                idempotency_key=request.idempotency_key,
             )
         )
         if isinstance(outcome, Pending):
@@ -355,16 +351,3 @@ def _check_media_type(request: HTTPRequest) -> None:
         raise UnsupportedMediaType(
             "the body's media type must be application/pkcs10"
         )
-
-
-def _idempotency_key(request: HTTPRequest) -> str | None:
-    """Return the client's own key, or ``None`` to have one derived."""
-    given = request.headers.all("idempotency-key")
-    if not given:
-        return None
-    found = _KEY.fullmatch(given[0].strip())
-    if len(given) > 1 or found is None:
-        raise Malformed(
-            "an Idempotency-Key is 1 to 255 printable ASCII characters"
-        )
-    return found[2]
