@@ -35,6 +35,7 @@ _MODULES: Mapping[str, str] = {
     "profile": "trstctl.cli.profile",
     "quickstart": "trstctl.cli.quickstart",
     "request": "trstctl.cli.request",
+    "token": "trstctl.cli.token",
 }
 
 

@@ -32,8 +32,14 @@ from trstctl.cli.credential import new_credential
 from trstctl.cli.faults import Refused
 from trstctl.cli.init import make_state
 from trstctl.cli.main import Surroundings
-from trstctl.cli.recipes import as_text, est_recipes, inventory_recipe
+from trstctl.cli.recipes import (
+    as_text,
+    bootstrap_recipe,
+    est_recipes,
+    inventory_recipe,
+)
 from trstctl.cli.scaffold import Plan
+from trstctl.cli.token import new_token
 from trstctl.config.model import Configuration
 from trstctl.config.secrets import SecretError, read_secret
 from trstctl.founding import CA_DIRECTORY, load_chain, write_certificates
@@ -130,6 +136,7 @@ def command(
             https_port=wanted.port("https"),
             http_port=wanted.port("http"),
             ops_port=wanted.port("ops"),
+            bootstrap=True,
         )
         make_state(state, plan, "p-256", None, around, say_next=False)
     gateway = build(state / FILE, adjust=wanted.adjust)
@@ -138,6 +145,7 @@ def command(
 
     async def ready() -> None:
         secrets = await _credentials(gateway, state, around)
+        secrets.update(await _once(gateway, around))
         facts = _facts(gateway, state, secrets)
         text = json.dumps(facts, indent=2) + "\n"
         replace_file(state / _FACTS, text.encode(), 0o600)
@@ -177,6 +185,17 @@ async def _credentials(
         )
         await _see_to(store, record, shown[key], around)
     return shown
+
+
+async def _once(gateway: Gateway, around: Surroundings) -> dict[str, str]:
+    """Return a fresh single-use token, if there is a use for one."""
+    endpoints = gateway.config.endpoints.get("bootstrap")
+    if not endpoints:
+        return {}
+    endpoint = endpoints[0]
+    secret, token = new_token(around, endpoint.tenant_id, endpoint.profile)
+    await gateway.store.add_secrets((secret,), around.actor)
+    return {"once": token}
 
 
 def _kept(state: Path) -> dict[str, str] | None:
@@ -239,8 +258,10 @@ def _facts(
         if not path.exists() or read_certificates(path) != certificates:
             write_certificates(path, certificates)
     http = ports.get("http")
+    https = f"https://localhost:{ports['https']}"
+    once = secrets.get("once")
     return {
-        "https_url": f"https://localhost:{ports['https']}",
+        "https_url": https,
         "http_url": http and f"http://localhost:{http}",
         "ops_url": f"http://127.0.0.1:{ports['ops']}",
         "config": str(config.path),
@@ -253,12 +274,17 @@ def _facts(
             "password": secrets["password"],
             "bearer_token": secrets["token"],
         },
+        **(
+            {"bootstrap": {"url": f"{https}/enroll/bootstrap", "token": once}}
+            if once
+            else {}
+        ),
     }
 
 
 def _told(facts: dict[str, Any]) -> str:
     """Return what is printed once the gateway listens."""
-    est = facts["est"]
+    est, bootstrap = facts["est"], facts.get("bootstrap")
     recipes = (
         *est_recipes(
             facts["https_url"],
@@ -267,6 +293,15 @@ def _told(facts: dict[str, Any]) -> str:
             est["username"],
             est["password"],
             est["bearer_token"],
+        ),
+        *(
+            (
+                bootstrap_recipe(
+                    facts["https_url"], facts["root_ca"], bootstrap["token"]
+                ),
+            )
+            if bootstrap
+            else ()
         ),
         inventory_recipe(facts["config"], facts["ops_url"]),
     )

@@ -116,6 +116,41 @@ def est_recipes(
     )
 
 
+def bootstrap_recipe(url: str, root: str, token: str) -> Recipe:
+    """
+    Return how a device with curl and openssl bootstraps and renews.
+
+    :param url: of the HTTPS listener.
+    :param root: path of the root's certificate.
+    :param token: a single-use token.
+    """
+    curl = f"curl --cacert {shlex.quote(root)} -fsS"
+    request = (
+        "openssl req -new -key device.key -subj /CN=device-3 -outform DER "
+        "| base64 > request.b64"
+    )
+    take = 'printf %b "$(cut -d\'"\' -f4 {0}.json)" > {0}.pem'
+    verify = (
+        f"openssl verify -CAfile {shlex.quote(root)} -untrusted {{0}}.pem "
+        "{0}.pem"
+    )
+    return Recipe(
+        "Bootstrap with a single-use token, then renew with the certificate",
+        (
+            'cd "$(mktemp -d)"',
+            "openssl ecparam -name prime256v1 -genkey -noout -out device.key",
+            request,
+            f"{curl} -X POST {url}/enroll/bootstrap -o device.json -d "
+            f'\'{{"token":"{token}","csr":"\'"$(cat request.b64)"\'"}}\'',
+            f"{take.format('device')} && {verify.format('device')}",
+            f"{curl} --cert device.pem --key device.key -X POST "
+            f"{url}/enroll/renewal -o renewed.json -d "
+            '\'{"csr":"\'"$(cat request.b64)"\'"}\'',
+            f"{take.format('renewed')} && {verify.format('renewed')}",
+        ),
+    )
+
+
 def inventory_recipe(config: str, ops_url: str) -> Recipe:
     """Return how to see what was issued, and that all is well."""
     named = f"--config {shlex.quote(config)}"

@@ -44,6 +44,7 @@ class Plan:
     :ivar http_port: of the plain listener; ``None``: there is none.
     :ivar chain: files of the CAs above the issuing one.
     :ivar passphrase: absolute path of the issuing key's passphrase.
+    :ivar bootstrap: whether devices may enroll with single-use tokens.
     """
 
     tenant_id: str
@@ -54,6 +55,7 @@ class Plan:
     ops_port: int = 9443
     chain: Sequence[str] = ("ca/root.pem",)
     passphrase: Path | None = None
+    bootstrap: bool = False
 
 
 @contextlib.contextmanager
@@ -129,6 +131,7 @@ def configuration_text(plan: Plan) -> str:
         passphrase=passphrase,
         chain=json.dumps(list(plan.chain)),
         tenant=json.dumps(plan.tenant_id),
+        bootstrap=json.dumps(plan.bootstrap),
         organization=json.dumps(plan.organization),
     )
 
@@ -183,6 +186,12 @@ tenants:
 protocols:
   est:
     enabled: true
+    tenant_id: {tenant}
+    profile: device
+    authority: issuing
+  # For single-use tokens: trstctl token create.
+  bootstrap:
+    enabled: {bootstrap}
     tenant_id: {tenant}
     profile: device
     authority: issuing

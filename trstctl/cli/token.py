@@ -1,0 +1,372 @@
+# SPDX-License-Identifier: MIT
+"""``trstctl token``: single-use tokens, one or thousands at a time."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import click
+
+from trstctl.backends.passwords import new_secret, secret_digest
+from trstctl.cli.context import (
+    Checked,
+    Desk,
+    at_desk,
+    configuration_option,
+    confirm,
+    tenant_option,
+    yes_option,
+)
+from trstctl.cli.main import Surroundings
+from trstctl.cli.output import Listing, Row, moment, output_option
+from trstctl.config.values import Duration
+from trstctl.interfaces import IStore
+from trstctl.model import OneTimeSecret, SecretState
+from trstctl.policy.patterns import split_pattern
+
+_COLUMNS = (
+    "tenant",
+    "id",
+    "state",
+    "profile",
+    "names",
+    "key",
+    "created",
+    "expires",
+    "used",
+)
+
+_CREATED = ("id", "token", "profile", "names", "expires")
+
+#: Tokens that are added in one transaction, or listed at once.
+_PAGE = 500
+
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
+
+
+@click.group("token")
+def command() -> None:
+    """Create, list and revoke tokens that buy one certificate each."""
+
+
+# --- create -----------------------------------------------------------------
+
+
+@command.command("create")
+@click.option(
+    "--profile",
+    help="The only profile that it may use; by default the one that the "
+    "bootstrap offers.",
+)
+@click.option(
+    "--name",
+    "patterns",
+    multiple=True,
+    metavar="PATTERN",
+    help="What the certificate may be for, such as cn:router-7 or "
+    "dns:*.example.org; by default anything that the profile allows.",
+)
+@click.option(
+    "--key-fingerprint",
+    "fingerprint",
+    metavar="HEX",
+    default="",
+    help="Only for this public key: SHA-256 of its DER SubjectPublicKeyInfo.",
+)
+@click.option(
+    "--expires",
+    type=Checked("duration", Duration),
+    default="24h",
+    show_default=True,
+    help="When it ends, from now.",
+)
+@click.option(
+    "--count",
+    type=click.IntRange(1, 1_000_000),
+    help="How many.  [default: 1]",
+)
+@click.option(
+    "--from",
+    "devices",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="One for each line of this CSV file: the device's common name, "
+    "then patterns of other names.",
+)
+@tenant_option
+@configuration_option
+@output_option
+@click.pass_obj
+def create(
+    around: Surroundings,
+    /,
+    profile: str | None,
+    patterns: tuple[str, ...],
+    fingerprint: str,
+    expires: int,
+    count: int | None,
+    devices: Path | None,
+    tenant: str | None,
+    path: Path | None,
+    form: str,
+) -> None:
+    """Create tokens, and print each once: only a digest is kept."""
+    desk = at_desk(path)
+    tenant_id = desk.tenant(tenant)
+    profile = _profile(desk, tenant_id, profile)
+    for pattern in patterns:
+        _check_pattern(pattern, f"--name {pattern}")
+    if devices is not None and count is not None:
+        raise click.UsageError("--count and --from exclude each other")
+    wanted = [patterns] * (count or 1)
+    if devices is not None:
+        wanted = [names + patterns for names in _devices(devices)]
+    key = _fingerprint(fingerprint, len(wanted))
+    if not expires:
+        raise click.UsageError("--expires: a token must live for some time")
+
+    life = timedelta(seconds=expires)
+
+    async def put(store: IStore) -> None:
+        # What is printed is committed, even if it ends half-way.
+        listing = Listing(_CREATED, form)
+        bar = click.progressbar(
+            length=len(wanted),
+            label="Creating tokens",
+            file=click.get_text_stream("stderr"),
+            hidden=len(wanted) <= _PAGE,
+        )
+        try:
+            with bar:
+                for at in range(0, len(wanted), _PAGE):
+                    made = [
+                        new_token(around, tenant_id, profile, life, names, key)
+                        for names in wanted[at : at + _PAGE]
+                    ]
+                    await store.add_secrets(
+                        [secret for secret, _ in made], around.actor
+                    )
+                    for secret, token in made:
+                        listing.add(_created(secret, token))
+                    bar.update(len(made))
+        finally:
+            listing.close()
+
+    desk.with_store(put)
+    told = "The token is" if len(wanted) == 1 else "The tokens are"
+    click.echo(f"{told} shown this once; keep them safe.", err=True)
+
+
+def new_token(
+    around: Surroundings,
+    tenant_id: str,
+    profile: str,
+    life: timedelta = timedelta(days=1),
+    names: tuple[str, ...] = (),
+    key_fingerprint: str = "",
+) -> tuple[OneTimeSecret, str]:
+    """Return what the store keeps of a new token, and the token."""
+    token = new_secret(around.random_bytes)
+    now = around.now()
+    secret = OneTimeSecret(
+        tenant_id=tenant_id,
+        id=around.random_bytes(8).hex(),
+        digest=secret_digest(token),
+        profile=profile,
+        names=names,
+        created_at=now,
+        expires_at=now + life,
+        key_fingerprint=key_fingerprint,
+    )
+    return secret, token
+
+
+def _created(secret: OneTimeSecret, token: str) -> Row:
+    """Return a new token as a row."""
+    return {
+        "id": secret.id,
+        "token": token,
+        "profile": secret.profile,
+        "names": secret.names,
+        "expires": secret.expires_at,
+    }
+
+
+def _profile(desk: Desk, tenant_id: str, given: str | None) -> str:
+    """Return the profile; say so if the token could be used nowhere."""
+    offered = [
+        endpoint.profile
+        for endpoint in desk.config.endpoints.get("bootstrap", ())
+        if endpoint.tenant_id == tenant_id
+    ]
+    profile = given or (offered[0] if offered else "device")
+    if profile not in desk.config.profiles:
+        known = ", ".join(sorted(desk.config.profiles))
+        raise click.UsageError(
+            f"--profile {profile}: no such profile; there are {known}"
+        )
+    if profile not in offered:
+        click.echo(
+            f"Note: protocols.bootstrap does not offer profile {profile} to "
+            f"tenant {tenant_id} yet.",
+            err=True,
+        )
+    return profile
+
+
+def _fingerprint(given: str, count: int) -> str:
+    """Return the fingerprint as the store has it."""
+    found = given.replace(":", "").lower()
+    if found and not _FINGERPRINT.fullmatch(found):
+        raise click.UsageError(
+            "--key-fingerprint: a SHA-256 has 64 hexadecimal digits"
+        )
+    if found and count > 1:
+        raise click.UsageError(
+            "--key-fingerprint: one key needs only one token"
+        )
+    return found
+
+
+def _check_pattern(pattern: str, place: str) -> None:
+    """Refuse a pattern that matches nothing, since it is none."""
+    try:
+        split_pattern(pattern)
+    except ValueError as error:
+        raise click.UsageError(f"{place}: {error}") from None
+
+
+def _devices(path: Path) -> list[tuple[str, ...]]:
+    """Return the patterns of each device in a CSV file."""
+    found: dict[str, tuple[str, ...]] = {}
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = csv.reader(file, strict=True)
+        try:
+            for cells in lines:
+                name, *more = [cell.strip() for cell in cells] or [""]
+                if not any((name, *more)) or (name, lines.line_num) == (
+                    "name",
+                    1,
+                ):
+                    continue
+                place = f"{path}, line {lines.line_num}"
+                if not name or "*" in name or name.startswith("re:"):
+                    raise click.UsageError(
+                        f"{place}: begin with the common name of one device"
+                    )
+                if name in found:
+                    raise click.UsageError(f"{place}: {name} occurs twice")
+                names = (f"cn:{name}", *filter(None, more))
+                for pattern in names:
+                    _check_pattern(pattern, place)
+                found[name] = names
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise click.UsageError(
+                f"{path}: it is not a CSV file in UTF-8: {error}"
+            ) from None
+    if not found:
+        raise click.UsageError(f"{path}: there is no device in it")
+    return list(found.values())
+
+
+# --- list and revoke --------------------------------------------------------
+
+
+@command.command("list")
+@click.option(
+    "--state",
+    type=click.Choice([state.value for state in SecretState]),
+    help="Only of this state.",
+)
+@tenant_option
+@configuration_option
+@output_option
+@click.pass_obj
+def list_(
+    around: Surroundings,
+    /,
+    state: str | None,
+    tenant: str | None,
+    path: Path | None,
+    form: str,
+) -> None:
+    """List tokens by their ids; a token itself is never shown again."""
+    desk = at_desk(path)
+    only = SecretState(state) if state else None
+    now = around.now()
+
+    async def read(store: IStore) -> None:
+        listing = Listing(_COLUMNS, form)
+        for tenant_id in desk.tenants(tenant):
+            page: Sequence[OneTimeSecret] = ()
+            while True:
+                after = page[-1].id if page else ""
+                page = await store.list_secrets(
+                    tenant_id, only, now, after, _PAGE
+                )
+                for secret in page:
+                    row = _row(secret)
+                    listing.add({**row, "state": secret.state(now).value})
+                if len(page) < _PAGE:
+                    break
+        listing.close()
+
+    desk.with_store(read)
+
+
+def _row(secret: OneTimeSecret) -> Row:
+    """Return a token as a row, but for its state."""
+    return {
+        "tenant": secret.tenant_id,
+        "id": secret.id,
+        "profile": secret.profile,
+        "names": secret.names,
+        "key": secret.burnt_for or secret.key_fingerprint,
+        "created": secret.created_at,
+        "expires": secret.expires_at,
+        "used": secret.burnt_at,
+    }
+
+
+@command.command("revoke")
+@click.argument("token_id", metavar="ID")
+@tenant_option
+@configuration_option
+@yes_option
+@click.pass_obj
+def revoke(
+    around: Surroundings,
+    /,
+    token_id: str,
+    tenant: str | None,
+    path: Path | None,
+    yes: bool,
+) -> None:
+    """
+    Revoke a token; it is refused from the next request on.
+
+    ID is what "trstctl token list" shows.  The certificate of a token that
+    has been used stays valid.
+    """
+    desk = at_desk(path)
+    tenant_id = desk.tenant(tenant)
+    now = around.now()
+
+    async def act(store: IStore) -> None:
+        confirm(f"Refuse token {token_id} from now on?", yes)
+        secret = await store.revoke_secret(
+            tenant_id, token_id, around.actor, now
+        )
+        if secret.burnt_at is not None:
+            click.echo(
+                f"It was used at {moment(secret.burnt_at)}, and its "
+                "certificate stays valid; see: trstctl cert list "
+                f"--principal token:{token_id}",
+                err=True,
+            )
+
+    desk.with_store(act)
+    click.echo(f"Revoked {token_id}.")
