@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import re
+import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -136,7 +137,7 @@ def create(
         bar = click.progressbar(
             length=len(wanted),
             label="Creating tokens",
-            file=click.get_text_stream("stderr"),
+            file=sys.stderr,
             hidden=len(wanted) <= _PAGE,
         )
         try:
