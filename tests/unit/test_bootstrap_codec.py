@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: MIT
+"""The bootstrap's bodies: one flat object, and nothing else."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trstctl.errors import Malformed
+from trstctl.protocols.bootstrap.codec import (
+    MAX_BODY,
+    MAX_TOKEN,
+    decode_bootstrap,
+    decode_renewal,
+    encode_object,
+    encode_pem,
+)
+from trstctl.testing import make_authority, make_csr
+
+CSR = make_csr("device.example")
+B64 = base64.b64encode(CSR).decode()
+PEM = x509.load_der_x509_csr(CSR).public_bytes(Encoding.PEM).decode()
+
+
+def body(**fields: object) -> bytes:
+    """Return a good body, but for what is given."""
+    return json.dumps({"token": "t", "csr": B64, **fields}).encode()
+
+
+def raw(csr: str) -> bytes:
+    """Return what a shell makes: the text as it is, between quotes."""
+    return f'{{"token":"t","csr":"{csr}"}}'.encode()
+
+
+class RequestTests:
+    """What devices send."""
+
+    @pytest.mark.parametrize(
+        "csr",
+        [
+            B64,
+            base64.encodebytes(CSR).decode(),
+            base64.encodebytes(CSR).decode().replace("\n", "\r\n"),
+            PEM,
+            PEM.replace("\n", "\r\n"),
+            PEM.replace("\n", ""),
+            "a line before\n" + PEM,
+        ],
+    )
+    def test_forms(self, csr: str) -> None:
+        """Base64, in lines or not, and PEM; escaped or as it is."""
+        assert ("t", CSR) == decode_bootstrap(body(csr=csr))
+        assert ("t", CSR) == decode_bootstrap(raw(csr))
+        assert CSR == decode_renewal(json.dumps({"csr": csr}).encode())
+
+    def test_white_space_and_order(self) -> None:
+        """JSON's own freedom stays."""
+        text = f' {{\n "csr" : "{B64}" ,\t"token":"t" }}\r\n'
+        assert ("t", CSR) == decode_bootstrap(text.encode())
+
+    def test_content_is_not_looked_into(self) -> None:
+        """Whether it is a request is for the reader of requests to say."""
+        assert ("t", b"\0\0\0") == decode_bootstrap(body(csr="AAAA"))
+
+    @pytest.mark.parametrize("token", ["x", "~ !", "x" * MAX_TOKEN])
+    def test_tokens(self, token: str) -> None:
+        """Any printable ASCII."""
+        assert token == decode_bootstrap(body(token=token))[0]
+
+
+BAD = {
+    "nothing": b"",
+    "no JSON": b"token=t&csr=x",
+    "cut off": body()[:-1],
+    "two objects": body() + body(),
+    "something behind": body() + b"x",
+    "a text": b'"token"',
+    "a number": b"7",
+    "a list": b"[]",
+    "a list of it": b"[" + body() + b"]",
+    "null": b"null",
+    "no object": b"{}",
+    "no csr": b'{"token": "t"}',
+    "no token": json.dumps({"csr": B64}).encode(),
+    "unknown key": body(more="x"),
+    "key in capitals": json.dumps({"Token": "t", "csr": B64}).encode(),
+    "token twice": b'{"token":"a",' + body()[1:],
+    "csr twice": b'{"csr":"AAAA",' + body()[1:],
+    "token is null": body(token=None),
+    "token is a number": body(token=7),
+    "token is true": body(token=True),
+    "token is a list": body(token=["t"]),
+    "token is an object": body(token={"t": "t"}),
+    "token is empty": body(token=""),
+    "token is long": body(token="x" * (MAX_TOKEN + 1)),
+    "token is not ASCII": body(token="\xe4"),
+    "token is half a character": body(token="\ud800"),
+    "token has a line break": body(token="t\n"),
+    "NaN": b'{"token":NaN,"csr":"AAAA"}',
+    "Infinity": b'{"token":-Infinity,"csr":"AAAA"}',
+    "a long number": b'{"token":%s,"csr":"AAAA"}' % (b"9" * 60_000),
+    "csr is a number": body(csr=1e3),
+    "csr is empty": body(csr=""),
+    "csr is white space": body(csr=" \n"),
+    "csr is not base64": body(csr="!!!!"),
+    "csr lacks padding": body(csr=B64.rstrip("=") + "A"),
+    "csr is URL-safe base64": body(csr="-_-_"),
+    "csr is not ASCII": body(csr="\xe4" * 4),
+    "csr is half a character": body(csr="\ud800"),
+    "PEM of something else": body(
+        csr=PEM.replace("CERTIFICATE REQUEST", "CERTIFICATE")
+    ),
+    "PEM twice": body(csr=PEM + PEM),
+    "not UTF-8": body() + b"\xff",
+    "UTF-16": body().decode().encode("utf-16"),
+    "byte order mark": b"\xef\xbb\xbf" + body(),
+    "NUL": body() + b"\0",
+    "deep lists": b"[" * 60_000,
+    "deep objects": b'{"token":' * 6_000,
+    "deep in a value": b'{"token":' + b"[" * 5_000 + b"]" * 5_000 + b"}",
+    "too large": body(csr=B64 + " " * MAX_BODY),
+}
+
+
+class RefusalTests:
+    """What is refused, always in the same way."""
+
+    @pytest.mark.parametrize("octets", BAD.values(), ids=BAD)
+    def test_malformed(self, octets: bytes) -> None:
+        """Each is Malformed, before anything long or deep is done."""
+        before = time.process_time()
+        with pytest.raises(Malformed) as refused:
+            decode_bootstrap(octets)
+        assert time.process_time() - before < 0.05
+        assert "xxxx" not in str(refused.value)
+
+    def test_renewal_has_no_token(self) -> None:
+        """A key that has no meaning here is unknown."""
+        with pytest.raises(Malformed, match='"csr"'):
+            decode_renewal(body())
+
+    @given(st.binary(max_size=300))
+    @settings(deadline=None, derandomize=True)
+    def test_any_octets(self, octets: bytes) -> None:
+        """Whatever comes, it is Malformed and no other error."""
+        for decode in (decode_bootstrap, decode_renewal):
+            with pytest.raises(Malformed):
+                decode(octets)
+
+    @given(
+        st.recursive(
+            st.none()
+            | st.booleans()
+            | st.floats()
+            | st.text()
+            | st.integers(),
+            lambda inner: (
+                st.lists(inner)
+                | st.dictionaries(
+                    st.text() | st.sampled_from(["token", "csr"]), inner
+                )
+            ),
+        )
+    )
+    @settings(deadline=None, derandomize=True)
+    def test_any_json(self, value: Any) -> None:
+        """Only two texts pass; a csr of them is base64."""
+        try:
+            token, csr = decode_bootstrap(json.dumps(value).encode())
+        except Malformed:
+            return
+        assert {"token": token, "csr": value["csr"]} == value
+        assert base64.b64encode(csr) == "".join(value["csr"].split()).encode()
+
+    @given(st.integers(0, len(body()) - 1), st.integers(0, 255))
+    @settings(deadline=None, derandomize=True)
+    def test_one_octet_changed(self, place: int, octet: int) -> None:
+        """A damaged body decodes or is Malformed."""
+        damaged = bytearray(body())
+        damaged[place] = octet
+        try:
+            token, _ = decode_bootstrap(bytes(damaged))
+        except Malformed:
+            return
+        assert token
+
+    @pytest.mark.parametrize("end", range(0, len(body()), 7))
+    def test_prefixes(self, end: int) -> None:
+        """No beginning of a body is one."""
+        with pytest.raises(Malformed):
+            decode_bootstrap(body()[:end])
+
+
+class AnswerTests:
+    """What devices get."""
+
+    def test_pem(self) -> None:
+        """RFC 7468, section 5: as openssl writes it, in order."""
+        chain = make_authority().chain
+        expected = "".join(
+            x509.load_der_x509_certificate(der)
+            .public_bytes(Encoding.PEM)
+            .decode()
+            for der in chain
+        )
+        assert expected == encode_pem(chain)
+        assert "" == encode_pem(())
+
+    def test_object(self) -> None:
+        """One line of ASCII."""
+        octets = encode_object({"reason": "\xe4\n"})
+        assert b'{"reason": "\\u00e4\\n"}\n' == octets
