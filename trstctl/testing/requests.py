@@ -166,6 +166,7 @@ def add_one_time_token(
     tenant_id: str = TENANT,
     profile: str = "device",
     names: tuple[str, ...] = (),
+    key_fingerprint: str = "",
     now: datetime = EPOCH,
     life: timedelta = timedelta(days=1),
 ) -> str:
@@ -173,6 +174,7 @@ def add_one_time_token(
     Let somebody enroll once.
 
     :param name: the secret's public id.
+    :param key_fingerprint: of the only public key that it is for.
     :returns: the secret.
     """
     secret = new_secret(DeterministicBytes(f"once {tenant_id} {name}"))
@@ -184,6 +186,7 @@ def add_one_time_token(
         names,
         now,
         now + life,
+        key_fingerprint=key_fingerprint,
     )
     result_of(store.add_secrets((record,), "test"))
     return secret
