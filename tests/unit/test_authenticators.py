@@ -451,6 +451,23 @@ class TokenTests:
         for secret in ("", "guess", other):
             bench.refuses(ChallengeRejected, OneTimeToken(secret))
 
+    def test_hopeless_one_time_token(self) -> None:
+        """Expired, for another key, or burnt for one: refused at once."""
+        bench = _Bench()
+        for name, changes, reused in (
+            ("ended", {"expires_at": EPOCH}, False),
+            ("bound", {"key_fingerprint": "ab" * 32}, False),
+            ("burnt", {"burnt_at": EPOCH, "burnt_for": "ab" * 32}, True),
+        ):
+            secret = add_one_time_token(bench.store, name)
+            place = (TENANT, name)
+            bench.store._secrets[place] = evolve(
+                bench.store._secrets[place], **changes
+            )
+            error = bench.refuses(ChallengeRejected, OneTimeToken(secret))
+            assert reused is error.reused
+            assert f"token:{name}" == error.facts["principal"]
+
     def test_revoked_one_time_token(self) -> None:
         """A secret that was withdrawn buys nothing."""
         bench = _Bench()

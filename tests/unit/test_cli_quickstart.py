@@ -89,6 +89,32 @@ class CredentialsTests:
             credentials(state)
 
 
+class OneTimeTests:
+    """A fresh token for each run."""
+
+    def test_unused(self, state: State) -> None:
+        """Two runs, two tokens; none where nothing would take it."""
+        around = Surroundings(lambda: state.now, state._random, "operator:t")
+
+        def once() -> dict[str, str]:
+            config = load(state.config, discover().protocols)
+
+            async def act(store: IStore) -> dict[str, str]:
+                gateway: Any = SimpleNamespace(store=store, config=config)
+                return await quickstart._once(gateway, around)
+
+            return state.with_store(act)
+
+        assert {} == once()
+        head, _, tail = state.config.read_text().partition("  bootstrap:\n")
+        state.config.write_text(
+            f"{head}  bootstrap:\n{tail.replace('false', 'true')}"
+        )
+        assert once() != once()
+        listed = state.listed("token", "list", "--state", "unused")
+        assert 2 == len(listed)
+
+
 class PortTests:
     """Ports of the command line count more than those of the file."""
 

@@ -304,5 +304,5 @@ class BuiltInTests:
     """The protocols that come with the gateway."""
 
     def test_own_plugins_are_sound(self) -> None:
-        """EST is found, and its class can be imported."""
-        require(discover(), ["est"])
+        """They are found, and their classes can be imported."""
+        require(discover(), ["bootstrap", "est"])
