@@ -131,7 +131,7 @@ class QuickstartTests:
             text += quickstart.process.stdout.readline()
         _, _, recipes = text.partition("\n# ")
         groups = [f"# {group}" for group in recipes.split("\n# ")]
-        assert 4 == len(groups)
+        assert 5 == len(groups)
         elsewhere = tmp_path / "elsewhere"
         elsewhere.mkdir()
         verified = 0
@@ -141,9 +141,9 @@ class QuickstartTests:
             assert 0 == done.returncode, (group, done.stderr)
             verified += done.stdout.count(".pem: OK\n")
             if "readyz" in group:
-                assert 3 == done.stdout.count("CN=device-")
+                assert 5 == done.stdout.count("CN=device-")
                 assert '"ready": true' in done.stdout
-        assert 3 == verified
+        assert 5 == verified
         assert [] == list(elsewhere.iterdir())
 
         status, _, log = quickstart.stop()
@@ -154,11 +154,20 @@ class QuickstartTests:
             for event in events
             if event.get("decision") == "issued"
         ]
-        assert ["simpleenroll", "simplereenroll", "simpleenroll"] == issued
+        assert [
+            "simpleenroll",
+            "simplereenroll",
+            "simpleenroll",
+            "bootstrap",
+            "renewal",
+        ] == issued
         assert first["est"]["password"] not in log
+        assert first["bootstrap"]["token"] not in log
 
         quickstart.start()
         second = quickstart.facts()
+        # The token of the first run is used up; everything else stays.
+        assert first.pop("bootstrap") != second.pop("bootstrap")
         assert first == second
         done = pasted(groups[1], elsewhere)
         assert 0 == done.returncode, done.stderr
@@ -179,6 +188,9 @@ class QuickstartTests:
         for key in ("config", "root_ca", "ca_chain"):
             assert Path(facts[key]).is_file()
         assert {"username", "password", "bearer_token"} == set(facts["est"])
+        assert {"url", "token"} == set(facts["bootstrap"])
+        url = f"https://localhost:{https}/enroll/bootstrap"
+        assert url == facts["bootstrap"]["url"]
 
     def test_taken_port(self, quickstart: Quickstart) -> None:
         """A port that is taken is one clear line and status 1."""
