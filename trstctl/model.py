@@ -421,8 +421,9 @@ class StoredRequest:
     A request as the store knows it.
 
     :ivar id: opaque, unique; shown to operators.
-    :ivar fingerprint: hexadecimal SHA-256 over the DER request, its
-        operation and its endpoint.
+    :ivar fingerprint: hexadecimal SHA-256 over the DER request (if a
+        single-use secret pays for it: its signed part), its operation and
+        its endpoint.
     :ivar key_expires: after this the key is free again.
     :ivar certificate: DER, once issued.
     :ivar revoked: whether that certificate has been revoked.

@@ -34,6 +34,10 @@ I-8  *Orphans are retired.*  The intents of an owner that is gone are
      retry opens a fresh intent.
 I-9  *Cheap refusals first.*  The key policy runs before any signature of
      the request is checked.
+I-10 *A secret buys one certificate.*  A single-use secret is the idempotency
+     key of its request, and what counts of that is its signed part: whoever
+     has the same key and asks for the same, signed anew, gets that
+     certificate, byte for byte; any other key is refused, and is an alarm.
 """
 
 from __future__ import annotations

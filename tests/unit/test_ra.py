@@ -831,8 +831,8 @@ class SecretTests:
         assert 1 == len(bench.certificates())
 
     def test_whatever_the_idempotency_key(self) -> None:
-        """The secret itself is the key: no other one keeps the winner from
-        its certificate, or brings another one about."""
+        """I-10: the secret itself is the key; no other one keeps the winner
+        from its certificate, or brings another one about."""
         bench, once = self.bench()
         first = bench.enroll(credentials=once, idempotency_key="a")
         for own in ("a", "b", None):
@@ -846,7 +846,7 @@ class SecretTests:
             )
 
     def test_signed_anew(self) -> None:
-        """A request that is built again with the same key is the same."""
+        """I-10: a request built again with the same key is the same."""
         bench, once = self.bench()
         key = ec.generate_private_key(ec.SECP256R1())
         one, two = (make_request("d.example", key=key) for _ in range(2))
@@ -870,7 +870,7 @@ class SecretTests:
             bench.enroll(credentials=once, wanted=forged)
 
     def test_second_key_is_an_alarm(self) -> None:
-        """A copied secret shows in the audit log."""
+        """I-10: a copied secret shows in the audit log."""
         bench, once = self.bench()
         bench.enroll(credentials=once)
         with pytest.raises(ChallengeRejected) as refused:
