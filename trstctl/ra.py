@@ -43,9 +43,8 @@ I-10 *A secret buys one certificate.*  A single-use secret is the idempotency
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 from attrs import field, frozen
 from twisted.internet import defer
@@ -53,7 +52,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from trstctl.ca.authority import new_serial
@@ -95,6 +93,7 @@ from trstctl.model import (
 from trstctl.pkix.csr import verify_proof
 from trstctl.pkix.names import name_text
 from trstctl.refusals import RefusalAudit
+from trstctl.shield import Shield
 
 #: How often a taken serial is replaced before something must be wrong.
 _SERIAL_TRIES = 3
@@ -216,9 +215,7 @@ class RegistrationAuthority:
         self.windows = windows or Windows()
         self._reached = reached
         self._refusals = RefusalAudit(store, clock, now)
-        self._running: set[Deferred[Issued | None]] = set()
-        self._drained: list[Deferred[None]] = []
-        self._draining = False
+        self._shield: Shield[Issued | None] = Shield()
         self._unsettled: dict[str, Intent] = {}
 
     # --- the heart ----------------------------------------------------------
@@ -287,11 +284,11 @@ class RegistrationAuthority:
             if isinstance(decision, Held):
                 await self._hold(asked, decision)
                 continue
-            if self._draining:
+            if self._shield.closed:
                 # Its lease is being given up: it could promise nothing.
                 raise Unavailable
             self._reached("before-intent")
-            outcome = await self._shielded(self._issue(asked, decision))
+            outcome = await self._shield.run(self._issue(asked, decision))
             if outcome is not None:
                 return outcome
         raise Unavailable
@@ -482,33 +479,6 @@ class RegistrationAuthority:
         """Return a fresh opaque identifier."""
         return self._random_bytes(16).hex()
 
-    def _shielded(
-        self, coroutine: Coroutine[Any, Any, Issued | None]
-    ) -> Deferred[Issued | None]:
-        """
-        Return a Deferred whose cancellation stops the waiting only (I-7).
-        """
-        work: Deferred[Issued | None] = Deferred.fromCoroutine(coroutine)
-        self._running.add(work)
-        waiting: Deferred[Issued | None] = Deferred()
-
-        def finished(result: Any) -> None:
-            self._running.discard(work)
-            if not self._running:
-                for drained in self._drained:
-                    drained.callback(None)
-                self._drained.clear()
-            if waiting.called and isinstance(result, Failure):
-                self._log.failure(
-                    "an issuance failed after its client had left",
-                    failure=result,
-                    event="issuance.failed",
-                )
-            waiting.callback(result)  # a Failure makes it an errback
-
-        work.addBoth(finished)
-        return waiting
-
     async def _abandon(self, intent: Intent, reason: str) -> None:
         """Retire an intent now or, if the store is away, by and by (I-2)."""
         try:
@@ -613,11 +583,7 @@ class RegistrationAuthority:
         Begin no issuance any more, wait for those under way, then give up
         the lease.
         """
-        self._draining = True
-        if self._running:
-            drained: Deferred[None] = Deferred()
-            self._drained.append(drained)
-            await drained
+        await self._shield.close()
         await self._refusals.flush()
         await self._store.release_lease(self._owner)
 

@@ -28,6 +28,7 @@ LAYERS = {
     "trstctl.policy": 2,
     "trstctl.ra": 2,
     "trstctl.refusals": 2,
+    "trstctl.shield": 2,
     "trstctl.ca": 2,
     "trstctl.web": 2,
     "trstctl.admission": 2,
