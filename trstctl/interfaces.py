@@ -341,6 +341,8 @@ class IStore(Interface):
         :raises Conflict: the key is taken by another fingerprint.
         :raises ChallengeRejected: the secret cannot be burnt; ``reused`` if
             it was burnt for another public key.
+        :raises UnsupportedAlgorithm: a certificate of this public key was
+            revoked in this tenant because the key was compromised.
         :raises SerialTaken: choose another serial and try again.
         :raises Unavailable: ``now`` is more than 60 s before the tenant's
             last audit record: the clock cannot be trusted.

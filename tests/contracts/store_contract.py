@@ -38,6 +38,7 @@ from trstctl.errors import (
     Stale,
     Unavailable,
     UnknownCertificate,
+    UnsupportedAlgorithm,
 )
 from trstctl.interfaces import IStore
 from trstctl.model import (
@@ -480,6 +481,45 @@ class StoreContract:
             with pytest.raises(ChallengeRejected):
                 self.open(intent, now)
             assert self.find(intent.request, now) is None
+
+    def test_compromised_key_is_never_certified_again(self) -> None:
+        """R-7: once a key is compromised, no request with it is opened."""
+        record = self.issue("stolen")
+        key = record.public_key_fingerprint
+
+        def again(**changes: Any) -> Any:
+            request = evolve(
+                new_request("again", **changes), public_key_fingerprint=key
+            )
+            return self.open(new_intent(request=request))
+
+        def revoke(reason: str) -> None:
+            self.wait(
+                self.store.revoke_certificate(
+                    TENANT, record.serial, reason, "ann", NOW
+                )
+            )
+
+        revoke("keyCompromise")
+        before = self.events()
+        with pytest.raises(UnsupportedAlgorithm):
+            again(key="another")
+        assert before == self.events()
+        assert isinstance(again(key="another", tenant_id=OTHER), Opened)
+
+    def test_other_reasons_leave_the_key_alone(self) -> None:
+        """A superseded certificate says nothing of its key."""
+        record = self.issue("replaced")
+        self.wait(
+            self.store.revoke_certificate(
+                TENANT, record.serial, "superseded", "ann", NOW
+            )
+        )
+        request = evolve(
+            new_request("again", key="another"),
+            public_key_fingerprint=record.public_key_fingerprint,
+        )
+        assert isinstance(self.open(new_intent(request=request)), Opened)
 
     def test_revoked_secret(self) -> None:
         """A revoked secret buys nothing."""

@@ -25,6 +25,10 @@ _ESCAPED = re.compile(r"((?:\\[0-9A-Fa-f]{2})+)|\\(.)")
 STORE_ACTOR = "system:store"
 
 
+#: Why a key that was revoked as compromised is refused (RFC 5280, 5.3.1).
+COMPROMISED = "the key is known to be compromised; make a new one"
+
+
 def _unescape(match: re.Match[str]) -> str:
     """Resolve one escape of RFC 4514, section 2.4."""
     if match[1]:

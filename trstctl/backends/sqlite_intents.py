@@ -14,6 +14,7 @@ from datetime import datetime
 from hashlib import sha256
 
 from trstctl.backends.records import (
+    COMPROMISED,
     STORE_ACTOR,
     abandoned_facts,
     issued_facts,
@@ -38,6 +39,7 @@ from trstctl.errors import (
     SerialTaken,
     Stale,
     Unavailable,
+    UnsupportedAlgorithm,
 )
 from trstctl.model import (
     CertificateRecord,
@@ -108,6 +110,11 @@ SELECT tenant_id, id, protocol, principal, request_key,
 FROM requests WHERE tenant_id = ? AND number = ?
 """
 
+_IS_COMPROMISED = """
+SELECT 1 FROM requests WHERE tenant_id = ? AND public_key_fingerprint = ?
+    AND revocation_reason = 'keyCompromise' LIMIT 1
+"""
+
 
 def open_intent(
     transaction: Transaction, intent: Intent, now: datetime
@@ -121,6 +128,9 @@ def open_intent(
     held = holder_of_key(transaction, request, at)
     if isinstance(held, tuple) and held[2] not in {"approved", "abandoned"}:
         return request_by_number(transaction, tenant_id, held[0])
+    key = (tenant_id, request.public_key_fingerprint)
+    if transaction.execute(_IS_COMPROMISED, key).fetchone() is not None:
+        raise UnsupportedAlgorithm(COMPROMISED)
     if intent.secret_id is not None:
         _burn(transaction, intent, at, max(at, latest))
     try:

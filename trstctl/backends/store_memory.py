@@ -18,6 +18,7 @@ from zope.interface import implementer
 
 from trstctl.audit import GENESIS, link
 from trstctl.backends.records import (
+    COMPROMISED,
     STORE_ACTOR,
     abandoned_facts,
     credential_facts,
@@ -34,6 +35,7 @@ from trstctl.errors import (
     Stale,
     Unavailable,
     UnknownCertificate,
+    UnsupportedAlgorithm,
 )
 from trstctl.interfaces import IStore
 from trstctl.model import (
@@ -318,6 +320,14 @@ class MemoryStore:
         found = self._same(request, now)
         if found is not None and found.state not in _RETRIABLE:
             return found
+        for record in self._certificates.values():
+            if (
+                record.tenant_id == tenant_id
+                and record.revocation_reason == "keyCompromise"
+                and record.public_key_fingerprint
+                == request.public_key_fingerprint
+            ):
+                raise UnsupportedAlgorithm(COMPROMISED)
         if (intent.authority, intent.serial) in self._promises:
             raise SerialTaken(intent.serial)
         if intent.secret_id is not None:

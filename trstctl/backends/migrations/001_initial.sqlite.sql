@@ -99,6 +99,11 @@ CREATE INDEX certificates_by_expiry ON requests (tenant_id, not_after)
 CREATE INDEX certificates_by_status
     ON requests (tenant_id, status, issued_at) WHERE status <> 'valid';
 
+-- Keys that nobody may have certified again.
+CREATE INDEX requests_compromised
+    ON requests (tenant_id, public_key_fingerprint)
+    WHERE revocation_reason = 'keyCompromise';
+
 -- Common names and subject alternative names, to find certificates by.
 CREATE TABLE certificate_names (
     tenant_id TEXT NOT NULL,
