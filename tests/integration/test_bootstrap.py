@@ -31,7 +31,7 @@ from running import (
     trstctl,
 )
 
-ROUNDS = int(os.environ.get("TRSTCTL_DRILL_ROUNDS", "3"))
+ROUNDS = int(os.environ.get("TRSTCTL_DRILL_ROUNDS", "1"))
 OTHER = "22222222-2222-2222-2222-222222222222"
 PROTOCOLS = (
     f'bootstrap: {{enabled: true, tenant_id: "{TENANT}", labels: {{'
