@@ -297,6 +297,16 @@ class Issued:
     principal: str
     replayed: bool = False
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """What the log line of the exchange says of it."""
+        return {
+            "decision": "replayed" if self.replayed else "issued",
+            "principal": self.principal,
+            "profile": self.profile,
+            "serial": self.serial,
+        }
+
 
 @frozen
 class Pending:
@@ -313,6 +323,16 @@ class Pending:
     principal: str
     profile: str
     in_flight: bool = False
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What the log line of the exchange says of it."""
+        return {
+            "decision": "in-flight" if self.in_flight else "pending",
+            "principal": self.principal,
+            "profile": self.profile,
+            "reference": self.reference,
+        }
 
 
 # --- what the profile says --------------------------------------------------

@@ -67,3 +67,15 @@ class ProtocolSettings(Section):
     tenant_id: TenantID | None = None
     profile: str = "device"
     authority: str = "issuing"
+
+
+class LabelSettings(Section):
+    """
+    One label of a protocol: an endpoint beside the default one.
+
+    What it leaves out is as in the protocol's own section.
+    """
+
+    tenant_id: TenantID | None = None
+    profile: str | None = None
+    authority: str | None = None

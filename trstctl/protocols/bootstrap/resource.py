@@ -38,7 +38,7 @@ from trstctl.protocols.bootstrap.codec import (
     encode_object,
     encode_pem,
 )
-from trstctl.settings import Label, ProtocolSettings, Section, TenantID
+from trstctl.settings import Label, LabelSettings, ProtocolSettings
 from trstctl.web import (
     HTTPRequest,
     HTTPResponse,
@@ -86,24 +86,16 @@ CODES: Mapping[type[TrstctlError], str] = {
 _HEAD_CODES = {404: "not-found", 405: "method-not-allowed"}
 
 
-class BootstrapLabelSettings(Section):
-    """One label; what it leaves out is as in the protocol's own section."""
-
-    tenant_id: TenantID | None = None
-    profile: str | None = None
-    authority: str | None = None
-
-
 class BootstrapSettings(ProtocolSettings):
     """The section ``protocols.bootstrap``."""
 
-    labels: dict[Label, BootstrapLabelSettings] = Field(default_factory=dict)
+    labels: dict[Label, LabelSettings] = Field(default_factory=dict)
 
     @field_validator("labels")
     @classmethod
     def _no_operation(
-        cls, labels: dict[str, BootstrapLabelSettings]
-    ) -> dict[str, BootstrapLabelSettings]:
+        cls, labels: dict[str, LabelSettings]
+    ) -> dict[str, LabelSettings]:
         """Refuse a label that is the name of an operation."""
         for label in labels:
             if label in _OPERATIONS:
@@ -208,12 +200,7 @@ class BootstrapResource(ProtocolResource):
             200,
             "application/json",
             encode_object({"certificate": self._pem(outcome)}),
-            facts={
-                "decision": "replayed" if outcome.replayed else "issued",
-                "principal": outcome.principal,
-                "profile": outcome.profile,
-                "serial": outcome.serial,
-            },
+            facts=outcome.facts,
         )
 
     def _pem(self, issued: Issued) -> str:
@@ -280,22 +267,18 @@ def _come_back(pending: Pending, request: HTTPRequest) -> HTTPResponse:
     answered elsewhere.
     """
     headers = {"Retry-After": str(pending.retry_after)}
-    facts = {
-        "decision": "in-flight" if pending.in_flight else "pending",
-        "principal": pending.principal,
-        "profile": pending.profile,
-        "reference": pending.reference,
-    }
     if pending.in_flight:
         reason = "the same request is being answered; try again"
-        return _failure(409, "in-flight", reason, request, headers, facts)
+        return _failure(
+            409, "in-flight", reason, request, headers, pending.facts
+        )
     content = {
         "status": "pending",
         "reference": pending.reference,
         "request_id": request.request_id,
     }
     return HTTPResponse(
-        202, "application/json", encode_object(content), headers, facts
+        202, "application/json", encode_object(content), headers, pending.facts
     )
 
 

@@ -36,7 +36,7 @@ from trstctl.protocols.est.codec import (
     encode_certificates,
     encode_csr_attributes,
 )
-from trstctl.settings import Label, ProtocolSettings, Section, TenantID
+from trstctl.settings import Label, LabelSettings, ProtocolSettings
 from trstctl.web import (
     HTTPRequest,
     HTTPResponse,
@@ -66,18 +66,15 @@ _BASE64 = {"Content-Transfer-Encoding": "base64"}
 LineMode = Literal["auto", "wrapped", "single"]
 
 
-class LabelSettings(Section):
+class ESTLabelSettings(LabelSettings):
     """
-    One label; what it leaves out is as in the protocol's own section.
+    One label of EST.
 
     :ivar lenient: take PEM and bare DER bodies.
     :ivar line_mode: how answers are encoded: lines of 64 characters, one
         unbroken line, or what the client is known to read.
     """
 
-    tenant_id: TenantID | None = None
-    profile: str | None = None
-    authority: str | None = None
     lenient: bool | None = None
     line_mode: LineMode | None = None
 
@@ -88,13 +85,13 @@ class ESTSettings(ProtocolSettings):
     lenient: bool = True
     line_mode: LineMode = "auto"
     realm: str = "trstctl"
-    labels: dict[Label, LabelSettings] = Field(default_factory=dict)
+    labels: dict[Label, ESTLabelSettings] = Field(default_factory=dict)
 
     @field_validator("labels")
     @classmethod
     def _no_operation(
-        cls, labels: dict[str, LabelSettings]
-    ) -> dict[str, LabelSettings]:
+        cls, labels: dict[str, ESTLabelSettings]
+    ) -> dict[str, ESTLabelSettings]:
         """Refuse a label that is the name of an operation."""
         for label in labels:
             if label in _OPERATIONS:
@@ -123,7 +120,7 @@ class _Served:
 
 
 def _served(
-    name: str, settings: ESTSettings, label: str, own: LabelSettings
+    name: str, settings: ESTSettings, label: str, own: ESTLabelSettings
 ) -> _Served:
     """Resolve what a label leaves out."""
     tenant_id = own.tenant_id or settings.tenant_id
@@ -144,7 +141,7 @@ def _served(
 
 def _all_served(name: str, settings: ESTSettings) -> dict[str, _Served]:
     """Return every label's endpoint; the default one is the empty label."""
-    labels = {"": LabelSettings(), **settings.labels}
+    labels = {"": ESTLabelSettings(), **settings.labels}
     return {
         label: _served(name, settings, label, own)
         for label, own in labels.items()
@@ -262,12 +259,7 @@ class ESTResource(ProtocolResource):
                 single_line=_single_line(served, request),
             ),
             _BASE64,
-            facts={
-                "decision": "replayed" if outcome.replayed else "issued",
-                "principal": outcome.principal,
-                "profile": outcome.profile,
-                "serial": outcome.serial,
-            },
+            facts=outcome.facts,
         )
 
     def explain(
@@ -312,12 +304,6 @@ def _come_back(pending: Pending, request: HTTPRequest) -> HTTPResponse:
     The 202 has no body: BouncyCastle cannot read one.
     """
     headers = {"Retry-After": str(pending.retry_after)}
-    facts = {
-        "decision": "in-flight" if pending.in_flight else "pending",
-        "principal": pending.principal,
-        "profile": pending.profile,
-        "reference": pending.reference,
-    }
     if pending.in_flight:
         return HTTPResponse(
             409,
@@ -325,9 +311,9 @@ def _come_back(pending: Pending, request: HTTPRequest) -> HTTPResponse:
             b"the same request is being answered; try again "
             b"(request %s)\n" % request.request_id.encode("ascii"),
             headers,
-            facts,
+            pending.facts,
         )
-    return HTTPResponse(202, headers=headers, facts=facts)
+    return HTTPResponse(202, headers=headers, facts=pending.facts)
 
 
 def _single_line(served: _Served, request: HTTPRequest) -> bool:
