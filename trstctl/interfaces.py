@@ -35,9 +35,13 @@ from trstctl.model import (
     Opened,
     Pending,
     Principal,
+    Purpose,
     RequestKey,
     RequestState,
+    RevocationQuery,
     SecretState,
+    SerialStatus,
+    StoredCRL,
     StoredRequest,
     Verdict,
 )
@@ -104,8 +108,84 @@ class IBackendFactory(Interface):
         """
 
 
+class IMessageCredential(Interface):
+    """
+    A key of the gateway's own with its certificate, for messages.
+
+    Never the key of a CA.
+    """
+
+    certificate = Attribute("DER of its certificate.")
+    chain = Attribute("DER tuple: its certificate first, the root last.")
+    algorithm = Attribute("The signature algorithm that suits its key.")
+    not_after = Attribute("Aware datetime: the certificate's end.")
+
+    def sign(content: bytes, algorithm: str) -> Deferred[bytes]:
+        """
+        Sign.
+
+        :param algorithm: a name of :mod:`trstctl.pkix.algorithms` that fits
+            the key.
+        :raises Unavailable: the key cannot be used now.
+        """
+
+    def decrypt(ciphertext: bytes, scheme: str) -> Deferred[bytes | None]:
+        """
+        Decrypt with an RSA key.
+
+        :param scheme: ``rsaes-pkcs1-v1.5``, or ``rsaes-oaep-<digest>``.
+        :returns: ``None`` if the padding is wrong.  Whoever asked must go on
+            with a random key then (RFC 3218, section 2.3.2).
+        :raises Unavailable: the key cannot be used now.
+        """
+
+
+class ICredentials(Interface):
+    """The gateway's own keys, by what they are for."""
+
+    def get(authority: str, purpose: Purpose) -> Deferred[IMessageCredential]:
+        """
+        Return the credential that the authority certified for a purpose.
+
+        Made when it is first asked for, kept in the state directory, renewed
+        in time.
+
+        :raises UnknownCertificate: no such authority.
+        :raises Unavailable: it cannot be made now.
+        """
+
+
+class IRevocation(Interface):
+    """What the authorities say of the certificates that they signed."""
+
+    def chains() -> Mapping[str, tuple[bytes, ...]]:
+        """Return the DER chain of each authority, issuer first, by name."""
+
+    def status(authority: str, serial: str) -> Deferred[SerialStatus | None]:
+        """
+        Return what is true of a serial right now; ``None`` if the authority
+        never promised it.
+        """
+
+    def crl(authority: str, scope: str) -> Deferred[StoredCRL]:
+        """
+        Return the CRL of a scope that is in force.
+
+        :param scope: empty for the full CRL; ``delta``; ``<n>/<i>`` for the
+            partition ``i`` of ``n``.
+        :raises UnknownCertificate: no such authority or scope.
+        :raises Unavailable: it has run out and no other can be signed.
+        """
+
+
 class IRegistrationAuthority(Interface):
     """All that a protocol can reach."""
+
+    credentials = Attribute("An :class:`ICredentials`.")
+    revocation = Attribute("An :class:`IRevocation`.")
+
+    def now() -> datetime:
+        """Return the wall clock's time, UTC."""
 
     def enroll(request: EnrollmentRequest) -> Deferred[Issued | Pending]:
         """
@@ -151,7 +231,7 @@ class IRegistrationAuthority(Interface):
         """
         Revoke a certificate, durably, with its audit record.
 
-        Idempotent: revoking again keeps the first time and reason.
+        See :meth:`IStore.revoke_certificate`.
 
         :param reason: a CRLReason name of RFC 5280, section 5.3.1.
         :raises UnknownCertificate: none with this serial in this tenant.
@@ -280,8 +360,9 @@ class IStore(Interface):
     Every write is one transaction with its audit record; a Deferred that
     fires with success fires after the commit is durable.  A write whose
     transaction fails leaves nothing behind.  Every method but
-    :meth:`check`, :meth:`close` and the lease methods is confined to one
-    tenant, which is in its arguments.
+    :meth:`check`, :meth:`close`, the lease methods and what concerns an
+    authority's revocations is confined to one tenant, which is in its
+    arguments.
 
     A store that cannot write fails with ``Unavailable``.
     """
@@ -433,9 +514,25 @@ class IStore(Interface):
         tenant_id: str, serial: str, reason: str, actor: str, now: datetime
     ) -> Deferred[CertificateRecord]:
         """
-        Revoke; audit ``certificate.revoked``.  Idempotent.
+        Revoke; audit ``certificate.revoked``.
+
+        Idempotent: a revoked certificate keeps its time and reason, except
+        that one on hold (``certificateHold``) takes another reason and keeps
+        the time.
 
         :raises UnknownCertificate: no such certificate in the tenant.
+        """
+
+    def release_certificate(
+        tenant_id: str, serial: str, actor: str, now: datetime
+    ) -> Deferred[CertificateRecord]:
+        """
+        Take a certificate off hold; audit ``certificate.released``.
+
+        Idempotent: a valid certificate stays what it is.
+
+        :raises UnknownCertificate: no such certificate in the tenant.
+        :raises Stale: it is revoked for good, or superseded.
         """
 
     def count_certificates(
@@ -445,6 +542,47 @@ class IStore(Interface):
         Return counts: ``valid``, ``revoked``, ``expired``,
         ``expiring_7d``, ``expiring_30d`` and ``held_requests``.
         """
+
+    # an authority's revocations, in all tenants -----------------------------
+
+    def find_status(
+        authority: str, serial: str
+    ) -> Deferred[SerialStatus | None]:
+        """
+        Return the status of a serial; ``None`` if it was never promised.
+
+        The serial of an intent that is open is good: nobody has seen it.
+        """
+
+    def list_revoked(
+        query: RevocationQuery,
+    ) -> Deferred[Sequence[SerialStatus]]:
+        """Return revoked serials, the least first."""
+
+    def last_revocation(authority: str) -> Deferred[datetime | None]:
+        """Return when a serial was last revoked, abandoned or released."""
+
+    def next_crl_number(authority: str) -> Deferred[int]:
+        """Return a CRLNumber that nobody got before, greater than all."""
+
+    def save_crl(crl: StoredCRL, actor: str) -> Deferred[None]:
+        """
+        Keep a CRL in place of its scope's last one; audit
+        ``crl.published`` in the gateway's own tenant.
+
+        :raises Stale: the scope has one of the same or a greater number.
+        """
+
+    def find_crl(
+        authority: str, scope: str, unless: int
+    ) -> Deferred[StoredCRL | None]:
+        """
+        Return the CRL of a scope; ``None`` if there is none, or if its
+        number is ``unless``, so that nobody reads again what he has.
+        """
+
+    def crl_scopes(authority: str) -> Deferred[Sequence[str]]:
+        """Return every scope that was ever published."""
 
     # credentials ------------------------------------------------------------
 

@@ -337,6 +337,11 @@ class Pending:
 
 # --- what the profile says --------------------------------------------------
 
+#: What can point from a certificate to its issuer: the CRL distribution
+#: point (RFC 5280, section 4.2.1.13), the OCSP responder and the issuer's
+#: certificate (section 4.2.2.1).
+POINTERS = ("crl", "ocsp", "issuer")
+
 
 @frozen
 class Verdict:
@@ -379,6 +384,7 @@ class Approved:
     :ivar profile_version: hexadecimal digest of the profile's settings.
     :ivar extensions: all but the two key identifiers and the pointers to
         the issuer, which the authority adds.
+    :ivar pointers: which pointers to the issuer: some of :data:`POINTERS`.
     """
 
     profile: str
@@ -389,6 +395,7 @@ class Approved:
     not_before: datetime
     not_after: datetime
     extensions: tuple[Extension, ...]
+    pointers: tuple[str, ...] = POINTERS
 
 
 @frozen
@@ -575,6 +582,81 @@ class CertificateQuery:
     expiring_before: datetime | None = None
     after: str | None = None
     limit: int = 1000
+
+
+#: The reason of a certificate that may become valid again.
+CERTIFICATE_HOLD = "certificateHold"
+
+
+@frozen
+class SerialStatus:
+    """
+    What an authority says of one of its serial numbers.
+
+    A serial that was promised and never issued counts as revoked, from the
+    moment of the promise.
+
+    :ivar revoked_at: ``None``: it is good, or good again.
+    :ivar reason: a CRLReason name of RFC 5280, section 5.3.1, or empty.
+    :ivar released_at: when it was last taken off hold.
+    """
+
+    serial: str
+    not_after: datetime
+    revoked_at: datetime | None = None
+    reason: str = ""
+    released_at: datetime | None = None
+
+
+@frozen
+class RevocationQuery:
+    """
+    Which revoked serials of an authority to list.
+
+    :ivar first: the least serial; fixed-width hexadecimal sorts as its
+        number does.
+    :ivar end: beyond the greatest serial.
+    :ivar not_after: only those whose certificates end later.
+    :ivar changed_since: only those revoked or released at or after this
+        time; the released are not listed without it.
+    :ivar limit: at most this many rows.
+    """
+
+    authority: str
+    first: str
+    end: str
+    not_after: datetime
+    changed_since: datetime | None = None
+    limit: int = 1000
+
+
+@frozen
+class StoredCRL:
+    """
+    The newest CRL of one scope of an authority.
+
+    :ivar scope: empty for the full CRL; else as the publisher names it.
+    :ivar number: CRLNumber; one sequence for all scopes of an authority.
+    :ivar base: BaseCRLNumber of a delta CRL, else 0.
+    :ivar entries: how many serials it lists.
+    """
+
+    authority: str
+    scope: str
+    number: int
+    base: int
+    this_update: datetime
+    next_update: datetime
+    entries: int
+    der: bytes = field(repr=False)
+
+
+class Purpose(enum.Enum):
+    """What the gateway certifies a key of its own for."""
+
+    OCSP = "ocsp"  # signs OCSP responses (RFC 6960, section 4.2.2.2)
+    SCEP = "scep"  # decrypts and signs SCEP messages (RFC 8894)
+    CMP = "cmp"  # signs CMP messages (RFC 9483, section 1.5)
 
 
 @frozen

@@ -68,8 +68,10 @@ from trstctl.errors import (
 from trstctl.interfaces import (
     IAuthenticator,
     IAuthority,
+    ICredentials,
     IProfilePolicy,
     IRegistrationAuthority,
+    IRevocation,
     IStore,
 )
 from trstctl.model import (
@@ -188,9 +190,13 @@ class RegistrationAuthority:
     :param owner: names this process among those that share the store.
     :param reached: called with the name of each failure point; drills kill
         the process there.
+    :ivar credentials: the gateway's own keys; set before anything listens.
+    :ivar revocation: what the authorities say of what they signed; likewise.
     """
 
     _log = Logger()
+    credentials: ICredentials
+    revocation: IRevocation
 
     def __init__(
         self,
@@ -209,7 +215,7 @@ class RegistrationAuthority:
         self.rules = rules
         self._authenticator = authenticator
         self._clock = clock
-        self._now = now
+        self.now = now
         self._random_bytes = random_bytes
         self._owner = owner
         self.windows = windows or Windows()
@@ -229,7 +235,7 @@ class RegistrationAuthority:
         principal: Principal | None = None
         try:
             principal = await self._authenticator.authenticate(
-                request, self._now()
+                request, self.now()
             )
             return await self._answer(
                 self._asked(request, principal, self.rules)
@@ -262,7 +268,7 @@ class RegistrationAuthority:
         patience = self._clock.seconds() + self.windows.in_flight
         pause, rounds = 0.02, 0
         while rounds < _ROUNDS:
-            earlier = await self._store.find_request(asked.key, self._now())
+            earlier = await self._store.find_request(asked.key, self.now())
             settled = self._settled(asked, earlier)
             if settled is not None:
                 if not settled_in_flight(settled):
@@ -276,7 +282,7 @@ class RegistrationAuthority:
             decision = asked.policy.decide(
                 request,
                 asked.principal,
-                self._now(),
+                self.now(),
                 asked.authority.not_after,
                 approved=_is_approved(earlier),
             )
@@ -302,7 +308,7 @@ class RegistrationAuthority:
         for _ in range(_SERIAL_TRIES):
             intent = self._intent(asked, approved)
             try:
-                opened = await self._store.open_intent(intent, self._now())
+                opened = await self._store.open_intent(intent, self.now())
             except SerialTaken:
                 continue
             if not isinstance(opened, Opened):
@@ -320,7 +326,7 @@ class RegistrationAuthority:
             certificate = await signing
             self._reached("after-sign")
             await self._store.record_certificate(
-                intent, certificate, self._now()
+                intent, certificate, self.now()
             )
         except Exception as error:
             await self._abandon(intent, type(error).__name__)
@@ -409,7 +415,7 @@ class RegistrationAuthority:
             raise Internal
         if stored.revoked:
             raise Stale("the certificate of this request has been revoked")
-        if stored.not_after is None or stored.not_after <= self._now():
+        if stored.not_after is None or stored.not_after <= self.now():
             raise Stale("the certificate of this request has expired")
         return Issued(
             certificate=stored.certificate,
@@ -434,7 +440,7 @@ class RegistrationAuthority:
 
     async def _hold(self, asked: _Asked, held: Held) -> None:
         """Keep the request for a person; the next look finds it."""
-        now = self._now()
+        now = self.now()
         row = self._row(asked, held.approved, now + self.windows.held)
         await self._store.hold(row, now)
 
@@ -443,7 +449,7 @@ class RegistrationAuthority:
         serial = new_serial(self._random_bytes)
         return Intent(
             id=self._new_id(),
-            request=self._row(asked, approved, self._now() + asked.key_life),
+            request=self._row(asked, approved, self.now() + asked.key_life),
             owner=self._owner,
             authority=asked.authority.name,
             serial=serial,
@@ -482,7 +488,7 @@ class RegistrationAuthority:
     async def _abandon(self, intent: Intent, reason: str) -> None:
         """Retire an intent now or, if the store is away, by and by (I-2)."""
         try:
-            await self._store.abandon_intent(intent, reason, self._now())
+            await self._store.abandon_intent(intent, reason, self.now())
         except Exception:  # noqa: BLE001 (whatever it was, it stays open)
             self._unsettled[intent.id] = intent
             self._log.warn(
@@ -552,7 +558,7 @@ class RegistrationAuthority:
     ) -> Deferred[CertificateRecord]:
         """Revoke a certificate, durably, with its audit record."""
         return self._store.revoke_certificate(
-            tenant_id, serial, reason, actor, self._now()
+            tenant_id, serial, reason, actor, self.now()
         )
 
     # --- the life of the process --------------------------------------------
@@ -564,7 +570,7 @@ class RegistrationAuthority:
         To be run at start, before anything listens (I-8), and then several
         times in the life of a lease.
         """
-        now = self._now()
+        now = self.now()
         await self._store.renew_lease(self._owner, now + self.windows.lease)
         for intent in list(self._unsettled.values()):
             await self._store.abandon_intent(intent, "unsettled", now)
