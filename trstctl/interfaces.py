@@ -74,7 +74,8 @@ class IEnrollmentProtocol(Interface):
 
     def endpoints(settings: object) -> Sequence[Endpoint]:
         """
-        Return every endpoint that the settings define, the default first.
+        Return every endpoint that the settings define, the default first;
+        none if nobody enrolls by the protocol.
 
         The composition root checks that their profiles and authorities
         exist before anything listens.
@@ -152,6 +153,15 @@ class ICredentials(Interface):
 
         :raises UnknownCertificate: no such authority.
         :raises Unavailable: it cannot be made now.
+        """
+
+    def known(
+        authority: str, purpose: Purpose
+    ) -> Deferred[Sequence[IMessageCredential]]:
+        """
+        Return every such credential that is good, the newest first.
+
+        A device may still encrypt to the one before.
         """
 
 
@@ -520,6 +530,8 @@ class IStore(Interface):
         that one on hold (``certificateHold``) takes another reason and keeps
         the time.
 
+        :param reason: one of :data:`~trstctl.model.REVOCATION_REASONS`.
+        :raises Malformed: there is no such reason.
         :raises UnknownCertificate: no such certificate in the tenant.
         """
 
@@ -560,7 +572,12 @@ class IStore(Interface):
         """Return revoked serials, the least first."""
 
     def last_revocation(authority: str) -> Deferred[datetime | None]:
-        """Return when a serial was last revoked, abandoned or released."""
+        """
+        Return when a serial was last revoked, abandoned or released.
+
+        Each of these moves it on, also where the clocks of two processes
+        differ: if it is what it was, nothing was left out.
+        """
 
     def next_crl_number(authority: str) -> Deferred[int]:
         """Return a CRLNumber that nobody got before, greater than all."""

@@ -587,6 +587,20 @@ class CertificateQuery:
 #: The reason of a certificate that may become valid again.
 CERTIFICATE_HOLD = "certificateHold"
 
+#: What a certificate can be revoked for: the CRLReason names of RFC 5280,
+#: section 5.3.1, but removeFromCRL, which only a delta CRL can say.
+REVOCATION_REASONS = (
+    "unspecified",
+    "keyCompromise",
+    "cACompromise",
+    "affiliationChanged",
+    "superseded",
+    "cessationOfOperation",
+    CERTIFICATE_HOLD,
+    "privilegeWithdrawn",
+    "aACompromise",
+)
+
 
 @frozen
 class SerialStatus:

@@ -597,6 +597,7 @@ def _statements() -> list[str]:
         sqlite_inventory,
         sqlite_listing,
         sqlite_requests,
+        sqlite_revocation,
         sqlite_transaction,
     )
 
@@ -607,6 +608,7 @@ def _statements() -> list[str]:
             sqlite_inventory,
             sqlite_listing,
             sqlite_requests,
+            sqlite_revocation,
             sqlite_transaction,
         )
         for name, value in vars(module).items()

@@ -302,7 +302,7 @@ def _log_events() -> set[str]:
 
 
 _AUDITED = re.compile(
-    r"\"((?:certificate|credential|gateway|intent|request|secret)"
+    r"\"((?:certificate|credential|crl|gateway|intent|request|secret)"
     r"\.[a-z]+(?:\.more)?)\""
 )
 

@@ -27,12 +27,26 @@ _TABLE = re.compile(
 )
 
 #: Tables that belong to no tenant.
-_NO_TENANT = {"schema_migrations", "sqlite_schema", "leases"}
+_NO_TENANT = {
+    "schema_migrations",
+    "sqlite_schema",
+    "leases",
+    # Of authorities, which may serve several tenants.
+    "crls",
+    "crl_numbers",
+}
 
 #: What looks into all tenants, each with its reason.
 _ALL_TENANTS = {
     # What an ended process has left behind is retired in every tenant.
     ("sqlite_intents", "_OWNERS_OF_OPEN"),
+    # An authority answers for a serial, and lists the revoked ones, to
+    # whoever asks, in whichever tenant it promised them.
+    ("sqlite_revocation", "_STATUS"),
+    ("sqlite_revocation", "_LIST_REVOKED"),
+    ("sqlite_revocation", "_LIST_CHANGED"),
+    # When something was last revoked; no tenant's facts.
+    ("sqlite_revocation", "_LAST_CHANGE"),
 }
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
-What all stores write alike: the facts of audit records, and search terms.
+What all stores do alike: the facts of audit records, search terms, and what
+revoking and releasing makes of a certificate.
 """
 
 from __future__ import annotations
@@ -8,13 +9,22 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from datetime import datetime
 
+from attrs import evolve
+
+from trstctl.errors import Malformed, Stale
 from trstctl.model import (
+    CERTIFICATE_HOLD,
+    REVOCATION_REASONS,
+    CertificateRecord,
+    CertificateStatus,
     CredentialRecord,
     GeneralName,
     Intent,
     NewRequest,
     OneTimeSecret,
+    StoredCRL,
 )
 
 #: One RDN component of a distinguished name in the text form of RFC 4514.
@@ -116,6 +126,74 @@ def abandoned_facts(
         "serial": serial,
         "owner": owner,
         "reason": reason,
+    }
+
+
+def revoked(
+    record: CertificateRecord, reason: str, now: datetime
+) -> CertificateRecord:
+    """
+    Return the certificate once it is revoked.
+
+    :returns: ``record`` itself, if it stays what it is.
+    :raises Malformed: there is no such reason.
+    """
+    if reason not in REVOCATION_REASONS:
+        raise Malformed("no such revocation reason")
+    if record.status is not CertificateStatus.REVOKED:
+        return evolve(
+            record,
+            status=CertificateStatus.REVOKED,
+            revoked_at=now,
+            revocation_reason=reason,
+        )
+    if record.revocation_reason != CERTIFICATE_HOLD:
+        return record  # for good
+    if reason == CERTIFICATE_HOLD:
+        return record
+    return evolve(record, revocation_reason=reason)
+
+
+def released(record: CertificateRecord) -> CertificateRecord:
+    """
+    Return the certificate once it is off hold.
+
+    :returns: ``record`` itself, if it is valid.
+    :raises Stale: it is revoked for good, or superseded.
+    """
+    if record.status is CertificateStatus.VALID:
+        return record
+    if record.revocation_reason != CERTIFICATE_HOLD:
+        raise Stale("only a certificate on hold can be released")
+    return evolve(
+        record,
+        status=CertificateStatus.VALID,
+        revoked_at=None,
+        revocation_reason="",
+    )
+
+
+def revoked_facts(record: CertificateRecord) -> dict[str, str]:
+    """Return the facts of ``certificate.revoked``."""
+    return {**released_facts(record), "reason": record.revocation_reason}
+
+
+def released_facts(record: CertificateRecord) -> dict[str, str]:
+    """Return the facts of ``certificate.released``."""
+    return {
+        "authority": record.authority,
+        "serial": record.serial,
+        "subject": record.subject,
+    }
+
+
+def published_facts(crl: StoredCRL) -> dict[str, str]:
+    """Return the facts of ``crl.published``."""
+    return {
+        "authority": crl.authority,
+        "scope": crl.scope,
+        "number": str(crl.number),
+        "entries": str(crl.entries),
     }
 
 

@@ -27,6 +27,7 @@ from trstctl.backends.sqlite_requests import (
     holder_of_key,
     request_by_number,
 )
+from trstctl.backends.sqlite_revocation import next_change
 from trstctl.backends.sqlite_rows import (
     Row,
     micros,
@@ -80,16 +81,17 @@ INSERT INTO requests (tenant_id, id, protocol, principal, request_key,
     fingerprint, key_expires, endpoint, operation, profile, profile_version,
     subject, names, public_key_fingerprint, csr, request_id, peer, created_at,
     state, intent, authority, serial, owner, tbs_sha256, secret_id,
-    not_before, not_after)
+    not_before, not_after, promised_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open',
-    ?, ?, ?, ?, ?, ?, ?, ?)
+    ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 _REOPEN = """
 UPDATE requests SET key_expires = max(key_expires, ?), profile = ?,
     profile_version = ?, subject = ?, names = ?, csr = ?, request_id = ?,
     peer = ?, state = 'open', intent = ?, authority = ?, serial = ?,
-    owner = ?, tbs_sha256 = ?, secret_id = ?, not_before = ?, not_after = ?
+    owner = ?, tbs_sha256 = ?, secret_id = ?, not_before = ?, not_after = ?,
+    promised_at = ?
 WHERE tenant_id = ? AND number = ?
 """
 
@@ -136,13 +138,13 @@ def open_intent(
     try:
         if isinstance(held, tuple):
             request_id = held[1]
-            _reopen(transaction, intent, held)
+            _reopen(transaction, intent, at, held)
         else:
             request_id = request.id
             free_key(transaction, tenant_id, held)
             transaction.execute(
                 _ADD_OPEN,
-                (*request_values(request, at), *_intent_values(intent)),
+                (*request_values(request, at), *_intent_values(intent, at)),
             )
     except sqlite3.IntegrityError as error:
         if "requests.serial" in str(error):
@@ -192,7 +194,9 @@ def _burn(
         )
 
 
-def _reopen(transaction: Transaction, intent: Intent, held: Holder) -> None:
+def _reopen(
+    transaction: Transaction, intent: Intent, at: int, held: Holder
+) -> None:
     """Let an approved or abandoned request be signed."""
     request = intent.request
     tenant_id = request.key.tenant_id
@@ -213,14 +217,14 @@ def _reopen(transaction: Transaction, intent: Intent, held: Holder) -> None:
             request.csr,
             request.request_id,
             request.peer,
-            *_intent_values(intent),
+            *_intent_values(intent, at),
             tenant_id,
             number,
         ),
     )
 
 
-def _intent_values(intent: Intent) -> Row:
+def _intent_values(intent: Intent, at: int) -> Row:
     """
     Return what the row of an open request says of the intent.
 
@@ -235,6 +239,7 @@ def _intent_values(intent: Intent) -> Row:
         intent.secret_id,
         micros(intent.not_before),
         micros(intent.not_after),
+        at,
     )
 
 
@@ -307,7 +312,8 @@ def record_certificate(
 # --- intents that come to nothing -------------------------------------------
 
 _ABANDON = """
-UPDATE requests SET state = 'abandoned'
+UPDATE requests SET state = 'abandoned', revoked_at = promised_at,
+    changed_at = ?
 WHERE serial = ? AND authority = ? AND tenant_id = ? AND intent = ?
     AND state = 'open'
 RETURNING id, owner
@@ -349,8 +355,9 @@ def _abandon(
     now: datetime,
 ) -> None:
     """Retire the intent, if it is open, and free its request."""
+    changed_at = next_change(transaction, authority, now)
     ended = transaction.execute(
-        _ABANDON, (serial, authority, tenant_id, intent_id)
+        _ABANDON, (changed_at, serial, authority, tenant_id, intent_id)
     ).fetchall()
     for request_id, owner in ended:
         transaction.audit(

@@ -29,7 +29,6 @@ from trstctl.model import (
     AuditEvent,
     AuditRecord,
     CertificateRecord,
-    CertificateStatus,
     CredentialRecord,
     OneTimeSecret,
     SecretState,
@@ -45,12 +44,6 @@ FROM requests
 WHERE serial = ? AND tenant_id = ? AND status IS NOT NULL
 """
 
-_REVOKE_CERTIFICATE = """
-UPDATE requests SET status = 'revoked', revoked_at = ?,
-    revocation_reason = ?
-WHERE serial = ? AND authority = ? AND tenant_id = ? AND status IS NOT NULL
-"""
-
 
 def find_certificate(
     connection: sqlite3.Connection | Transaction, tenant_id: str, serial: str
@@ -58,50 +51,6 @@ def find_certificate(
     """Return one certificate, with its DER."""
     row = connection.execute(_FIND_CERTIFICATE, (serial, tenant_id)).fetchone()
     return None if row is None else certificate_record(row)
-
-
-def revoke_certificate(
-    transaction: Transaction,
-    tenant_id: str,
-    serial: str,
-    reason: str,
-    actor: str,
-    now: datetime,
-) -> CertificateRecord:
-    """Revoke; a certificate that is revoked keeps its time and reason."""
-    record = find_certificate(transaction, tenant_id, serial)
-    if record is None:
-        raise UnknownCertificate
-    if record.status is CertificateStatus.REVOKED:
-        return record
-    transaction.execute(
-        _REVOKE_CERTIFICATE,
-        (
-            micros(now),
-            reason,
-            serial,
-            record.authority,
-            tenant_id,
-        ),
-    )
-    transaction.audit(
-        tenant_id,
-        now,
-        "certificate.revoked",
-        actor,
-        {
-            "authority": record.authority,
-            "serial": serial,
-            "subject": record.subject,
-            "reason": reason,
-        },
-    )
-    return evolve(
-        record,
-        status=CertificateStatus.REVOKED,
-        revoked_at=now,
-        revocation_reason=reason,
-    )
 
 
 # --- standing credentials ---------------------------------------------------

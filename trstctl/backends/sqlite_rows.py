@@ -24,6 +24,8 @@ from trstctl.model import (
     OneTimeSecret,
     RequestKey,
     RequestState,
+    SerialStatus,
+    StoredCRL,
     StoredRequest,
 )
 
@@ -171,6 +173,40 @@ def certificate_record(row: Row) -> CertificateRecord:
         revoked_at=moment_or_none(row[13]),
         revocation_reason=row[14],
         der=row[15],
+    )
+
+
+def serial_status(row: Row) -> SerialStatus:
+    """
+    Return what is true of a serial.
+
+    Columns: serial, not_after, revoked_at, revocation_reason, released_at.
+    """
+    return SerialStatus(
+        serial=row[0],
+        not_after=moment(row[1]),
+        revoked_at=moment_or_none(row[2]),
+        reason=row[3],
+        released_at=moment_or_none(row[4]),
+    )
+
+
+def stored_crl(row: Row) -> StoredCRL:
+    """
+    Return a CRL.
+
+    Columns: authority, scope, number, base, this_update, next_update,
+    entries, der.
+    """
+    return StoredCRL(
+        authority=row[0],
+        scope=row[1],
+        number=row[2],
+        base=row[3],
+        this_update=moment(row[4]),
+        next_update=moment(row[5]),
+        entries=row[6],
+        der=row[7],
     )
 
 

@@ -24,7 +24,12 @@ from trstctl.backends.records import (
     credential_facts,
     issued_facts,
     opened_facts,
+    published_facts,
+    released,
+    released_facts,
     request_facts,
+    revoked,
+    revoked_facts,
     search_terms,
     secret_facts,
 )
@@ -39,6 +44,7 @@ from trstctl.errors import (
 )
 from trstctl.interfaces import IStore
 from trstctl.model import (
+    SYSTEM_TENANT,
     AuditEvent,
     AuditRecord,
     CertificateQuery,
@@ -51,7 +57,10 @@ from trstctl.model import (
     Opened,
     RequestKey,
     RequestState,
+    RevocationQuery,
     SecretState,
+    SerialStatus,
+    StoredCRL,
     StoredRequest,
 )
 
@@ -64,12 +73,21 @@ _WAITING = {RequestState.HELD, RequestState.APPROVED}
 
 @frozen
 class _Promise:
-    """An intent, the request row that it belongs to, and what became of it."""
+    """
+    An intent, the request row that it belongs to, and what became of it.
+
+    :ivar at: when it was made.
+    :ivar status: what is true of its serial.
+    :ivar changed_at: when that changed; grows with each in an authority.
+    """
 
     intent: Intent
     number: int
     request_id: str
+    at: datetime
+    status: SerialStatus
     state: str = "open"
+    changed_at: datetime | None = None
 
 
 @implementer(IStore)
@@ -88,6 +106,9 @@ class MemoryStore:
         self._chains: dict[str, list[AuditRecord]] = {}
         self._latest: dict[str, datetime] = {}
         self._leases: dict[str, datetime] = {}
+        self._changed: dict[str, datetime] = {}
+        self._crls: dict[tuple[str, str], StoredCRL] = {}
+        self._crl_numbers: dict[str, int] = {}
 
     def _audit(self, event: AuditEvent) -> None:
         """Append to the tenant's chain."""
@@ -337,7 +358,11 @@ class MemoryStore:
         else:
             stored = self._again(found, request, RequestState.OPEN)
         self._promises[intent.authority, intent.serial] = _Promise(
-            intent, len(self._promises), stored.id
+            intent,
+            len(self._promises),
+            stored.id,
+            now,
+            SerialStatus(intent.serial, intent.not_after),
         )
         self._audit(
             AuditEvent(
@@ -462,6 +487,7 @@ class MemoryStore:
         """Retire the intent and free its request."""
         intent = promise.intent
         self._end(promise, "abandoned")
+        self._change(intent.authority, intent.serial, now, promise.at, "")
         self._requests[promise.request_id] = evolve(
             self._requests[promise.request_id], state=RequestState.ABANDONED
         )
@@ -571,33 +597,48 @@ class MemoryStore:
         record = self._certificates.get((tenant_id, serial))
         if record is None:
             raise UnknownCertificate
-        if record.status is CertificateStatus.REVOKED:
-            return record
-        revoked = self._certificates[tenant_id, serial] = evolve(
-            record,
-            status=CertificateStatus.REVOKED,
-            revoked_at=now,
-            revocation_reason=reason,
-        )
-        promise = self._promises[record.authority, serial]
-        self._requests[promise.request_id] = evolve(
-            self._requests[promise.request_id], revoked=True
-        )
-        self._audit(
-            AuditEvent(
-                tenant_id,
-                now,
-                "certificate.revoked",
-                actor,
-                {
-                    "authority": record.authority,
-                    "serial": serial,
-                    "subject": record.subject,
-                    "reason": reason,
-                },
+        changed = revoked(record, reason, now)
+        if changed is not record:
+            self._replace(changed, now)
+            facts = revoked_facts(changed)
+            self._audit(
+                AuditEvent(tenant_id, now, "certificate.revoked", actor, facts)
             )
+        return changed
+
+    def release_certificate(
+        self, tenant_id: str, serial: str, actor: str, now: datetime
+    ) -> Deferred[CertificateRecord]:
+        """Take a certificate off hold."""
+
+        def release() -> CertificateRecord:
+            record = self._certificates.get((tenant_id, serial))
+            if record is None:
+                raise UnknownCertificate
+            changed = released(record)
+            if changed is not record:
+                self._replace(changed, now)
+                event = "certificate.released"
+                facts = released_facts(changed)
+                self._audit(AuditEvent(tenant_id, now, event, actor, facts))
+            return changed
+
+        return execute(release)
+
+    def _replace(self, record: CertificateRecord, now: datetime) -> None:
+        """Write a certificate that was revoked or released."""
+        self._certificates[record.tenant_id, record.serial] = record
+        promise = self._change(
+            record.authority,
+            record.serial,
+            now,
+            record.revoked_at,
+            record.revocation_reason,
         )
-        return revoked
+        self._requests[promise.request_id] = evolve(
+            self._requests[promise.request_id],
+            revoked=record.status is CertificateStatus.REVOKED,
+        )
 
     def count_certificates(
         self, tenant_id: str, now: datetime
@@ -633,6 +674,111 @@ class MemoryStore:
                     for row in self._requests.values()
                 ),
             }
+        )
+
+    # --- an authority's revocations, in all tenants -------------------------
+
+    def _change(
+        self,
+        authority: str,
+        serial: str,
+        now: datetime,
+        revoked_at: datetime | None,
+        reason: str,
+    ) -> _Promise:
+        """Change what is true of a serial, later than all changes before."""
+        at = now
+        if (last := self._changed.get(authority)) is not None:
+            at = max(now, last + timedelta(microseconds=1))
+        promise = self._promises[authority, serial]
+        former = promise.status
+        promise = evolve(
+            promise,
+            status=SerialStatus(
+                serial,
+                former.not_after,
+                revoked_at,
+                reason,
+                former.released_at if revoked_at is not None else now,
+            ),
+            changed_at=at,
+        )
+        self._changed[authority] = at
+        self._promises[authority, serial] = promise
+        return promise
+
+    def find_status(
+        self, authority: str, serial: str
+    ) -> Deferred[SerialStatus | None]:
+        """Return the status of a serial."""
+        promise = self._promises.get((authority, serial))
+        return succeed(None if promise is None else promise.status)
+
+    def list_revoked(
+        self, query: RevocationQuery
+    ) -> Deferred[Sequence[SerialStatus]]:
+        """Return revoked serials, the least first."""
+        since = query.changed_since
+        found = [
+            promise.status
+            for (authority, serial), promise in sorted(self._promises.items())
+            if authority == query.authority
+            and query.first <= serial < query.end
+            and promise.status.not_after > query.not_after
+            and promise.changed_at is not None
+            and (
+                promise.status.revoked_at is not None
+                if since is None
+                else promise.changed_at >= since
+            )
+        ]
+        return succeed(found[: query.limit])
+
+    def last_revocation(self, authority: str) -> Deferred[datetime | None]:
+        """Return when a serial was last revoked, abandoned or released."""
+        return succeed(self._changed.get(authority))
+
+    def next_crl_number(self, authority: str) -> Deferred[int]:
+        """Return a CRLNumber that nobody got before."""
+        number = self._crl_numbers.get(authority, 0) + 1
+        self._crl_numbers[authority] = number
+        return succeed(number)
+
+    def save_crl(self, crl: StoredCRL, actor: str) -> Deferred[None]:
+        """Keep a CRL in place of its scope's last one."""
+
+        def save() -> None:
+            place = (crl.authority, crl.scope)
+            former = self._crls.get(place)
+            if former is not None and former.number >= crl.number:
+                raise Stale("a newer CRL has been published")
+            self._crls[place] = crl
+            self._crl_numbers[crl.authority] = max(
+                crl.number, self._crl_numbers.get(crl.authority, 0)
+            )
+            self._audit(
+                AuditEvent(
+                    SYSTEM_TENANT,
+                    crl.this_update,
+                    "crl.published",
+                    actor,
+                    published_facts(crl),
+                )
+            )
+
+        return execute(save)
+
+    def find_crl(
+        self, authority: str, scope: str, unless: int
+    ) -> Deferred[StoredCRL | None]:
+        """Return the CRL of a scope, unless its number is known."""
+        crl = self._crls.get((authority, scope))
+        return succeed(None if crl is None or crl.number == unless else crl)
+
+    def crl_scopes(self, authority: str) -> Deferred[Sequence[str]]:
+        """Return every scope that was ever published."""
+        return succeed(
+            sorted(scope for name, scope in self._crls if name == authority)
         )
 
     # --- credentials --------------------------------------------------------

@@ -45,7 +45,8 @@ S-6  *The reactor never waits* for a lock or for a listing.
 S-7  *Nobody's intents stay open.*  An owner holds a lock file while its
      process lives, besides its lease; if both are gone or the process has
      ended, its intents are retired.
-S-8  *A tenant is in every statement.*
+S-8  *A tenant is in every statement*, but in those that answer for an
+     authority, which may serve several.
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ from trstctl.backends import (
     sqlite_inventory,
     sqlite_listing,
     sqlite_requests,
+    sqlite_revocation,
 )
 from trstctl.backends.owners import OwnerLocks
 from trstctl.backends.sqlite_writer import Bounds, Deliver, GroupCommitWriter
@@ -88,7 +90,10 @@ from trstctl.model import (
     Opened,
     RequestKey,
     RequestState,
+    RevocationQuery,
     SecretState,
+    SerialStatus,
+    StoredCRL,
     StoredRequest,
 )
 
@@ -430,10 +435,22 @@ class SQLiteStore:
     ) -> Deferred[CertificateRecord]:
         """Revoke."""
         return self._writer.submit(
-            sqlite_inventory.revoke_certificate,
+            sqlite_revocation.revoke_certificate,
             tenant_id,
             serial,
             reason,
+            actor,
+            now,
+        )
+
+    def release_certificate(
+        self, tenant_id: str, serial: str, actor: str, now: datetime
+    ) -> Deferred[CertificateRecord]:
+        """Take a certificate off hold."""
+        return self._writer.submit(
+            sqlite_revocation.release_certificate,
+            tenant_id,
+            serial,
             actor,
             now,
         )
@@ -443,6 +460,46 @@ class SQLiteStore:
     ) -> Deferred[Mapping[str, int]]:
         """Return counts."""
         return self._list(sqlite_listing.count_certificates, tenant_id, now)
+
+    # --- an authority's revocations, in all tenants -------------------------
+
+    def find_status(
+        self, authority: str, serial: str
+    ) -> Deferred[SerialStatus | None]:
+        """Return the status of a serial."""
+        return self._read(sqlite_revocation.find_status, authority, serial)
+
+    def list_revoked(
+        self, query: RevocationQuery
+    ) -> Deferred[Sequence[SerialStatus]]:
+        """Return revoked serials, the least first."""
+        return self._list(sqlite_revocation.list_revoked, query)
+
+    def last_revocation(self, authority: str) -> Deferred[datetime | None]:
+        """Return when a serial was last revoked, abandoned or released."""
+        return self._read(sqlite_revocation.last_revocation, authority)
+
+    def next_crl_number(self, authority: str) -> Deferred[int]:
+        """Return a CRLNumber that nobody got before."""
+        return self._writer.submit(
+            sqlite_revocation.next_crl_number, authority
+        )
+
+    def save_crl(self, crl: StoredCRL, actor: str) -> Deferred[None]:
+        """Keep a CRL, which may be of many megabytes."""
+        return self._writer.submit(
+            sqlite_revocation.save_crl, crl, actor, long=True
+        )
+
+    def find_crl(
+        self, authority: str, scope: str, unless: int
+    ) -> Deferred[StoredCRL | None]:
+        """Return the CRL of a scope, unless its number is known."""
+        return self._list(sqlite_revocation.find_crl, authority, scope, unless)
+
+    def crl_scopes(self, authority: str) -> Deferred[Sequence[str]]:
+        """Return every scope that was ever published."""
+        return self._list(sqlite_revocation.crl_scopes, authority)
 
     # --- credentials --------------------------------------------------------
 

@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 -- Times are microseconds since 1970, UTC.  Every key begins with, and every
--- query names, tenant_id; the leases belong to processes, not to tenants.
+-- query names, tenant_id; but leases belong to processes, and serials, their
+-- revocation and CRLs to authorities, which may serve several tenants.
 
 -- A request, the intent to sign it, and its certificate: one row, since each
 -- of the three has at most one of the others that counts.  A page that is
@@ -48,21 +49,32 @@ CREATE TABLE requests (
     secret_id TEXT,
     not_before INTEGER,
     not_after INTEGER,
+    promised_at INTEGER,
     -- Its certificate, once there is one.
     status TEXT CHECK (
         status = 'valid' OR status = 'revoked' OR status = 'superseded'
     ),
     issued_at INTEGER,
+    -- Of the serial, whether or not there is a certificate: a promise that
+    -- came to nothing counts as revoked.  changed_at grows with each change
+    -- in an authority, whatever the clocks say.
     revoked_at INTEGER,
     revocation_reason TEXT NOT NULL DEFAULT '',
+    released_at INTEGER,
+    changed_at INTEGER,
     der BLOB,
     CHECK (serial IS NULL OR (
         intent IS NOT NULL AND authority IS NOT NULL AND owner IS NOT NULL
         AND not_before IS NOT NULL AND not_after IS NOT NULL
+        AND promised_at IS NOT NULL
     )),
     CHECK (state NOT IN ('open', 'issued') OR serial IS NOT NULL),
     CHECK ((state = 'issued') = (status IS NOT NULL)),
-    CHECK ((state = 'issued') = (der IS NOT NULL))
+    CHECK ((state = 'issued') = (der IS NOT NULL)),
+    CHECK (status IS NULL OR (status = 'revoked') = (revoked_at IS NOT NULL)),
+    CHECK (changed_at IS NOT NULL OR (
+        revoked_at IS NULL AND released_at IS NULL
+    ))
 ) STRICT;
 
 -- An idempotency key has one holder.
@@ -98,6 +110,18 @@ CREATE INDEX certificates_by_expiry ON requests (tenant_id, not_after)
     WHERE status = 'valid';
 CREATE INDEX certificates_by_status
     ON requests (tenant_id, status, issued_at) WHERE status <> 'valid';
+
+-- What a CRL lists, in the order of the serials, and what has changed since
+-- the last one: all of an entry, so that no row is read, in which requests
+-- and certificates lie between.  A serial enters when it is revoked; no
+-- certificate costs anything here.
+CREATE INDEX requests_revoked ON requests
+    (authority, serial, not_after, revoked_at, revocation_reason, released_at)
+    WHERE revoked_at IS NOT NULL;
+CREATE INDEX requests_changed ON requests
+    (authority, changed_at, serial, not_after, revoked_at, revocation_reason,
+    released_at)
+    WHERE changed_at IS NOT NULL;
 
 -- Keys that nobody may have certified again.
 CREATE INDEX requests_compromised
@@ -167,4 +191,23 @@ CREATE TABLE audit_heads (
 CREATE TABLE leases (
     owner TEXT NOT NULL PRIMARY KEY,
     until INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The newest CRL of each scope of an authority.  With rowids: see audit.
+CREATE TABLE crls (
+    authority TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    base INTEGER NOT NULL,
+    this_update INTEGER NOT NULL,
+    next_update INTEGER NOT NULL,
+    entries INTEGER NOT NULL,
+    der BLOB NOT NULL,
+    PRIMARY KEY (authority, scope)
+) STRICT;
+
+-- The last CRLNumber that was given out.
+CREATE TABLE crl_numbers (
+    authority TEXT NOT NULL PRIMARY KEY,
+    last INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
