@@ -8,7 +8,7 @@ A protocol plugin subclasses :class:`ProtocolSettings` for its own section.
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
@@ -56,12 +56,15 @@ class ProtocolSettings(Section):
     """
     What every protocol has in its section.
 
+    :cvar serves_tenant: whether an enabled protocol needs a tenant.
     :ivar enabled: off unless the operator turns it on.
     :ivar tenant_id: the tenant that the protocol serves; compulsory once
         it is enabled.
     :ivar profile: the certificate profile of its default endpoint.
     :ivar authority: the CA that signs for its default endpoint.
     """
+
+    serves_tenant: ClassVar[bool] = True
 
     enabled: bool = False
     tenant_id: TenantID | None = None

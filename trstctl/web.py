@@ -44,7 +44,7 @@ from trstctl.http.limits import Limits
 from trstctl.http.request import HTTPRequest
 from trstctl.http.site import Site
 from trstctl.interfaces import IRegistrationAuthority
-from trstctl.model import Endpoint
+from trstctl.model import SYSTEM_TENANT, Endpoint
 from trstctl.settings import ProtocolSettings
 
 __all__ = [
@@ -93,13 +93,18 @@ class ProtocolResource(BoundedResource):
     :cvar max_body: octets that a body may have; ``None`` for the
         configured limit.
     :cvar methods: what :meth:`allowed_methods` returns for every path.
-    :ivar endpoint: the default endpoint.
+    :cvar audits_refusals: whether the audit log keeps what was refused.  Not
+        where nobody asks for anything that could be granted: strangers would
+        fill it.
+    :ivar endpoint: the default endpoint; of a protocol without endpoints,
+        one of the gateway's own tenant, for log and admission.
     """
 
     Settings: type[ProtocolSettings] = ProtocolSettings
     plain_http = False
     max_body: int | None = None
     methods: tuple[str, ...] = ("POST",)
+    audits_refusals = True
 
     def __init__(
         self,
@@ -111,7 +116,10 @@ class ProtocolResource(BoundedResource):
         self.name = name
         self.ra = ra
         self.settings = settings
-        self.endpoint = self.endpoints_for(name, settings)[0]
+        self.endpoint = next(
+            iter(self.endpoints_for(name, settings)),
+            Endpoint(name, "", SYSTEM_TENANT, "", ""),
+        )
 
     # --- what a protocol may say about itself -------------------------------
 
@@ -124,7 +132,11 @@ class ProtocolResource(BoundedResource):
     def endpoints_for(
         cls, name: str, settings: ProtocolSettings
     ) -> Sequence[Endpoint]:
-        """Return the endpoints of the settings, the default first."""
+        """
+        Return the endpoints of the settings, the default first.
+
+        None if nobody enrolls by the protocol.
+        """
         if settings.tenant_id is None:
             raise ValueError(f"protocol {name} has no tenant_id")
         return (
@@ -346,6 +358,9 @@ class ProtocolResource(BoundedResource):
             cancels the waiting only.
         """
         done: Deferred[None] = Deferred(lambda _: None)
+        if not self.audits_refusals:
+            done.callback(None)
+            return done
         self.ra.record_refusal(
             endpoint, operation, error, request.request_id, request.peer
         ).addBoth(lambda _: None if done.called else done.callback(None))

@@ -666,10 +666,10 @@ class ProfileTests:
     """Profiles are judged by their policy, at their keys."""
 
     def test_section_is_the_policy_key_by_key(self) -> None:
-        """Same names, same defaults."""
+        """Same names, same defaults, but for what is the gateway's own."""
         names = {each.name for each in fields(ProfileSettings)}
 
-        assert names == set(ProfileSection.model_fields)
+        assert names - {"ocsp_no_check"} == set(ProfileSection.model_fields)
         assert ProfileSettings() == ProfileSection().settings()
 
     def test_choices_are_those_of_the_policy(self) -> None:
@@ -732,6 +732,22 @@ class CrossTests:
             "trstctl.yaml:2:3: protocols.est.tenant_id: missing; an enabled "
             "protocol serves one tenant: add tenant_id: "
         )
+
+    def test_protocol_without_tenants(self, read: Load) -> None:
+        """One that serves no tenant needs none, and has no endpoints."""
+
+        class _Public(_Settings):
+            serves_tenant = False
+
+        class _PublicPlugin(_Plugin):
+            def endpoints(self, settings: Any) -> Sequence[Endpoint]:
+                return ()
+
+        plugin = _PublicPlugin("crl", _Public)
+        loaded = read("protocols: {crl: {enabled: true}}", plugin)
+        assert {"crl": ()} == loaded.endpoints
+        assert set() == loaded.tenants
+        assert ["crl"] == list(loaded.protocols)
 
     def test_wrong_tenant_is_not_missing(self, faults: Faults) -> None:
         """One fault for one mistake."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 
 import pytest
 from conftest import LoggedFailures
@@ -16,6 +17,7 @@ from web_samples import (
     TENANT,
     Bench,
     Recorder,
+    Sample,
     get,
     observed,
     parse,
@@ -30,6 +32,7 @@ from trstctl.http.exchange import (
     Root,
 )
 from trstctl.model import (
+    SYSTEM_TENANT,
     BearerToken,
     ClientCertificate,
     Endpoint,
@@ -222,6 +225,16 @@ class ResponseTests:
         assert "Content-Length" not in headers
         assert 204 == parse(client.send(get()))[0]
 
+    def test_not_modified(self) -> None:
+        """RFC 9110, section 8.6: no length of what a 304 does not send."""
+        bench = Bench()
+        bench.sample.act = returning(HTTPResponse(304, body=b"x"))
+        client = bench.client()
+        status, headers, body = parse(client.send(get()))
+        assert (304, b"") == (status, body)
+        assert "Content-Length" not in headers
+        assert 304 == parse(client.send(get()))[0]
+
     def test_head(self) -> None:
         """HEAD: as GET, the body cut off."""
         bench = Bench()
@@ -395,6 +408,15 @@ class RefusalTests:
         bench = Bench()
         bench.sample.act = raising(error)
         assert 403 == parse(bench.client().send(post()))[0]
+        assert [] == bench.ra.refusals
+
+    @pytest.mark.parametrize("path", [b"/sample", b"/sample/none"])
+    def test_not_audited(self, path: bytes) -> None:
+        """A protocol can keep what strangers cause out of the audit log."""
+        bench = Bench()
+        bench.sample.audits_refusals = False
+        bench.sample.act = raising(errors.Malformed())
+        assert 400 <= parse(bench.client().send(post(path=path)))[0] < 405
         assert [] == bench.ra.refusals
 
     @pytest.mark.parametrize(
@@ -740,6 +762,41 @@ class TreeTests:
         tree = make_root({"/a/b": Bench().sample, "/a/c": Bench().sample})
         assert isinstance(tree, Root)
 
+    def test_one_resource_for_each_mount(self) -> None:
+        """A protocol can have another resource below each of its mounts."""
+        below = Bench().sample
+        bench = Bench(mounts={"/a": _Split(below), "/b": _Split(below)})
+        client = bench.client()
+        assert 200 == parse(client.send(get(b"/b")))[0]
+        assert [()] == [request.path for request in below.requests]
+        assert 404 == parse(client.send(get(b"/a")))[0]
+
+    @pytest.mark.parametrize(
+        ("path", "expected"),
+        [
+            (b"/r", ()),
+            (b"/r/", ()),
+            (b"/r/%61b", ("ab",)),
+            (b"/r/ab/", ("ab",)),
+            (b"/r/%61b/c//+=%2F/", ("ab", "c//+=%2F/")),
+            (b"/r/ab//", ("ab", "/")),
+            (b"/%72/ab/c", ("ab", "c")),
+        ],
+    )
+    def test_raw_rest(self, path: bytes, expected: tuple[str, ...]) -> None:
+        """What follows the split segments stays as it was sent."""
+        below = _Raw("raw", Recorder(), SETTINGS)
+        client = Bench(mounts={"/r": below}).client()
+        assert 200 == parse(client.send(get(path)))[0]
+        assert [expected] == [request.path for request in below.requests]
+
+    @pytest.mark.parametrize("path", [b"/r//x", b"/r/../x", b"/r/%2F/x"])
+    def test_segments_before_a_raw_rest(self, path: bytes) -> None:
+        """The rules for the others hold."""
+        below = _Raw("raw", Recorder(), SETTINGS)
+        client = Bench(mounts={"/r": below}).client()
+        assert 404 == parse(client.send(get(path)))[0]
+
     def test_single_resource(self) -> None:
         """A site can be one resource, without a tree."""
         bench = Bench()
@@ -749,6 +806,42 @@ class TreeTests:
         bench.site = site
         answer = bench.client().send(post(path=b"/post"))
         assert 200 == parse(answer)[0]
+
+
+class _Split(Sample):
+    """Answers below the second of its mounts only."""
+
+    def __init__(self, below: Sample) -> None:
+        super().__init__("split", Recorder(), SETTINGS)
+        self.below = below
+
+    def at(self, prefix: str) -> BoundedResource:
+        """Return the resource of a mount."""
+        return self.below if prefix == "/b" else self
+
+    def allowed_methods(self, path: tuple[str, ...]) -> None:
+        """Know no path."""
+
+
+class _Raw(Sample):
+    """Splits one segment."""
+
+    raw_after = 1
+
+    def allowed_methods(self, path: tuple[str, ...]) -> tuple[str, ...]:
+        """Know all paths."""
+        return ("GET",)
+
+
+class _NoEndpoint(ProtocolResource):
+    """Enrolls nobody."""
+
+    @classmethod
+    def endpoints_for(
+        cls, name: str, settings: ProtocolSettings
+    ) -> Sequence[Endpoint]:
+        """Return none."""
+        return ()
 
 
 class ProtocolResourceTests:
@@ -767,6 +860,12 @@ class ProtocolResourceTests:
         """No protocol is served without a tenant."""
         with pytest.raises(ValueError, match="tenant_id"):
             ProtocolResource("acme", Recorder(), ProtocolSettings())
+
+    def test_without_endpoints(self) -> None:
+        """A protocol by which nobody enrolls is the gateway's own."""
+        resource = _NoEndpoint("acme", Recorder(), ProtocolSettings())
+        expected = Endpoint("acme", "", SYSTEM_TENANT, "", "")
+        assert expected == resource.endpoint
 
     def test_answer_is_compulsory(self, logged: LoggedFailures) -> None:
         """A protocol that forgot its answer is found out."""

@@ -211,12 +211,14 @@ class _Reading:
                 text = _unknown("protocol", name, sorted(self._plugins))
                 self._tree.blame(location, text)
                 continue
-            self._check_tenant(section, location)
             try:
                 schema = plugin.settings_schema()
+                serves_tenant = schema.serves_tenant  # type: ignore[attr-defined]
             except Exception as error:  # noqa: BLE001 - of a third party
                 self._blame_plugin(location, error)
                 continue
+            if serves_tenant:
+                self._check_tenant(section, location)
             settings = self._validated(schema, section, location)
             if settings is not None:
                 valid[name] = settings
@@ -265,8 +267,8 @@ class _Reading:
         self, name: str, settings: ProtocolSettings
     ) -> tuple[Endpoint, ...]:
         """Return the endpoints that a protocol makes of its settings."""
-        if settings.tenant_id is None:
-            return ()
+        if settings.serves_tenant and settings.tenant_id is None:
+            return ()  # told already
         try:
             return tuple(self._plugins[name].endpoints(settings))
         except Exception as error:  # noqa: BLE001 - of a third party

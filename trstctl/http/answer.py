@@ -49,6 +49,8 @@ _STATUS_LINES = {
     for status in HTTPStatus
 }
 
+_WITHOUT_CONTENT = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+
 
 def write_message(
     response: HTTPResponse,
@@ -74,8 +76,9 @@ def write_message(
         else:
             lines.extend(f"{name}: {each}\r\n" for each in value)
     body = response.body
-    # RFC 9110, section 8.6: none in a 204.
-    if response.status != HTTPStatus.NO_CONTENT:
+    # RFC 9110, section 8.6: none in a 204; in a 304 it would be that of the
+    # content which is not sent.
+    if response.status not in _WITHOUT_CONTENT:
         lines.append(f"Content-Length: {len(body)}\r\n")
     else:
         body = b""

@@ -60,13 +60,21 @@ class BoundedResource(Resource):
     A leaf that judges a request by its head.
 
     :cvar max_body: octets; ``None`` for the site's limit.
+    :cvar raw_after: how many segments below the mount are split and decoded
+        if the rest of the path is to be left alone, as one segment: for what
+        may hold any character.  ``None``: all of them.
     """
 
     isLeaf = True
     max_body: int | None = None
+    raw_after: int | None = None
 
     def __init__(self) -> None:
         Resource.__init__(self)
+
+    def at(self, prefix: str) -> BoundedResource:
+        """Return what answers below a mount: itself, or one for each."""
+        return self
 
     def allowed_methods(self, path: tuple[str, ...]) -> tuple[str, ...] | None:
         """Return the methods at a path below the mount; ``None``: 404."""
@@ -101,8 +109,9 @@ class Root(Resource):
     def __init__(self, mounts: Mapping[str, BoundedResource]) -> None:
         Resource.__init__(self)
         self._mounts: dict[tuple[str, ...], BoundedResource] = {}
+        self._raw: list[tuple[bytes, int]] = []
         for prefix, mounted in mounts.items():
-            self._mount(prefix, mounted)
+            self._mount(prefix, mounted.at(prefix))
         self._depths = sorted({len(path) for path in self._mounts})
 
     def _mount(self, prefix: str, mounted: BoundedResource) -> None:
@@ -118,6 +127,23 @@ class Root(Resource):
                     f"the paths {prefix} and /{'/'.join(other)} overlap"
                 )
         self._mounts[path] = mounted
+        if mounted.raw_after is not None:
+            start = "".join(f"/{segment}" for segment in path) + "/"
+            self._raw.append((start.encode("ascii"), mounted.raw_after))
+
+    def split(self, path: bytes) -> tuple[str, ...]:
+        """
+        Return the decoded segments of a path, but for a raw rest.
+
+        :raises Refused: 404, as :func:`trstctl.http.head.split_path`.
+        """
+        for start, count in self._raw:
+            if path.startswith(start):
+                parts = path[len(start) :].split(b"/", count)
+                if len(parts) > count and all(parts):
+                    rest = parts.pop().decode("ascii")
+                    return (*split_path(start + b"/".join(parts)), rest)
+        return split_path(path)
 
     def find(
         self, path: tuple[str, ...]
@@ -194,7 +220,7 @@ class HTTPExchange:
         """Raise what the head alone rules out."""
         head = self.head
         path, _, self.query = head.target.partition(b"?")
-        resource, self.path = self.site.find(split_path(path))
+        resource, self.path = self.site.find(path)
         self.resource = resource
         if resource.max_body is not None:
             self.limit = resource.max_body

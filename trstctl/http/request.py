@@ -36,7 +36,7 @@ class HTTPRequest:
 
     :ivar method: ``HEAD`` arrives as ``GET``; the answer's body is cut off.
     :ivar path: the decoded segments below the mount, each made of
-        unreserved ASCII characters.
+        unreserved ASCII characters; a raw rest is one more, as it was sent.
     :ivar query: what follows the question mark, raw.
     :ivar peer: text of the network address.
     :ivar client_certificate: DER; the handshake has proven its key, and

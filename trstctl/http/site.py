@@ -19,7 +19,7 @@ from trstctl.admission import Admission
 from trstctl.http.answer import refusal, write_message
 from trstctl.http.channel import Channel
 from trstctl.http.exchange import BoundedResource, HTTPExchange, Root
-from trstctl.http.head import Head, Refused
+from trstctl.http.head import Head, Refused, split_path
 from trstctl.http.limits import Limits
 
 #: Seconds between two log lines about refused connections.
@@ -149,14 +149,12 @@ class Site(ServerFactory):
         for done in waiting:
             done.callback(None)
 
-    def find(
-        self, path: tuple[str, ...]
-    ) -> tuple[BoundedResource, tuple[str, ...]]:
-        """Return the resource for a path and the path below it."""
+    def find(self, path: bytes) -> tuple[BoundedResource, tuple[str, ...]]:
+        """Return the resource for a path and the segments below it."""
         resource = self.resource
         if isinstance(resource, Root):
-            return resource.find(path)
-        return resource, path
+            return resource.find(resource.split(path))
+        return resource, split_path(path)
 
     def exchange(self, channel: Channel, head: Head) -> HTTPExchange:
         """Return a new exchange for the head."""
