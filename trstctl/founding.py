@@ -32,6 +32,7 @@ from trstctl.backends.keyfiles import (
     read_private_key,
     replace_file,
     sync_directory,
+    to_pem,
     write_private_key,
 )
 from trstctl.ca.ceremony import (
@@ -154,14 +155,6 @@ def is_untouched(state: Path, store: str) -> bool:
 def write_certificates(path: Path, certificates: Sequence[bytes]) -> None:
     """Write certificates as PEM, in order, atomically."""
     replace_file(path, to_pem(certificates), _PUBLIC)
-
-
-def to_pem(certificates: Sequence[bytes]) -> bytes:
-    """Return certificates as PEM, in order."""
-    return b"".join(
-        x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)
-        for der in certificates
-    )
 
 
 def load_key(

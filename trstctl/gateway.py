@@ -16,9 +16,8 @@ G-3  *Drain.*  A stop closes the listeners first, lets what is under way
      finish within a bound, waits for every signature, and closes the store
      last.  A second signal ends the waiting for clients.  Whatever fails on
      the way, the process ends.
-G-4  *The gateway's own certificate* goes the way of every other: profile,
-     intent, signature, inventory, audit.  It is renewed when a third of its
-     life is left, without a restart.
+G-4  *The gateway's own certificates* go the way of every other and are
+     renewed without a restart; see :mod:`trstctl.own_keys`.
 """
 
 from __future__ import annotations
@@ -50,6 +49,7 @@ from twisted.python.threadpool import ThreadPool
 
 from trstctl.admission import Admission
 from trstctl.backends.authenticators import StoreAuthenticator
+from trstctl.backends.credentials import KeyCredential
 from trstctl.backends.keyfiles import KeyFileError
 from trstctl.backends.signers import make_signer
 from trstctl.ca.authority import Authority
@@ -74,9 +74,10 @@ from trstctl.log import JSONLogObserver, LogFile
 from trstctl.metrics import Metrics
 from trstctl.model import SYSTEM_TENANT, AuditEvent
 from trstctl.ops import Readiness, make_ops_root
+from trstctl.own_keys import OwnCredentials
 from trstctl.pkix.algorithms import describe_public_key
 from trstctl.policy.profile import Profile
-from trstctl.policy.settings import GATEWAY_PROFILE, gateway_profile
+from trstctl.policy.settings import gateway_profiles
 from trstctl.ra import RegistrationAuthority, Rules, Windows, unmarked
 from trstctl.server_certificate import ServerCertificate, read_files
 from trstctl.tls import ServerTLS, make_context, wrap_site
@@ -300,6 +301,14 @@ class Gateway(Service):
             ),
             reached=self._reached,
         )
+        self._credentials = OwnCredentials(
+            self.ra,
+            self.config.state,
+            self._run_slowly,
+            self._message_credential,
+            self._random_bytes,
+        )
+        self.ra.credentials = self._credentials
         await self.ra.tend()
         self.server_certificate = self._server_certificate(self.config, rules)
         with _server_certificate_faults():
@@ -323,9 +332,7 @@ class Gateway(Service):
         self, config: Configuration, rules: Rules
     ) -> ServerCertificate:
         """Return what finds or makes the server certificate."""
-        return ServerCertificate(
-            self.ra, rules, config, self._now, self._random_bytes
-        )
+        return ServerCertificate(self.ra, rules, config, self._random_bytes)
 
     def _may_found(self) -> bool:
         """
@@ -372,7 +379,7 @@ class Gateway(Service):
             name: Profile(name, settings, blocked)
             for name, settings in {
                 **config.profiles,
-                GATEWAY_PROFILE: gateway_profile(),
+                **gateway_profiles(),
             }.items()
         }
         return Rules(authorities=authorities, profiles=profiles)
@@ -400,6 +407,20 @@ class Gateway(Service):
                 )
             raise StartFault(f"authority {name}: {error}{remedy}") from error
         return _Signing(authority, signer)
+
+    def _run_slowly(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Run what takes long in a signing thread."""
+        return deferToThreadPool(
+            self._reactor, self._signing_pool, function, *args
+        )
+
+    def _message_credential(
+        self,
+        key: CertificateIssuerPrivateKeyTypes,
+        chain: tuple[bytes, ...],
+    ) -> KeyCredential:
+        """Return a key of the gateway's own, ready for use."""
+        return KeyCredential(key, chain, self._signing_pool, self._reactor)
 
     def _hash_slowly(
         self, check: Callable[[str, str], bool], secret: str, verifier: str
@@ -529,6 +550,7 @@ class Gateway(Service):
         lease = self.ra.windows.lease.total_seconds()
         self._repeat(lease / _ROUNDS, self.ra.tend)
         self._repeat(_CERTIFICATE_SECONDS, self._renew_certificate)
+        self._repeat(_CERTIFICATE_SECONDS, self._credentials.tend)
 
     def _take_signals(self) -> None:
         """

@@ -14,46 +14,20 @@ import os
 from collections.abc import Callable
 from datetime import datetime
 
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import (
     CertificateIssuerPrivateKeyTypes,
 )
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-)
 
-from trstctl.backends.keyfiles import (
-    KeyFileError,
-    private_directory,
-    read_certificates,
-    read_private_key,
-    replace_file,
-)
+from trstctl.backends.keyfiles import read_certificates
 from trstctl.config.model import Configuration
 from trstctl.config.model import ServerCertificate as Files
-from trstctl.errors import Internal
-from trstctl.founding import (
-    TLS_DIRECTORY,
-    load_key,
-    server_request,
-    to_pem,
-)
-from trstctl.model import (
-    SYSTEM_TENANT,
-    Endpoint,
-    EnrollmentRequest,
-    GeneralName,
-    Issued,
-    Operation,
-)
+from trstctl.founding import TLS_DIRECTORY, load_key, server_request
+from trstctl.model import CertificateFacts, GeneralName
+from trstctl.own_keys import OwnKey
 from trstctl.pkix.certificate import read_certificate
 from trstctl.pkix.csr import read_csr
+from trstctl.policy.settings import GATEWAY_PROFILE
 from trstctl.ra import RegistrationAuthority, Rules
-
-#: The profile under which the gateway certifies itself.
-PROFILE = "gateway-tls"
 
 _Served = tuple[tuple[bytes, ...], CertificateIssuerPrivateKeyTypes]
 
@@ -72,16 +46,19 @@ class ServerCertificate:
         ra: RegistrationAuthority,
         rules: Rules,
         config: Configuration,
-        now: Callable[[], datetime],
         random_bytes: Callable[[int], bytes],
     ) -> None:
-        self._ra = ra
         self._rules = rules
         self._https = config.listeners.https
-        self._authority = next(iter(config.authorities))
-        self._path = config.state / TLS_DIRECTORY / "server.pem"
-        self._now = now
-        self._random_bytes = random_bytes
+        self._own = OwnKey(
+            ra,
+            config.state / TLS_DIRECTORY / "server.pem",
+            GATEWAY_PROFILE,
+            next(iter(config.authorities)),
+            self._request,
+            self._fits,
+            random_bytes,
+        )
         self.not_after: datetime | None = None
 
     async def current(self) -> _Served:
@@ -96,55 +73,20 @@ class ServerCertificate:
         if isinstance(self._https.certificate, Files):
             served = read_files(self._https.certificate)
         else:
-            served = self._kept() or await self._made()
+            pair = await self._own.current(self._rules)
+            served = (pair.chain[:-1], pair.key)
         self.not_after = read_certificate(served[0][0]).not_after
         return served
 
-    def _kept(self) -> _Served | None:
-        """Return the one made earlier, while it is good."""
-        if not self._path.exists():
-            return None
-        try:
-            chain = read_certificates(self._path)
-            key = read_private_key(self._path)
-        except KeyFileError:
-            # Half of a restore, say: a new one is as good.
-            return None
-        facts = read_certificate(chain[0])
-        life = facts.not_after - facts.not_before
-        issuer = self._rules.authorities[self._authority]
-        good = (
-            self._now() < facts.not_after - life / 3
-            and set(facts.names) == set(self._names())
-            and issuer.issued(facts)
-        )
-        return (chain, key) if good else None
+    async def _request(
+        self,
+    ) -> tuple[CertificateIssuerPrivateKeyTypes, bytes]:
+        """Return a fresh key and a request for it."""
+        return server_request(self._https.names)
 
-    async def _made(self) -> _Served:
-        """Make a key, have it certified, and keep both in one file."""
-        key, request = server_request(self._https.names)
-        outcome = await self._ra.enroll_own(
-            EnrollmentRequest(
-                endpoint=Endpoint(
-                    "gateway", "", SYSTEM_TENANT, PROFILE, self._authority
-                ),
-                operation=Operation.ENROLL,
-                wanted=read_csr(request),
-                credentials=(),
-                request_id=self._random_bytes(8).hex(),
-                peer="",
-            ),
-            self._rules,
-        )
-        if not isinstance(outcome, Issued):
-            raise Internal("the server certificate was not issued")
-        chain = (outcome.certificate, *outcome.chain[:-1])
-        if len(outcome.chain) == 1:
-            chain = (outcome.certificate,)
-        private_directory(self._path.parent)
-        # One file, replaced at once: key and certificate always fit.
-        replace_file(self._path, _pem(key) + to_pem(chain), 0o600)
-        return chain, key
+    def _fits(self, facts: CertificateFacts) -> bool:
+        """Tell whether the certificate carries the configured names."""
+        return set(facts.names) == set(self._names())
 
     def _names(self) -> tuple[GeneralName, ...]:
         """Return the names that the certificate should carry."""
@@ -161,8 +103,3 @@ def read_files(files: Files) -> _Served:
     """
     key = load_key(files.key, None, os.environ)
     return read_certificates(files.chain), key
-
-
-def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    """Return a private key as PEM."""
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

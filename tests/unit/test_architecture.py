@@ -42,6 +42,7 @@ LAYERS = {
     "trstctl.log": 4,
     "trstctl.metrics": 4,
     "trstctl.ops": 4,
+    "trstctl.own_keys": 3,
     "trstctl.server_certificate": 5,
     "trstctl.founding": 5,
     "trstctl.gateway": 5,

@@ -56,7 +56,7 @@ from trstctl.policy.profile import (
     SubjectRule,
     builtin_profiles,
     faults,
-    gateway_profile,
+    gateway_profiles,
 )
 from trstctl.policy.settings import version_of
 
@@ -1428,7 +1428,7 @@ class SettingsTests:
 
     def test_the_gateways_profile_is_the_systems(self) -> None:
         """Nobody enrolls for the gateway's own server certificate."""
-        policy = gateway_profile()
+        policy = gateway_profiles()[GATEWAY_PROFILE]
         name = "device-1.example.com"
         wanted = _csr(subject=_subject(("CN", name)))
 

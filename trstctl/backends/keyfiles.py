@@ -25,7 +25,7 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -339,6 +339,14 @@ def read_certificates(path: str | Path) -> tuple[bytes, ...]:
             "PEM certificates"
         ) from None
     return tuple(one.public_bytes(Encoding.DER) for one in found)
+
+
+def to_pem(certificates: Sequence[bytes]) -> bytes:
+    """Return certificates as PEM, in order."""
+    return b"".join(
+        x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)
+        for der in certificates
+    )
 
 
 def _signing_key(key: object, source: str) -> CertificateIssuerPrivateKeyTypes:

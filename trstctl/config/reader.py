@@ -36,10 +36,10 @@ from trstctl.interfaces import IEnrollmentProtocol
 from trstctl.log import is_secret
 from trstctl.model import Endpoint
 from trstctl.policy.settings import (
-    GATEWAY_PROFILE,
     ProfileSettings,
     builtin_profiles,
     faults,
+    gateway_profiles,
 )
 from trstctl.settings import ProtocolSettings
 
@@ -256,7 +256,7 @@ class _Reading:
             for key, text in faults(settings):
                 location = ("profiles", name, *key.split("."))
                 self._tree.blame_value(location, text)
-            if name == GATEWAY_PROFILE:
+            if name in gateway_profiles():
                 text = "this name is the gateway's own; choose another"
                 self._tree.blame(("profiles", name), text)
         return profiles

@@ -60,13 +60,18 @@ EXTENDED_KEY_USAGES: Mapping[str, str] = {
     "ipsecTunnel": "1.3.6.1.5.5.7.3.6",
     "ipsecUser": "1.3.6.1.5.5.7.3.7",
     "timeStamping": "1.3.6.1.5.5.7.3.8",
+    "OCSPSigning": "1.3.6.1.5.5.7.3.9",
     "eapOverLAN": "1.3.6.1.5.5.7.3.14",
     "ipsecIKE": "1.3.6.1.5.5.7.3.17",
+    "cmcCA": "1.3.6.1.5.5.7.3.27",
     "cmcRA": "1.3.6.1.5.5.7.3.28",
+    "certificateRequestAgent": "1.3.6.1.4.1.311.20.2.1",
     "smartcardLogon": "1.3.6.1.4.1.311.20.2.2",
 }
 
 _NOT_A_CA = der.sequence()
+_OCSP_NO_CHECK = "1.3.6.1.5.5.7.48.1.5"
+_NULL = b"\x05\x00"
 
 
 def extended_key_usage_oid(usage: str) -> str:
@@ -88,6 +93,7 @@ class IssuedExtensions:
     :param extended: dotted OIDs.
     :param policies: dotted OIDs.
     :param ignored: dotted OIDs of requested extensions without effect.
+    :param no_check: whether to issue id-pkix-ocsp-nocheck.
     """
 
     def __init__(
@@ -97,6 +103,8 @@ class IssuedExtensions:
         extended: tuple[str, ...],
         policies: tuple[str, ...],
         ignored: tuple[str, ...],
+        *,
+        no_check: bool = False,
     ) -> None:
         self._extended = frozenset(extended)
         self._ignored = frozenset(ignored)
@@ -111,6 +119,8 @@ class IssuedExtensions:
             always.append(
                 Extension(CERTIFICATE_POLICIES, False, self._policies)
             )
+        if no_check:
+            always.append(Extension(_OCSP_NO_CHECK, False, _NULL))
         self._usages = {name: usable(usages, name) for name in algorithms}
         self._issued = {
             name: (

@@ -81,7 +81,7 @@ from trstctl.policy.settings import (
     SubjectRule,
     builtin_profiles,
     faults,
-    gateway_profile,
+    gateway_profiles,
     version_of,
 )
 from trstctl.policy.subject import (
@@ -96,7 +96,7 @@ __all__ = [
     "SubjectRule",
     "builtin_profiles",
     "faults",
-    "gateway_profile",
+    "gateway_profiles",
 ]
 
 #: A certificate that would end sooner is not worth issuing.
@@ -146,6 +146,7 @@ class Profile:
             tuple(map(extended_key_usage_oid, settings.extended_key_usage)),
             settings.certificate_policies,
             settings.extensions_ignored,
+            no_check=settings.ocsp_no_check,
         )
         self._subject = SubjectPolicy(settings.subject)
         self._certificate_profiles = frozenset(

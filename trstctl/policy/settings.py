@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from typing import Any
 
 from attrs import asdict, field, frozen
 
@@ -49,6 +50,7 @@ EXTENSIONS_IGNORED = (
     "2.16.840.1.113730.1.1",
 )
 
+_OCSP_SIGNING = EXTENDED_KEY_USAGES["OCSPSigning"]
 _ANY_EXTENDED_KEY_USAGE = "2.5.29.37.0"
 
 
@@ -119,6 +121,8 @@ class ProfileSettings:
         that it can serve: ``keyEncipherment`` is for RSA keys only.
     :ivar extended_key_usage: names or dotted OIDs.
     :ivar certificate_policies: dotted OIDs to issue.
+    :ivar ocsp_no_check: whether to issue id-pkix-ocsp-nocheck (RFC 6960,
+        section 4.2.2.2.1); for the gateway's own responder.
     :ivar extensions_ignored: dotted OIDs of extensions that a request may
         contain without effect; they are never copied.
     :ivar validity_default: from notBefore to notAfter.
@@ -157,6 +161,7 @@ class ProfileSettings:
     key_usage: tuple[str, ...] = ("digitalSignature", "keyEncipherment")
     extended_key_usage: tuple[str, ...] = ("clientAuth",)
     certificate_policies: tuple[str, ...] = ()
+    ocsp_no_check: bool = False
     extensions_ignored: tuple[str, ...] = EXTENSIONS_IGNORED
     validity_default: timedelta = timedelta(days=90)
     validity_maximum: timedelta = timedelta(days=397)
@@ -284,6 +289,12 @@ def _extension_faults(settings: ProfileSettings) -> Faults:
         if not usable(settings.key_usage, key_type):
             yield "key_usage", f"nothing in it is for {key_type} keys"
     for usage in settings.extended_key_usage:
+        if extended_key_usage_oid(usage) == _OCSP_SIGNING and (
+            settings.allow.principals != ("system",)
+        ):
+            # RFC 6960, section 4.2.2.2: whoever has it says which of the
+            # authority's certificates are revoked.
+            yield "extended_key_usage", f"{usage} is the gateway's own"
         if usage in EXTENDED_KEY_USAGES:
             continue
         if extended_key_usage_oid(usage) == _ANY_EXTENDED_KEY_USAGE:
@@ -344,7 +355,7 @@ _DEVICE_ATTRIBUTES = (
 _ANY = ("*",)
 
 #: The profile of the gateway's own server certificate; see
-#: :func:`gateway_profile`.  No configuration may define it.
+#: :func:`gateway_profiles`.
 GATEWAY_PROFILE = "gateway-tls"
 
 
@@ -383,14 +394,46 @@ def builtin_profiles() -> dict[str, ProfileSettings]:
     }
 
 
-def gateway_profile() -> ProfileSettings:
-    """Return the profile of the gateway's own server certificate."""
-    return ProfileSettings(
-        key_types=("p-256", "p-384", "rsa"),
-        subject=_rules("CN"),
-        common_name="in_names",
-        names={"dns": _ANY, "ip": _ANY},
-        names_required=True,
-        extended_key_usage=("serverAuth",),
-        allow=AllowSettings(principals=("system",)),
-    )
+def gateway_profiles() -> dict[str, ProfileSettings]:
+    """
+    Return the profiles of the gateway's own certificates.
+
+    No configuration may define one of these names.  A certificate that only
+    the gateway's messages need is for one purpose, and says so.
+    """
+    common: dict[str, Any] = {
+        "key_types": ("p-256", "p-384", "rsa"),
+        "subject": _rules("CN"),
+        "allow": AllowSettings(principals=("system",)),
+    }
+    return {
+        GATEWAY_PROFILE: ProfileSettings(
+            common_name="in_names",
+            names={"dns": _ANY, "ip": _ANY},
+            names_required=True,
+            extended_key_usage=("serverAuth",),
+            **common,
+        ),
+        # RFC 6960, section 4.2.2.2.1: without a way to revoke it, the
+        # responder's certificate must be short-lived.
+        "gateway-ocsp": ProfileSettings(
+            key_usage=("digitalSignature",),
+            extended_key_usage=("OCSPSigning",),
+            ocsp_no_check=True,
+            validity_default=timedelta(days=14),
+            **common,
+        ),
+        # RFC 8894, section 2.1.2, and what Windows looks for.
+        "gateway-scep": ProfileSettings(
+            extended_key_usage=("certificateRequestAgent",),
+            validity_default=timedelta(days=365),
+            **common,
+        ),
+        # RFC 9483, section 1.5; RFC 6402, section 2.10.
+        "gateway-cmp": ProfileSettings(
+            key_usage=("digitalSignature",),
+            extended_key_usage=("cmcCA", "cmcRA"),
+            validity_default=timedelta(days=365),
+            **common,
+        ),
+    }

@@ -26,6 +26,7 @@ from trstctl.testing.authority import (
     make_ra,
 )
 from trstctl.testing.contract import Example, ProtocolContract
+from trstctl.testing.credentials import FakeCredentials, InlineThreads
 from trstctl.testing.exchange import (
     Connection,
     exchange,
@@ -58,7 +59,9 @@ __all__ = [
     "Connection",
     "DeterministicBytes",
     "Example",
+    "FakeCredentials",
     "FakeSigner",
+    "InlineThreads",
     "MemoryStore",
     "ProtocolContract",
     "StubAuthority",

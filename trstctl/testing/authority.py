@@ -22,8 +22,10 @@ from trstctl.ca.authority import Authority
 from trstctl.ca.ceremony import make_issuing, make_root
 from trstctl.interfaces import (
     IAuthority,
+    ICredentials,
     IProfilePolicy,
     IRegistrationAuthority,
+    IRevocation,
     ISigner,
     IStore,
 )
@@ -38,6 +40,7 @@ from trstctl.model import (
 from trstctl.pkix import algorithms
 from trstctl.policy.profile import Profile, ProfileSettings, builtin_profiles
 from trstctl.ra import RegistrationAuthority, Rules, Windows, unmarked
+from trstctl.testing.credentials import FakeCredentials
 from trstctl.testing.requests import Key
 from trstctl.testing.time import EPOCH, DeterministicBytes, WallClock
 
@@ -169,6 +172,7 @@ def make_ra(
         windows=windows,
         reached=reached,
     )
+    ra.credentials = _as_credentials(FakeCredentials(rules.authorities))
     return ra
 
 
@@ -188,6 +192,12 @@ def _policies(
 def _as_store(store: Any) -> IStore:
     """Tell the type checker what the class says itself."""
     found: IStore = store
+    return found
+
+
+def _as_credentials(credentials: Any) -> ICredentials:
+    """Tell the type checker what the class says itself."""
+    found: ICredentials = credentials
     return found
 
 
@@ -212,7 +222,12 @@ class StubAuthority:
     :ivar outcome: returned for each enrollment; an exception is raised.
     :ivar requests: what was asked, in order.
     :ivar refusals: the errors that were audited, in order.
+    :ivar now: the wall clock.
+    :ivar credentials: what the test puts there; likewise ``revocation``.
     """
+
+    credentials: ICredentials
+    revocation: IRevocation
 
     def __init__(
         self,
@@ -229,6 +244,7 @@ class StubAuthority:
         self.wishes = wishes or CSRWishes()
         self.requests: list[EnrollmentRequest] = []
         self.refusals: list[Exception] = []
+        self.now: Callable[[], datetime] = lambda: EPOCH
 
     def enroll(self, request: EnrollmentRequest) -> Deferred[Issued | Pending]:
         """Answer with the outcome."""
