@@ -9,7 +9,7 @@ the edge.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from twisted.internet.defer import Deferred
@@ -30,15 +30,18 @@ from trstctl.model import (
     Held,
     Intent,
     Issued,
+    MintedSecret,
     NewRequest,
     OneTimeSecret,
     Opened,
     Pending,
     Principal,
     Purpose,
+    RegistrarCall,
     RequestKey,
     RequestState,
     RevocationQuery,
+    SecretOrder,
     SecretState,
     SerialStatus,
     StoredCRL,
@@ -188,6 +191,49 @@ class IRevocation(Interface):
         """
 
 
+class IRegistrar(Interface):
+    """
+    A proven registrar at work: makes, lists and revokes single-use secrets.
+
+    Of one request and one tenant.  If the registrar is limited to profiles
+    or names, there are no other secrets for it.
+    """
+
+    id = Attribute("The registrar, as log and audit log name it.")
+
+    def mint(
+        order: SecretOrder, offered: Collection[str], key: str | None
+    ) -> Deferred[Sequence[MintedSecret]]:
+        """
+        Make secrets; all of them are committed when the Deferred fires.
+
+        :param offered: the profiles that the secrets could be used with.
+        :param key: the registrar's own idempotency key.  The same order
+            under the same key brings the same secrets, always.
+        :raises Malformed: no such pattern or fingerprint, or out of bounds.
+        :raises NotAuthorized: not offered, or beyond the registrar's limits.
+        :raises Conflict: the key was used for another order.
+        """
+
+    def find(
+        state: SecretState | None, after: str, limit: int
+    ) -> Deferred[tuple[Sequence[OneTimeSecret], str]]:
+        """
+        Return secrets by id, and where the next page begins, or empty.
+
+        :param after: where the page begins, or empty.
+        :param limit: at most this many; those beyond the registrar's limits
+            are counted and left out, so that a page may be short.
+        """
+
+    def revoke(secret_id: str) -> Deferred[OneTimeSecret]:
+        """
+        Revoke a secret; see :meth:`IStore.revoke_secret`.
+
+        :raises UnknownCertificate: there is none with this id.
+        """
+
+
 class IRegistrationAuthority(Interface):
     """All that a protocol can reach."""
 
@@ -245,6 +291,16 @@ class IRegistrationAuthority(Interface):
 
         :param reason: a CRLReason name of RFC 5280, section 5.3.1.
         :raises UnknownCertificate: none with this serial in this tenant.
+        """
+
+    def registrar(call: RegistrarCall) -> Deferred[IRegistrar]:
+        """
+        Let somebody in who hands out single-use secrets.
+
+        See :meth:`IAuthenticator.authenticate_registrar`.
+
+        :raises NotAuthenticated: none, or a wrong credential.
+        :raises Throttled: too many wrong ones.
         """
 
 
@@ -322,6 +378,18 @@ class IAuthenticator(Interface):
         :raises NotAuthenticated: none, or a wrong one; the same error and
             the same work for unknown and wrong.
         :raises NotAuthorized: the certificate is revoked or expired.
+        :raises Throttled: too many wrong ones.
+        """
+
+    def authenticate_registrar(
+        call: RegistrarCall, now: datetime
+    ) -> Deferred[Principal]:
+        """
+        Prove who wants to hand out secrets: a bearer token of its own kind.
+
+        A client certificate counts for nothing here.
+
+        :raises NotAuthenticated: none, or a wrong one, such as a device's.
         :raises Throttled: too many wrong ones.
         """
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from attrs import field, frozen
 
@@ -204,7 +204,7 @@ class Principal:
     Who asks, once proven.
 
     :ivar kind: ``basic``, ``bearer``, ``token``, ``certificate`` or
-        ``system``.
+        ``system``; or ``registrar``, who hands out secrets and never enrolls.
     :ivar name: unique within tenant and kind; canonical.
     :ivar names: patterns ``kind:pattern`` (``cn:``, ``dns:``, ``ip:``,
         ``email:``, ``uri:``, ``upn:``); if any are given, the common name
@@ -678,7 +678,7 @@ class CredentialRecord:
     """
     A standing credential.
 
-    :ivar kind: ``basic`` or ``bearer``.
+    :ivar kind: ``basic``, ``bearer`` or ``registrar``.
     :ivar name: the user name, or the token's public id.
     :ivar verifier: what the secret is checked against: ``scrypt$…`` or
         ``sha256$…``; never the secret itself.
@@ -741,6 +741,46 @@ class OneTimeSecret:
         if self.expires_at <= now:
             return SecretState.EXPIRED
         return SecretState.UNUSED
+
+
+@frozen
+class SecretOrder:
+    """
+    Which single-use secrets somebody wants.
+
+    :ivar names: patterns, as in :class:`Principal`.
+    :ivar key_fingerprint: as in :class:`OneTimeSecret`.
+    :ivar life: from now to their end.
+    :ivar count: how many, all alike.
+    """
+
+    profile: str
+    names: tuple[str, ...] = ()
+    key_fingerprint: str = ""
+    life: timedelta = timedelta(days=1)
+    count: int = 1
+
+
+@frozen
+class MintedSecret:
+    """A single-use secret, at the one moment at which it is known."""
+
+    record: OneTimeSecret
+    secret: str = field(repr=False)
+
+
+@frozen
+class RegistrarCall:
+    """
+    What somebody shows who wants to hand out secrets.
+
+    :ivar endpoint: where; its tenant is the secrets' tenant.
+    :ivar peer: text of the network address.
+    """
+
+    endpoint: Endpoint
+    credentials: tuple[Credential, ...]
+    peer: str
 
 
 @frozen

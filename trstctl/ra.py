@@ -70,10 +70,12 @@ from trstctl.interfaces import (
     IAuthority,
     ICredentials,
     IProfilePolicy,
+    IRegistrar,
     IRegistrationAuthority,
     IRevocation,
     IStore,
 )
+from trstctl.minting import Registrar
 from trstctl.model import (
     Approved,
     CertificateRecord,
@@ -88,6 +90,7 @@ from trstctl.model import (
     Operation,
     Pending,
     Principal,
+    RegistrarCall,
     RequestKey,
     RequestState,
     StoredRequest,
@@ -538,8 +541,9 @@ class RegistrationAuthority:
         peer: str,
     ) -> Deferred[None]:
         """Audit a request that was refused before it got here."""
+        known = getattr(error, "facts", {}).get("principal", "")
         return self._refusals.record(
-            endpoint, operation, error, request_id, peer
+            endpoint, operation, error, request_id, peer, known
         )
 
     def find(self, tenant_id: str, serial: str) -> Deferred[CertificateRecord]:
@@ -560,6 +564,19 @@ class RegistrationAuthority:
         return self._store.revoke_certificate(
             tenant_id, serial, reason, actor, self.now()
         )
+
+    def registrar(self, call: RegistrarCall) -> Deferred[IRegistrar]:
+        """Let somebody in who hands out single-use secrets."""
+
+        async def admit() -> IRegistrar:
+            principal = await self._authenticator.authenticate_registrar(
+                call, self.now()
+            )
+            return Registrar(
+                principal, call, self._store, self.now, self._random_bytes
+            )
+
+        return Deferred.fromCoroutine(admit())
 
     # --- the life of the process --------------------------------------------
 

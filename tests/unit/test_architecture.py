@@ -29,6 +29,7 @@ LAYERS = {
     "trstctl.ra": 2,
     "trstctl.refusals": 2,
     "trstctl.shield": 2,
+    "trstctl.minting": 2,
     "trstctl.ca": 2,
     "trstctl.web": 2,
     "trstctl.admission": 2,
@@ -36,6 +37,7 @@ LAYERS = {
     "trstctl.tls": 2,
     "trstctl.protocols": 3,
     "trstctl.backends": 3,
+    "trstctl.backends.passwords": 0,  # imports nothing of ours
     "trstctl.testing": 3,
     "trstctl.config": 4,
     "trstctl.discovery": 4,

@@ -19,6 +19,9 @@ A-3  *Guessing is throttled* by name and by address, before the slow hash
 A-4  *Certificates are judged here*, not in the handshake: issued by this
      endpoint's authority, in this tenant's inventory byte for byte, not
      revoked, not from the future.
+A-5  *Handing out secrets is a right of its own.*  A registrar's token is a
+     credential of another kind than a device's; each is unknown where the
+     other is asked for.
 """
 
 from __future__ import annotations
@@ -64,6 +67,7 @@ from trstctl.model import (
     Operation,
     Password,
     Principal,
+    RegistrarCall,
     SecretState,
 )
 from trstctl.pkix.certificate import read_certificate
@@ -158,7 +162,7 @@ class StoreAuthenticator:
             case Password(username, password):
                 return await self._password(request, username, password, now)
             case BearerToken(token):
-                return await self._bearer(request, token, now)
+                return await self._bearer(request, "bearer", token, now)
             case OneTimeToken(token):
                 return await self._one_time(request, token, now)
             case _:
@@ -249,8 +253,27 @@ class StoreAuthenticator:
 
     # --- tokens -------------------------------------------------------------
 
+    def authenticate_registrar(
+        self, call: RegistrarCall, now: datetime
+    ) -> Deferred[Principal]:
+        """Prove who wants to hand out secrets; see the interface (A-5)."""
+
+        async def prove() -> Principal:
+            for credential in call.credentials:
+                if isinstance(credential, BearerToken):
+                    return await self._bearer(
+                        call, "registrar", credential.token, now
+                    )
+            raise NotAuthenticated
+
+        return Deferred.fromCoroutine(prove())
+
     async def _bearer(
-        self, request: EnrollmentRequest, token: str, now: datetime
+        self,
+        request: EnrollmentRequest | RegistrarCall,
+        kind: str,
+        token: str,
+        now: datetime,
     ) -> Principal:
         """Prove ``<name>.<secret>``, or its base64 as libest sends it."""
         name, dot, _ = token.partition(".")
@@ -258,7 +281,7 @@ class StoreAuthenticator:
             token = _unwrapped(token)
             name, _, _ = token.partition(".")
         tenant = request.endpoint.tenant_id
-        record = await self._live(tenant, "bearer", name, now)
+        record = await self._live(tenant, kind, name, now)
         verifier = record.verifier if record else TOKEN_DECOY
         right = check_token(token[: _LONGEST + 1], verifier)
         if record is None or not right:
@@ -354,7 +377,7 @@ class StoreAuthenticator:
         return record
 
     def _buckets(
-        self, request: EnrollmentRequest, name: str
+        self, request: EnrollmentRequest | RegistrarCall, name: str
     ) -> tuple[str, ...]:
         """
         Return the throttle's keys: who holds the address (all of an IPv6

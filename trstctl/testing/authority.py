@@ -24,6 +24,7 @@ from trstctl.interfaces import (
     IAuthority,
     ICredentials,
     IProfilePolicy,
+    IRegistrar,
     IRegistrationAuthority,
     IRevocation,
     ISigner,
@@ -36,6 +37,7 @@ from trstctl.model import (
     EnrollmentRequest,
     Issued,
     Pending,
+    RegistrarCall,
 )
 from trstctl.pkix import algorithms
 from trstctl.policy.profile import Profile, ProfileSettings, builtin_profiles
@@ -282,6 +284,10 @@ class StubAuthority:
     def revoke(
         self, tenant_id: str, serial: str, reason: str, actor: str
     ) -> Deferred[CertificateRecord]:
+        """Answer with the outcome."""
+        return self._answer(self.outcome)
+
+    def registrar(self, call: RegistrarCall) -> Deferred[IRegistrar]:
         """Answer with the outcome."""
         return self._answer(self.outcome)
 

@@ -125,6 +125,7 @@ def add_token(
     store: IStore,
     name: str,
     *,
+    kind: str = "bearer",
     tenant_id: str = TENANT,
     names: tuple[str, ...] = (),
     profiles: tuple[str, ...] = (),
@@ -134,6 +135,7 @@ def add_token(
     """
     Let somebody enroll with a bearer token (see :func:`bearer`).
 
+    :param kind: ``registrar`` for one that makes single-use secrets instead.
     :returns: the token.
     """
     secret = new_secret(DeterministicBytes(f"token {tenant_id} {name}"))
@@ -142,7 +144,7 @@ def add_token(
         store,
         CredentialRecord(
             tenant_id,
-            "bearer",
+            kind,
             name,
             token_verifier(token),
             names,
