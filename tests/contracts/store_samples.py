@@ -17,6 +17,7 @@ from trstctl.model import (
     NewRequest,
     OneTimeSecret,
     RequestKey,
+    StoredCRL,
 )
 
 TENANT = "11111111-1111-1111-1111-111111111111"
@@ -115,3 +116,18 @@ def new_credential(name: str = "device", **changes: Any) -> CredentialRecord:
         created_at=NOW,
     )
     return evolve(record, **changes)
+
+
+def new_crl(scope: str = "", number: int = 1, **changes: Any) -> StoredCRL:
+    """Return a CRL that is in force for a day."""
+    crl = StoredCRL(
+        authority="issuing",
+        scope=scope,
+        number=number,
+        base=0,
+        this_update=NOW,
+        next_update=NOW + DAY,
+        entries=3,
+        der=f"CRL {number}".encode(),
+    )
+    return evolve(crl, **changes)

@@ -83,7 +83,21 @@ def _race(path: Path, name: str) -> None:
     sys.stdin.readline()
 
 
+def _number(path: Path, authority: str) -> None:
+    """Take CRL numbers of an authority; say them all."""
+    driver, store = open_store(path)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    sys.stdin.readline()
+    numbers = [
+        driver.wait(store.next_crl_number(authority)) for _ in range(50)
+    ]
+    sys.stdout.write(f"{' '.join(map(str, numbers))}\n")
+    sys.stdout.flush()
+    sys.stdin.readline()
+
+
 if __name__ == "__main__":
-    {"issue": _issue_for_ever, "race": _race}[sys.argv[1]](
+    {"issue": _issue_for_ever, "number": _number, "race": _race}[sys.argv[1]](
         Path(sys.argv[2]), sys.argv[3]
     )

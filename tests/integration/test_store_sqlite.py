@@ -17,12 +17,13 @@ from threading import Barrier, Thread
 from typing import Any
 
 import pytest
-from contracts.store_contract import StoreContract
+from contracts.revocation_contract import RevocationContract
 from contracts.store_samples import (
     DAY,
     MINUTE,
     NOW,
     TENANT,
+    new_crl,
     new_intent,
     new_request,
     new_secret,
@@ -39,6 +40,7 @@ from trstctl.errors import (
     Conflict,
     Internal,
     SerialTaken,
+    Stale,
     Unavailable,
 )
 from trstctl.model import (
@@ -68,7 +70,7 @@ def _program(*args: str) -> subprocess.Popen[str]:
     )
 
 
-class SQLiteStoreTests(StoreContract):
+class SQLiteStoreTests(RevocationContract):
     """The SQLite store keeps the contract of every store."""
 
     @pytest.fixture(autouse=True)
@@ -78,7 +80,7 @@ class SQLiteStoreTests(StoreContract):
     @pytest.fixture(autouse=True)
     def _store(self, tmp_path: Path) -> Iterator[None]:
         self.path = tmp_path / "state" / "trstctl.db"
-        yield from StoreContract._store.__wrapped__(self)
+        yield from RevocationContract._store.__wrapped__(self)
 
     def make_store(self) -> SQLiteStore:
         self.driver, store = open_store(self.path)
@@ -510,7 +512,13 @@ class SQLiteStoreTests(StoreContract):
     @pytest.mark.slow
     def test_processes_race(self) -> None:
         """S-1: processes that race for one key open one intent."""
-        racers = [_program("race", str(self.path), f"p{n}") for n in range(4)]
+        outcomes = self.race(
+            [_program("race", str(self.path), f"p{n}") for n in range(4)]
+        )
+        assert sorted(outcomes) == ["Opened"] + ["StoredRequest"] * 3
+
+    def race(self, racers: list[subprocess.Popen[str]]) -> list[str]:
+        """Let the processes begin at once; return what each says."""
         for racer in racers:
             assert racer.stdout is not None
             assert racer.stdout.readline() == "ready\n"
@@ -521,7 +529,29 @@ class SQLiteStoreTests(StoreContract):
         outcomes = [racer.stdout.readline().strip() for racer in racers]  # type: ignore[union-attr]
         for racer in racers:
             racer.communicate("end\n", timeout=30)
-        assert sorted(outcomes) == ["Opened"] + ["StoredRequest"] * 3
+        return outcomes
+
+    @pytest.mark.slow
+    def test_processes_number_crls(self) -> None:
+        """RFC 5280, section 5.2.3: two processes never share a number."""
+        outcomes = self.race(
+            [_program("number", str(self.path), "issuing") for _ in range(2)]
+        )
+        numbers = [[int(n) for n in line.split()] for line in outcomes]
+        assert sorted(numbers[0] + numbers[1]) == list(range(1, 101))
+        assert all(sorted(mine) == mine for mine in numbers)
+
+    def test_processes_save_crls(self) -> None:
+        """Of two processes' CRLs the one with the greater number stays."""
+        driver, sibling = open_store(self.path)
+        older = new_crl(number=self.number())
+        newer = new_crl(number=driver.wait(sibling.next_crl_number("issuing")))
+        assert older.number < newer.number
+        driver.wait(sibling.save_crl(newer, "sibling"))
+        with pytest.raises(Stale):
+            self.wait(self.store.save_crl(older, "late"))
+        assert newer == self.crl()
+        driver.wait(sibling.close())
 
     @pytest.mark.slow
     @pytest.mark.drill

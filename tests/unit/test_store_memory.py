@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from contracts.store_contract import StoreContract
+from contracts.revocation_contract import RevocationContract
 from twisted.internet.defer import Deferred
 
 from trstctl.backends.store_memory import MemoryStore
 
 
-class MemoryStoreTests(StoreContract):
+class MemoryStoreTests(RevocationContract):
     """The memory store keeps the contract of every store."""
 
     def make_store(self) -> MemoryStore:
