@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.web.resource import IResource
 from zope.interface import Attribute, Interface
 
+from trstctl.errors import RequestError
 from trstctl.model import (
     Approved,
     AuditEvent,
@@ -35,6 +36,7 @@ from trstctl.model import (
     OneTimeSecret,
     Opened,
     Pending,
+    PollRequest,
     Principal,
     Purpose,
     RegistrarCall,
@@ -191,6 +193,42 @@ class IRevocation(Interface):
         """
 
 
+class IChallengeGate(Interface):
+    """
+    Judges challenges: the gate before an enrollment (RFC 8894, section 2.4).
+
+    Fails closed: whatever goes wrong, nobody passes.
+    """
+
+    def admit(
+        request: EnrollmentRequest, challenge: str, now: datetime
+    ) -> Deferred[Principal]:
+        """
+        Judge a challenge, and say for whom it speaks.
+
+        :param challenge: secret; empty if the request had none.
+        :raises ChallengeRejected: whatever is wrong with it; ``reused`` if
+            it was used for another key.
+        :raises Throttled: too many wrong ones.
+        :raises Unavailable: it cannot be judged now.
+        """
+
+    def issued(
+        request: EnrollmentRequest, principal: Principal, outcome: Issued
+    ) -> Deferred[None]:
+        """
+        Hear that the certificate is committed, before it is handed out.
+
+        Also when it is handed out again.  If this fails, the certificate is
+        revoked and not handed out.
+        """
+
+    def refused(
+        request: EnrollmentRequest, error: RequestError
+    ) -> Deferred[None]:
+        """Hear that the request was refused after all; never fails."""
+
+
 class IRegistrar(Interface):
     """
     A proven registrar at work: makes, lists and revokes single-use secrets.
@@ -238,6 +276,7 @@ class IRegistrationAuthority(Interface):
     """All that a protocol can reach."""
 
     credentials = Attribute("An :class:`ICredentials`.")
+    challenges = Attribute("The :class:`IChallengeGate` of our own tokens.")
     revocation = Attribute("An :class:`IRevocation`.")
 
     def now() -> datetime:
@@ -253,6 +292,16 @@ class IRegistrationAuthority(Interface):
 
         :raises RequestError: refused; audited; nothing was consumed.
         :raises ServiceError: not now.
+        """
+
+    def poll(request: PollRequest) -> Deferred[Issued | Pending]:
+        """
+        Tell what became of a request; if it was approved meanwhile, issue.
+
+        Its transactionID and key find it, whatever else the client says.
+
+        :raises UnknownCertificate: there is no such request.
+        :raises RequestError: as :meth:`enroll`.
         """
 
     def ca_certificates(endpoint: Endpoint) -> tuple[bytes, ...]:
@@ -457,9 +506,24 @@ class IStore(Interface):
         right now must not be signed a second time.
         """
 
+    def find_transactions(
+        tenant_id: str, protocol: str, endpoint: str, transaction: str
+    ) -> Deferred[Sequence[StoredRequest]]:
+        """
+        Return the requests with a transactionID, newest first, at most 16.
+
+        A request whose key has expired is not among them, unless it is open
+        or approved.
+        """
+
     def hold(request: NewRequest, now: datetime) -> Deferred[StoredRequest]:
         """
         Keep a request for a person to decide; audit ``request.held``.
+
+        A single-use secret that pays for it is reserved, in the same
+        transaction and by the rules of :meth:`open_intent`: it serves this
+        request only, however long the decision takes, and is free again once
+        the request is denied or its key has expired undecided.
 
         If the key is taken: the row that holds it, unchanged, except that
         an abandoned row is held again (an approval, too, must then be given
@@ -488,7 +552,9 @@ class IStore(Interface):
         The secret (``secret_id``) must be in date, not revoked, and not
         burnt, or burnt for this very public key and request by an intent
         that was abandoned since: a secret whose intent is open or issued
-        buys nothing more, whatever the key.  It is in date by the latest
+        buys nothing more, whatever the key; one with several ``uses`` buys
+        that many, each for a key of its own.  A secret that is reserved
+        for this very request is in date.  It is in date by the latest
         time that the tenant's audit log has seen.  A secret that is bound to
         a public key is for that key only.
 
@@ -703,6 +769,11 @@ class IStore(Interface):
         tenant_id: str, digest: str
     ) -> Deferred[OneTimeSecret | None]:
         """Return the single-use secret with this SHA-256."""
+
+    def find_secret_by_id(
+        tenant_id: str, secret_id: str
+    ) -> Deferred[OneTimeSecret | None]:
+        """Return the single-use secret with this public id."""
 
     def add_secrets(
         secrets: Sequence[OneTimeSecret], actor: str

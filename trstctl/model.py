@@ -13,6 +13,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from attrs import field, frozen
 
@@ -190,12 +191,30 @@ class OneTimeToken:
 
 @frozen
 class ClientCertificate:
-    """A certificate whose private key the TLS handshake has proven."""
+    """
+    A certificate whose private key is proven: by the TLS handshake, or by a
+    signature over the request.
+    """
 
     der: bytes = field(repr=False)
 
 
-Credential = Password | BearerToken | OneTimeToken | ClientCertificate
+@frozen
+class Challenge:
+    """
+    A challenge, with the gate that can judge it (RFC 8894, section 2.4).
+
+    :ivar text: as it was sent; empty if none was.
+    :ivar gate: an :class:`~trstctl.interfaces.IChallengeGate`.
+    """
+
+    text: str = field(repr=False)
+    gate: Any = field(repr=False)
+
+
+Credential = (
+    Password | BearerToken | OneTimeToken | ClientCertificate | Challenge
+)
 
 
 @frozen
@@ -203,7 +222,7 @@ class Principal:
     """
     Who asks, once proven.
 
-    :ivar kind: ``basic``, ``bearer``, ``token``, ``certificate`` or
+    :ivar kind: ``basic``, ``bearer``, ``token``, ``certificate``, ``mdm`` or
         ``system``; or ``registrar``, who hands out secrets and never enrolls.
     :ivar name: unique within tenant and kind; canonical.
     :ivar names: patterns ``kind:pattern`` (``cn:``, ``dns:``, ``ip:``,
@@ -213,7 +232,13 @@ class Principal:
         any that the endpoint offers.
     :ivar certificate: for ``certificate``: the proven certificate.
     :ivar record: for ``certificate``: its row of the inventory.
-    :ivar secret_id: for ``token``: the secret to burn with the intent.
+    :ivar secret_id: the single-use secret to burn with the intent, if any.
+    :ivar subject: if given, the text of the only subject that may be
+        certified (RFC 4514).
+    :ivar alternative_names: if given, the subject alternative names that may
+        be certified: all of these and no others, each ``kind:value``.
+    :ivar device: if given, what the common name or the serialNumber
+        attribute must be.
     """
 
     kind: str
@@ -224,6 +249,9 @@ class Principal:
     certificate: CertificateFacts | None = field(default=None, repr=False)
     record: CertificateRecord | None = field(default=None, repr=False)
     secret_id: str | None = field(default=None, repr=False)
+    subject: str | None = None
+    alternative_names: tuple[str, ...] | None = None
+    device: str | None = None
 
     @property
     def id(self) -> str:
@@ -269,6 +297,9 @@ class EnrollmentRequest:
     :ivar idempotency_key: the client's own key, or ``None`` to derive one.
     :ivar request_id: identifies the exchange in answers, log and audit.
     :ivar peer: text of the network address.
+    :ivar transaction: the protocol's transactionID, or empty.  The same
+        request under it is the same request; another one of the same
+        principal is refused until the first is finished.
     """
 
     endpoint: Endpoint
@@ -278,6 +309,26 @@ class EnrollmentRequest:
     request_id: str
     peer: str
     idempotency_key: str | None = None
+    transaction: str = ""
+
+
+@frozen
+class PollRequest:
+    """
+    A client's question for what became of its request.
+
+    :ivar transaction: the transactionID of the request.
+    :ivar public_key_fingerprint: of the key that the question is signed
+        with: the one to be certified, or, for a renewal, the old one.
+    :ivar credentials: the certificate that signed it, for a renewal.
+    """
+
+    endpoint: Endpoint
+    transaction: str
+    public_key_fingerprint: str
+    credentials: tuple[Credential, ...]
+    request_id: str
+    peer: str
 
 
 @frozen
@@ -455,6 +506,8 @@ class StoredRequest:
     :ivar certificate: DER, once issued.
     :ivar revoked: whether that certificate has been revoked.
     :ivar reason: why it was denied, or empty.
+    :ivar transaction: the protocol's transactionID, or empty.
+    :ivar secret_id: the single-use secret that is reserved for it or burnt.
     """
 
     id: str
@@ -477,6 +530,8 @@ class StoredRequest:
     decided_by: str = ""
     decided_at: datetime | None = None
     reason: str = ""
+    transaction: str = ""
+    secret_id: str | None = None
 
 
 @frozen
@@ -487,6 +542,8 @@ class NewRequest:
     :ivar key_expires: when the idempotency key becomes free again.
     :ivar names: the names that the certificate will carry (for a held
         request: would carry).
+    :ivar secret_id: the single-use secret that pays for it; a request that
+        is held reserves it.
     """
 
     id: str
@@ -503,6 +560,8 @@ class NewRequest:
     csr: bytes = field(repr=False)
     request_id: str
     peer: str
+    transaction: str = ""
+    secret_id: str | None = None
 
 
 @frozen
@@ -717,6 +776,11 @@ class OneTimeSecret:
     :ivar burnt_request: fingerprint of the request that it was burnt for.
     :ivar key_fingerprint: hexadecimal SHA-256 of the SubjectPublicKeyInfo
         of the only key that it is for; empty: whichever comes first.
+    :ivar protocol: the only protocol that takes it.
+    :ivar uses: how many certificates it buys, each for a key of its own.
+    :ivar device: as in :class:`Principal`, but empty for none; likewise
+        ``subject``.
+    :ivar alternative_names: as in :class:`Principal`.
     """
 
     tenant_id: str
@@ -731,6 +795,11 @@ class OneTimeSecret:
     burnt_request: str = ""
     revoked_at: datetime | None = None
     key_fingerprint: str = ""
+    protocol: str = "bootstrap"
+    uses: int = 1
+    device: str = ""
+    subject: str = ""
+    alternative_names: tuple[str, ...] | None = None
 
     def state(self, now: datetime) -> SecretState:
         """Return what it is good for; what comes first here counts."""
@@ -749,7 +818,9 @@ class SecretOrder:
     Which single-use secrets somebody wants.
 
     :ivar names: patterns, as in :class:`Principal`.
-    :ivar key_fingerprint: as in :class:`OneTimeSecret`.
+    :ivar key_fingerprint: as in :class:`OneTimeSecret`; likewise
+        ``protocol``, ``uses``, ``device``, ``subject`` and
+        ``alternative_names``.
     :ivar life: from now to their end.
     :ivar count: how many, all alike.
     """
@@ -759,6 +830,11 @@ class SecretOrder:
     key_fingerprint: str = ""
     life: timedelta = timedelta(days=1)
     count: int = 1
+    protocol: str = "bootstrap"
+    uses: int = 1
+    device: str = ""
+    subject: str = ""
+    alternative_names: tuple[str, ...] | None = None
 
 
 @frozen
