@@ -49,6 +49,7 @@ from trstctl.settings import ProtocolSettings
 
 __all__ = [
     "STATUS",
+    "Answered",
     "HTTPRequest",
     "HTTPResponse",
     "Headers",
@@ -81,6 +82,20 @@ STATUS: Mapping[type[TrstctlError], int] = {
 }
 
 _log = Logger(namespace="trstctl.web")
+
+
+class Answered(Exception):
+    """
+    A refusal that the protocol has put into its own words already.
+
+    Raised by ``answer`` where the answer is more than :meth:`explain` can
+    make: a message that has to be signed, say.
+    """
+
+    def __init__(self, error: TrstctlError, response: HTTPResponse) -> None:
+        super().__init__()
+        self.error = error
+        self.response = response
 
 
 class ProtocolResource(BoundedResource):
@@ -268,7 +283,10 @@ class ProtocolResource(BoundedResource):
         self, error: Exception, request: HTTPRequest, outcome: Outcome
     ) -> HTTPResponse:
         """Record an error, and return the answer that tells it."""
-        if isinstance(error, TrstctlError):
+        answered = error if isinstance(error, Answered) else None
+        if answered is not None:
+            told = answered.error
+        elif isinstance(error, TrstctlError):
             told = error
         else:
             told = Internal()
@@ -277,7 +295,9 @@ class ProtocolResource(BoundedResource):
         outcome.decision = "refused" if refused else "failed"
         outcome.reason = told.detail
         outcome.facts = {"error": type(told).__name__, **told.facts}
-        response = self._explain(told, request)
+        response = (
+            answered.response if answered else self._explain(told, request)
+        )
         if not told.recorded and outcome.endpoint is not None:
             try:
                 await self._record(

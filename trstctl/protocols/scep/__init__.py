@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""SCEP (RFC 8894)."""

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: MIT
+"""
+The section ``protocols.scep``, and the endpoints that it makes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from attrs import frozen
+from pydantic import Field, field_validator
+
+from trstctl.model import Endpoint
+from trstctl.settings import Label, LabelSettings, ProtocolSettings
+
+#: What only old devices need: SHA-1 signatures, triple DES.
+Legacy = Literal["sha1", "3des"]
+
+#: Who judges challenges: our own tokens, or nobody.
+Gate = Literal["token", "none"]
+
+#: RFC 8894, section 2.9, and what clients that know more offer.
+_DIGESTS = frozenset({"sha256", "sha384", "sha512"})
+_CIPHERS = frozenset({"aes128-cbc", "aes192-cbc", "aes256-cbc"})
+
+#: What device manufacturers append to every path.
+SUFFIX = "pkiclient.exe"
+
+
+class SCEPLabelSettings(LabelSettings):
+    """
+    One named endpoint of SCEP; what it leaves out is as in the section.
+
+    :ivar challenge: who judges challenges.
+    :ivar legacy: weak algorithms to take all the same.
+    :ivar include_chain: whether answers bring the CA certificates, too.
+    :ivar next_authority: the CA that will take over.
+    """
+
+    challenge: Gate | None = None
+    legacy: tuple[Legacy, ...] | None = None
+    include_chain: bool | None = None
+    next_authority: str | None = None
+
+
+class SCEPSettings(ProtocolSettings):
+    """The section ``protocols.scep``."""
+
+    challenge: Gate = "token"
+    legacy: tuple[Legacy, ...] = ()
+    include_chain: bool = False
+    next_authority: str | None = None
+    labels: dict[Label, SCEPLabelSettings] = Field(default_factory=dict)
+
+    @field_validator("labels")
+    @classmethod
+    def _no_suffix(
+        cls, labels: dict[str, SCEPLabelSettings]
+    ) -> dict[str, SCEPLabelSettings]:
+        """Refuse a label that clients append to paths."""
+        if SUFFIX in labels:
+            raise ValueError(f"clients append {SUFFIX}; choose another")
+        return labels
+
+
+@frozen
+class Served:
+    """
+    One endpoint, with everything that it inherits resolved.
+
+    :ivar digests: what messages may be signed with.
+    :ivar ciphers: what they may be encrypted with.
+    """
+
+    endpoint: Endpoint
+    challenge: Gate
+    digests: frozenset[str]
+    ciphers: frozenset[str]
+    include_chain: bool
+    next_authority: str | None
+
+    @property
+    def capabilities(self) -> tuple[str, ...]:
+        """
+        The keywords of GetCACaps (RFC 8894, section 3.5.2).
+
+        Each is enforced, and nothing else is accepted.
+        """
+        found = ["AES", "POSTPKIOperation", "Renewal", "SHA-256", "SHA-512"]
+        if "des-ede3-cbc" in self.ciphers:
+            found.append("DES3")
+        if "sha1" in self.digests:
+            found.append("SHA-1")
+        if self.next_authority is not None:
+            found.append("GetNextCACert")
+        return (*sorted(found), "SCEPStandard")
+
+
+def all_served(name: str, settings: SCEPSettings) -> dict[str, Served]:
+    """Return each label's endpoint; the default one has the empty label."""
+    return {
+        label: _served(name, settings, label, own)
+        for label, own in {
+            "": SCEPLabelSettings(),
+            **settings.labels,
+        }.items()
+    }
+
+
+def _served(
+    name: str, settings: SCEPSettings, label: str, own: SCEPLabelSettings
+) -> Served:
+    """Resolve what a label leaves out."""
+    tenant_id = own.tenant_id or settings.tenant_id
+    if tenant_id is None:
+        raise ValueError("an enabled protocol needs a tenant_id")
+    legacy = settings.legacy if own.legacy is None else own.legacy
+    challenge = own.challenge or settings.challenge
+    return Served(
+        endpoint=Endpoint(
+            protocol=name,
+            name=label,
+            tenant_id=tenant_id,
+            profile=own.profile or settings.profile,
+            authority=own.authority or settings.authority,
+            gated=challenge != "none",
+        ),
+        challenge=challenge,
+        digests=_DIGESTS | ({"sha1"} & set(legacy)),
+        ciphers=_CIPHERS | ({"des-ede3-cbc"} if "3des" in legacy else set()),
+        include_chain=(
+            settings.include_chain
+            if own.include_chain is None
+            else own.include_chain
+        ),
+        next_authority=own.next_authority or settings.next_authority,
+    )
