@@ -122,6 +122,16 @@ def issuer_and_serial(certificate: bytes) -> IssuerAndSerial:
     return IssuerAndSerial(fields[2][2], _hexadecimal(fields[0][1]))
 
 
+def subject_public_key(certificate: bytes) -> bytes:
+    """
+    Return the DER SubjectPublicKeyInfo of a certificate.
+
+    :param certificate: DER, already seen by :func:`trstctl.pkix.der.check`.
+    :raises Malformed: it is no certificate.
+    """
+    return _tbs_fields(certificate)[5][2]
+
+
 def identifies(
     identifier: CertificateIdentifier,
     certificate: bytes,
@@ -152,15 +162,16 @@ def _hexadecimal(octets: bytes) -> str:
 
 
 def _tbs_fields(certificate: bytes) -> list[tuple[int, bytes, bytes]]:
-    """Return the fields of a TBSCertificate from the serial number on."""
+    """
+    Return the fields of a TBSCertificate from the serial number on:
+    signature, issuer, validity, subject and key follow it.
+    """
     tbs, _, _ = split_signed(certificate)
     fields = der.children(der.content(tbs, der.SEQUENCE))
     if fields and fields[0][0] == _EXPLICIT_TAG:  # the version
         del fields[0]
-    if [field[0] for field in fields[:3]] != [
-        der.INTEGER,
-        der.SEQUENCE,
-        der.SEQUENCE,
+    if [field[0] for field in fields[:6]] != [der.INTEGER] + 5 * [
+        der.SEQUENCE
     ]:
         raise Malformed("not an X.509 certificate")
     return fields
