@@ -282,6 +282,9 @@ class IRegistrationAuthority(Interface):
     def now() -> datetime:
         """Return the wall clock's time, UTC."""
 
+    def random_bytes(count: int) -> bytes:
+        """Return octets from a cryptographically secure source."""
+
     def enroll(request: EnrollmentRequest) -> Deferred[Issued | Pending]:
         """
         Take one request all the way to a certificate.

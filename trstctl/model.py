@@ -222,8 +222,9 @@ class Principal:
     """
     Who asks, once proven.
 
-    :ivar kind: ``basic``, ``bearer``, ``token``, ``certificate``, ``mdm`` or
-        ``system``; or ``registrar``, who hands out secrets and never enrolls.
+    :ivar kind: ``basic``, ``bearer``, ``token``, ``certificate``, ``mdm``,
+        ``anonymous`` (who must be approved) or ``system``; or ``registrar``,
+        who hands out secrets and never enrolls.
     :ivar name: unique within tenant and kind; canonical.
     :ivar names: patterns ``kind:pattern`` (``cn:``, ``dns:``, ``ip:``,
         ``email:``, ``uri:``, ``upn:``); if any are given, the common name
@@ -278,6 +279,8 @@ class Endpoint:
 
     :ivar protocol: the plugin's name.
     :ivar name: label or alias; empty for the default one.
+    :ivar gated: whether who enrolls here must show something; else its
+        profile must demand a person's approval.
     """
 
     protocol: str
@@ -285,6 +288,7 @@ class Endpoint:
     tenant_id: str
     profile: str
     authority: str
+    gated: bool = True
 
 
 @frozen

@@ -219,7 +219,7 @@ class RegistrationAuthority:
         self._authenticator = authenticator
         self._clock = clock
         self.now = now
-        self._random_bytes = random_bytes
+        self.random_bytes = random_bytes
         self._owner = owner
         self.windows = windows or Windows()
         self._reached = reached
@@ -449,7 +449,7 @@ class RegistrationAuthority:
 
     def _intent(self, asked: _Asked, approved: Approved) -> Intent:
         """Build the bytes to sign, under a fresh serial."""
-        serial = new_serial(self._random_bytes)
+        serial = new_serial(self.random_bytes)
         return Intent(
             id=self._new_id(),
             request=self._row(asked, approved, self.now() + asked.key_life),
@@ -486,7 +486,7 @@ class RegistrationAuthority:
 
     def _new_id(self) -> str:
         """Return a fresh opaque identifier."""
-        return self._random_bytes(16).hex()
+        return self.random_bytes(16).hex()
 
     async def _abandon(self, intent: Intent, reason: str) -> None:
         """Retire an intent now or, if the store is away, by and by (I-2)."""
@@ -573,7 +573,7 @@ class RegistrationAuthority:
                 call, self.now()
             )
             return Registrar(
-                principal, call, self._store, self.now, self._random_bytes
+                principal, call, self._store, self.now, self.random_bytes
             )
 
         return Deferred.fromCoroutine(admit())

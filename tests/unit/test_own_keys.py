@@ -66,7 +66,7 @@ class _Bench:
             self.directory,
             self._run,
             self._make,
-            self.ra._random_bytes,
+            self.ra.random_bytes,
         )
 
     def _make(self, key: Any, chain: Any) -> Any:

@@ -128,6 +128,7 @@ class _Reading:
         }
         for name, served in endpoints.items():
             self._check_endpoints(name, served)
+            self._check_gates(name, served, profiles)
         self._check_paths(protocols)
         listeners = _quietly(Listeners, values.get("listeners"))
         if listeners is not None:
@@ -288,6 +289,24 @@ class _Reading:
                 hint = _unknown(key, wanted, sorted(known))
                 self._tree.blame_value(
                     location, f"{hint}; or add it to {section}"
+                )
+
+    def _check_gates(
+        self,
+        name: str,
+        endpoints: Sequence[Endpoint],
+        profiles: Mapping[str, ProfileSettings],
+    ) -> None:
+        """Refuse an endpoint where anybody would get a certificate."""
+        for endpoint in endpoints:
+            profile = profiles.get(endpoint.profile)
+            if not endpoint.gated and profile and profile.approval == "none":
+                where = f"labels.{endpoint.name}" if endpoint.name else "here"
+                self._tree.blame(
+                    ("protocols", name),
+                    f"{where}, nothing is asked of whoever enrolls: choose a "
+                    f"challenge, or a profile with approval (not "
+                    f"{endpoint.profile})",
                 )
 
     def _named(self, section: str) -> set[str]:

@@ -24,8 +24,8 @@ from trstctl.errors import Malformed, UnsupportedAlgorithm
 from trstctl.model import Name, PublicKey
 from trstctl.pkix import algorithms, der
 from trstctl.pkix.certificate import split_signed
-from trstctl.pkix.cms import DATA
-from trstctl.pkix.names import read_name
+from trstctl.pkix.cms import DATA, IssuerAndSerial, read_issuer_and_serial
+from trstctl.pkix.names import names_match, read_name
 from trstctl.pkix.signed import (
     SignedData,
     SignerInfo,
@@ -283,6 +283,33 @@ def read_issuer_and_subject(data: bytes) -> IssuerAndSubject:
         return IssuerAndSubject(read_name(issuer[2]), read_name(subject[2]))
     except (IndexError, ValueError) as error:
         raise Malformed from error
+
+
+def read_named(data: bytes) -> IssuerAndSerial:
+    """
+    Read the content of a GetCert or GetCRL (RFC 8894, section 3.3.4).
+
+    :raises Malformed: it is no IssuerAndSerialNumber.
+    """
+    der.check(data, max_bytes=MAX_MESSAGE)
+    named = read_issuer_and_serial(data)
+    read_name(named.issuer)
+    return named
+
+
+def is_issued_by(certificate: bytes, issuer: bytes) -> bool:
+    """Tell whether a certificate names another's subject as its issuer."""
+    return is_subject(_fields(certificate)[3][2], issuer)
+
+
+def is_subject(name: bytes, certificate: bytes) -> bool:
+    """
+    Tell whether a name is a certificate's subject.
+
+    Clients write names anew, in other string types.
+    """
+    own = _fields(certificate)[5][2]
+    return name == own or names_match(read_name(name), read_name(own))
 
 
 # --- answers ----------------------------------------------------------------
