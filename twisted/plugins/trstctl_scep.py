@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Registers the one-time-token scep with trstctl."""
+"""Registers SCEP with trstctl."""
 
 from trstctl.plugin import ProtocolPlugin
 
