@@ -9,7 +9,7 @@ the edge.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from twisted.internet.defer import Deferred
@@ -229,6 +229,19 @@ class IChallengeGate(Interface):
         """Hear that the request was refused after all; never fails."""
 
 
+class IChallengeTokens(IChallengeGate):
+    """The gate of our own tokens, which also makes them."""
+
+    def texts(record: OneTimeSecret) -> Iterator[str]:
+        """
+        Yield the challenge of a record under each key, the newest first.
+
+        All but the digest of the record counts.
+
+        :raises Unavailable: the keys cannot be read or made.
+        """
+
+
 class IRegistrar(Interface):
     """
     A proven registrar at work: makes, lists and revokes single-use secrets.
@@ -276,7 +289,7 @@ class IRegistrationAuthority(Interface):
     """All that a protocol can reach."""
 
     credentials = Attribute("An :class:`ICredentials`.")
-    challenges = Attribute("The :class:`IChallengeGate` of our own tokens.")
+    challenges = Attribute("An :class:`IChallengeTokens`.")
     revocation = Attribute("An :class:`IRevocation`.")
 
     def now() -> datetime:
@@ -309,6 +322,13 @@ class IRegistrationAuthority(Interface):
 
     def ca_certificates(endpoint: Endpoint) -> tuple[bytes, ...]:
         """Return the DER chain of the endpoint's authority, issuer first."""
+
+    def is_lenient(endpoint: Endpoint) -> bool:
+        """
+        Tell whether the endpoint's profile forgives small faults.
+
+        For :func:`trstctl.pkix.csr.read_csr`.
+        """
 
     def csr_attributes(endpoint: Endpoint) -> CSRWishes:
         """Return what the endpoint's profile wishes to see in a request."""
@@ -452,6 +472,7 @@ class IProfilePolicy(Interface):
     name = Attribute("The profile's name.")
     version = Attribute("Hexadecimal digest of its settings.")
     retry_after = Attribute("Seconds that a held request is asked to wait.")
+    lenient = Attribute("Whether small faults of requests are forgiven.")
 
     def decide(
         request: EnrollmentRequest,
@@ -510,7 +531,11 @@ class IStore(Interface):
         """
 
     def find_transactions(
-        tenant_id: str, protocol: str, endpoint: str, transaction: str
+        tenant_id: str,
+        protocol: str,
+        endpoint: str,
+        transaction: str,
+        now: datetime,
     ) -> Deferred[Sequence[StoredRequest]]:
         """
         Return the requests with a transactionID, newest first, at most 16.
@@ -537,7 +562,10 @@ class IStore(Interface):
         client that built its request anew): that row, now under this key
         and fingerprint and with this CSR.
 
-        :raises Conflict: the key is taken by another fingerprint.
+        :raises Conflict: the key is taken by another fingerprint; or the
+            transactionID is, in the same protocol, endpoint and principal,
+            by a request that is open, or held or approved within its life.
+        :raises ChallengeRejected: as :meth:`open_intent`.
         """
 
     def open_intent(
@@ -566,7 +594,8 @@ class IStore(Interface):
         cancelled while the commit is under way.
 
         :returns: ``Opened``, or the row that answers instead.
-        :raises Conflict: the key is taken by another fingerprint.
+        :raises Conflict: the key or the transactionID is taken by another
+            fingerprint, as for :meth:`hold`.
         :raises ChallengeRejected: the secret cannot be burnt; ``reused`` if
             it was burnt for another public key.
         :raises UnsupportedAlgorithm: a certificate of this public key was

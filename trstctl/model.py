@@ -129,6 +129,7 @@ class CertificateRequest:
     :ivar names: the subject alternative names, in order.
     :ivar attributes: other attributes by OID: DER of each value.
     :ivar challenge_password: text of PKCS#9 challengePassword; secret.
+    :ivar forgiven: the faults that a lenient reader overlooked.
     """
 
     der: bytes = field(repr=False)
@@ -141,6 +142,7 @@ class CertificateRequest:
         factory=dict, repr=False
     )
     challenge_password: str | None = field(default=None, repr=False)
+    forgiven: tuple[str, ...] = ()
 
 
 @frozen
@@ -776,8 +778,15 @@ class OneTimeSecret:
     :ivar digest: hexadecimal SHA-256 of the secret.
     :ivar profile: the only profile that it may use.
     :ivar names: patterns, as in :class:`Principal`.
-    :ivar burnt_for: public key fingerprint that it was burnt for, or empty.
-    :ivar burnt_request: fingerprint of the request that it was burnt for.
+    :ivar burnt_at: when it was used up: burnt or reserved as often as it
+        may be used.
+    :ivar burnt_for: public key fingerprint that it was last burnt or
+        reserved for, or empty.
+    :ivar burnt_request: fingerprint of that request.
+    :ivar burnt_keys: every public key fingerprint that it was burnt or is
+        reserved for.
+    :ivar reserved_until: when it is free again, if what used it up is a
+        request that nobody decides.
     :ivar key_fingerprint: hexadecimal SHA-256 of the SubjectPublicKeyInfo
         of the only key that it is for; empty: whichever comes first.
     :ivar protocol: the only protocol that takes it.
@@ -804,12 +813,16 @@ class OneTimeSecret:
     device: str = ""
     subject: str = ""
     alternative_names: tuple[str, ...] | None = None
+    burnt_keys: tuple[str, ...] = ()
+    reserved_until: datetime | None = None
 
     def state(self, now: datetime) -> SecretState:
         """Return what it is good for; what comes first here counts."""
         if self.revoked_at is not None:
             return SecretState.REVOKED
-        if self.burnt_at is not None:
+        if self.burnt_at is not None and (
+            self.reserved_until is None or now < self.reserved_until
+        ):
             return SecretState.BURNT
         if self.expires_at <= now:
             return SecretState.EXPIRED

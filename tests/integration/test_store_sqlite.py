@@ -623,6 +623,7 @@ class _Anything(dict[str, None]):
 def _statements() -> list[str]:
     """Return the statements of the store's modules."""
     from trstctl.backends import (
+        sqlite_burns,
         sqlite_intents,
         sqlite_inventory,
         sqlite_listing,
@@ -634,6 +635,7 @@ def _statements() -> list[str]:
     return [
         value
         for module in (
+            sqlite_burns,
             sqlite_intents,
             sqlite_inventory,
             sqlite_listing,

@@ -9,6 +9,10 @@ signatures.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import (
@@ -41,6 +45,8 @@ SCHEMES: dict[str, padding.AsymmetricPadding] = {
         )
     },
 }
+
+T = TypeVar("T")
 
 #: Decryptions that may wait for a thread, or be made, at once.
 LIMIT = 256
@@ -75,36 +81,41 @@ class KeyCredential:
 
     def sign(self, content: bytes, algorithm: str) -> Deferred[bytes]:
         """See :meth:`trstctl.interfaces.IMessageCredential.sign`."""
-        return self._signer.sign(content, algorithm)
-
-    async def _decrypted(self, ciphertext: bytes, scheme: str) -> bytes | None:
-        """Decrypt in a thread, and make room afterwards."""
-        self._under_way += 1
-        try:
-            return await deferToThreadPool(
-                self._reactor,
-                self._pool,
-                decrypt,
+        if algorithm in algorithms.LEGACY_ALGORITHMS:
+            return self._in_thread(
+                partial(algorithms.sign, legacy=True),
                 self._private_key,
-                ciphertext,
-                scheme,
+                algorithm,
+                content,
             )
-        finally:
-            self._under_way -= 1
+        return self._signer.sign(content, algorithm)
 
     def decrypt(
         self, ciphertext: bytes, scheme: str
     ) -> Deferred[bytes | None]:
         """See :meth:`trstctl.interfaces.IMessageCredential.decrypt`."""
-        return Deferred.fromCoroutine(self._bounded(ciphertext, scheme))
+        return self._in_thread(decrypt, self._private_key, ciphertext, scheme)
 
-    async def _bounded(self, ciphertext: bytes, scheme: str) -> bytes | None:
-        """Decrypt, unless too much is being decrypted already."""
-        # A pool that was stopped takes work without a word and never does
-        # it.
-        if self._pool.joined or self._under_way >= LIMIT:
-            raise Unavailable("the message key is busy")
-        return await self._decrypted(ciphertext, scheme)
+    def _in_thread(
+        self, function: Callable[..., T], *args: Any
+    ) -> Deferred[T]:
+        """Run a function in a thread, unless too many wait for one."""
+
+        async def run() -> T:
+            # A pool that was stopped takes work without a word and never
+            # does it.
+            if self._pool.joined or self._under_way >= LIMIT:
+                raise Unavailable("the message key is busy")
+            self._under_way += 1
+            try:
+                done: T = await deferToThreadPool(
+                    self._reactor, self._pool, function, *args
+                )
+                return done
+            finally:
+                self._under_way -= 1
+
+        return Deferred.fromCoroutine(run())
 
 
 def decrypt(

@@ -38,6 +38,12 @@ STORE_ACTOR = "system:store"
 #: Why a key that was revoked as compromised is refused (RFC 5280, 5.3.1).
 COMPROMISED = "the key is known to be compromised; make a new one"
 
+#: Why a second request in a transaction is refused.
+TRANSACTION_TAKEN = "this transaction is another request's"
+
+#: How many requests with one transactionID are looked at.
+MAX_TRANSACTIONS = 16
+
 
 def _unescape(match: re.Match[str]) -> str:
     """Resolve one escape of RFC 4514, section 2.4."""
@@ -216,4 +222,11 @@ def secret_facts(secret: OneTimeSecret) -> dict[str, str]:
         "names": " ".join(secret.names),
         "key": secret.key_fingerprint,
         "expires": secret.expires_at.isoformat(),
+        "protocol": secret.protocol,
+        "uses": str(secret.uses),
+        "device": secret.device,
+        "subject": secret.subject,
+        "alternative_names": "any"
+        if secret.alternative_names is None
+        else " ".join(secret.alternative_names),
     }

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from datetime import datetime
 from hashlib import sha256
 
+from trstctl.backends.burns import Burn
 from trstctl.backends.records import (
     COMPROMISED,
     STORE_ACTOR,
@@ -21,8 +22,10 @@ from trstctl.backends.records import (
     opened_facts,
     search_terms,
 )
+from trstctl.backends.sqlite_burns import burn
 from trstctl.backends.sqlite_requests import (
     Holder,
+    check_transaction,
     free_key,
     holder_of_key,
     request_by_number,
@@ -36,7 +39,6 @@ from trstctl.backends.sqlite_rows import (
 )
 from trstctl.backends.sqlite_transaction import Transaction
 from trstctl.errors import (
-    ChallengeRejected,
     SerialTaken,
     Stale,
     Unavailable,
@@ -55,41 +57,20 @@ CLOCK_TOLERANCE = 60_000_000  # microseconds
 
 # --- intents ----------------------------------------------------------------
 
-_BURN = """
-UPDATE secrets SET burnt_at = coalesce(burnt_at, :now),
-    burnt_for = :public_key, burnt_request = :fingerprint,
-    burnt_authority = :authority, burnt_serial = :serial
-WHERE tenant_id = :tenant_id AND id = :id AND revoked_at IS NULL
-    AND expires_at > :latest
-    AND (key_fingerprint = '' OR key_fingerprint = :public_key)
-    AND (burnt_at IS NULL OR (
-        burnt_for = :public_key AND burnt_request = :fingerprint
-        AND NOT EXISTS (
-            SELECT 1 FROM requests r
-            WHERE r.serial = secrets.burnt_serial
-                AND r.authority = secrets.burnt_authority
-                AND r.tenant_id = secrets.tenant_id
-                AND r.state IN ('open', 'issued')
-        )
-    ))
-"""
-
-_BURNT_FOR = "SELECT burnt_for FROM secrets WHERE tenant_id = ? AND id = ?"
-
 _ADD_OPEN = """
 INSERT INTO requests (tenant_id, id, protocol, principal, request_key,
     fingerprint, key_expires, endpoint, operation, profile, profile_version,
-    subject, names, public_key_fingerprint, csr, request_id, peer, created_at,
-    state, intent, authority, serial, owner, tbs_sha256, secret_id,
+    subject, names, public_key_fingerprint, csr, request_id, peer,
+    transaction_id, created_at, state, intent, authority, serial, owner, tbs_sha256, secret_id,
     not_before, not_after, promised_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open',
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open',
     ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 _REOPEN = """
 UPDATE requests SET key_expires = max(key_expires, ?), profile = ?,
     profile_version = ?, subject = ?, names = ?, csr = ?, request_id = ?,
-    peer = ?, state = 'open', intent = ?, authority = ?, serial = ?,
+    peer = ?, transaction_id = ?, state = 'open', intent = ?, authority = ?, serial = ?,
     owner = ?, tbs_sha256 = ?, secret_id = ?, not_before = ?, not_after = ?,
     promised_at = ?
 WHERE tenant_id = ? AND number = ?
@@ -103,12 +84,12 @@ WHERE tenant_id = ? AND number = ?
 _CONTINUE = """
 INSERT INTO requests (tenant_id, id, protocol, principal, request_key,
     fingerprint, key_expires, endpoint, operation, profile, profile_version,
-    subject, names, public_key_fingerprint, csr, request_id, peer, state,
-    was_held, decided_by, decided_at, reason, created_at)
+    subject, names, public_key_fingerprint, csr, request_id, peer,
+    transaction_id, state, was_held, decided_by, decided_at, reason, created_at)
 SELECT tenant_id, id, protocol, principal, request_key,
     fingerprint, key_expires, endpoint, operation, profile, profile_version,
-    subject, names, public_key_fingerprint, csr, request_id, peer, 'abandoned',
-    was_held, decided_by, decided_at, reason, created_at
+    subject, names, public_key_fingerprint, csr, request_id, peer,
+    transaction_id, 'abandoned', was_held, decided_by, decided_at, reason, created_at
 FROM requests WHERE tenant_id = ? AND number = ?
 """
 
@@ -133,8 +114,20 @@ def open_intent(
     key = (tenant_id, request.public_key_fingerprint)
     if transaction.execute(_IS_COMPROMISED, key).fetchone() is not None:
         raise UnsupportedAlgorithm(COMPROMISED)
+    check_transaction(transaction, request, at)
     if intent.secret_id is not None:
-        _burn(transaction, intent, at, max(at, latest))
+        burn(
+            transaction,
+            tenant_id,
+            intent.secret_id,
+            Burn(
+                request.public_key_fingerprint,
+                request.fingerprint,
+                intent.authority,
+                intent.serial,
+            ),
+            at,
+        )
     try:
         if isinstance(held, tuple):
             request_id = held[1]
@@ -160,40 +153,6 @@ def open_intent(
     return Opened(request_id)
 
 
-def _burn(
-    transaction: Transaction, intent: Intent, at: int, latest: int
-) -> None:
-    """
-    Burn the secret.
-
-    Burnt for this key and request, it serves again if nothing came of it:
-    the intent that burnt it was abandoned.  Its expiry is judged by the
-    latest time ever seen, so that a clock set back revives nothing.
-    """
-    request = intent.request
-    burnt = transaction.execute(
-        _BURN,
-        {
-            "now": at,
-            "latest": latest,
-            "public_key": request.public_key_fingerprint,
-            "fingerprint": request.fingerprint,
-            "authority": intent.authority,
-            "serial": intent.serial,
-            "tenant_id": request.key.tenant_id,
-            "id": intent.secret_id,
-        },
-    )
-    if burnt.rowcount != 1:
-        row = transaction.execute(
-            _BURNT_FOR, (request.key.tenant_id, intent.secret_id)
-        ).fetchone()
-        holder = "" if row is None else row[0]
-        raise ChallengeRejected(
-            reused=holder not in {"", request.public_key_fingerprint}
-        )
-
-
 def _reopen(
     transaction: Transaction, intent: Intent, at: int, held: Holder
 ) -> None:
@@ -217,6 +176,7 @@ def _reopen(
             request.csr,
             request.request_id,
             request.peer,
+            request.transaction,
             *_intent_values(intent, at),
             tenant_id,
             number,

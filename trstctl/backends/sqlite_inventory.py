@@ -161,25 +161,29 @@ def revoke_credential(
 
 _FIND_ONE_TIME = """
 SELECT tenant_id, id, digest, profile, names, created_at, expires_at,
-    burnt_at, burnt_for, burnt_request, revoked_at, key_fingerprint
+    burnt_at, burns, reserved_until, revoked_at, key_fingerprint, protocol,
+    uses, device, subject, alternative_names
 FROM secrets WHERE tenant_id = ? AND digest = ?
 """
 
 _FIND_ONE_TIME_BY_ID = """
 SELECT tenant_id, id, digest, profile, names, created_at, expires_at,
-    burnt_at, burnt_for, burnt_request, revoked_at, key_fingerprint
+    burnt_at, burns, reserved_until, revoked_at, key_fingerprint, protocol,
+    uses, device, subject, alternative_names
 FROM secrets WHERE tenant_id = ? AND id = ?
 """
 
 # The states in the order of OneTimeSecret.state.
 _LIST_ONE_TIME = """
 SELECT tenant_id, id, digest, profile, names, created_at, expires_at,
-    burnt_at, burnt_for, burnt_request, revoked_at, key_fingerprint
+    burnt_at, burns, reserved_until, revoked_at, key_fingerprint, protocol,
+    uses, device, subject, alternative_names
 FROM secrets
 WHERE tenant_id = :tenant_id AND id > :after
     AND (:state IS NULL OR :state = CASE
         WHEN revoked_at IS NOT NULL THEN 'revoked'
-        WHEN burnt_at IS NOT NULL THEN 'burnt'
+        WHEN burnt_at IS NOT NULL
+            AND (reserved_until IS NULL OR reserved_until > :now) THEN 'burnt'
         WHEN expires_at <= :now THEN 'expired'
         ELSE 'unused'
     END)
@@ -192,8 +196,9 @@ UPDATE secrets SET revoked_at = ? WHERE tenant_id = ? AND id = ?
 
 _ADD_ONE_TIME = """
 INSERT OR IGNORE INTO secrets (tenant_id, id, digest, profile, names,
-    created_at, expires_at, revoked_at, key_fingerprint)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+    created_at, expires_at, revoked_at, key_fingerprint, protocol, uses,
+    device, subject, alternative_names)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 
@@ -202,6 +207,18 @@ def find_secret(
 ) -> OneTimeSecret | None:
     """Return the single-use secret with this SHA-256."""
     row = connection.execute(_FIND_ONE_TIME, (tenant_id, digest)).fetchone()
+    return None if row is None else one_time_secret(row)
+
+
+def find_secret_by_id(
+    connection: sqlite3.Connection | Transaction,
+    tenant_id: str,
+    secret_id: str,
+) -> OneTimeSecret | None:
+    """Return the single-use secret with this public id."""
+    row = connection.execute(
+        _FIND_ONE_TIME_BY_ID, (tenant_id, secret_id)
+    ).fetchone()
     return None if row is None else one_time_secret(row)
 
 
@@ -222,6 +239,13 @@ def add_secrets(
                 micros(secret.expires_at),
                 micros_or_none(secret.revoked_at),
                 secret.key_fingerprint,
+                secret.protocol,
+                secret.uses,
+                secret.device,
+                secret.subject,
+                None
+                if secret.alternative_names is None
+                else list_text(secret.alternative_names),
             ),
         )
         if added.rowcount != 1:
@@ -265,12 +289,9 @@ def revoke_secret(
     now: datetime,
 ) -> OneTimeSecret:
     """Revoke; a secret that is revoked keeps its time."""
-    row = transaction.execute(
-        _FIND_ONE_TIME_BY_ID, (tenant_id, secret_id)
-    ).fetchone()
-    if row is None:
+    secret = find_secret_by_id(transaction, tenant_id, secret_id)
+    if secret is None:
         raise UnknownCertificate("no such single-use secret")
-    secret = one_time_secret(row)
     if secret.revoked_at is not None:
         return secret
     transaction.execute(_REVOKE_ONE_TIME, (micros(now), tenant_id, secret_id))

@@ -17,9 +17,16 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 
-from trstctl.backends.records import request_facts
+from trstctl.backends.burns import Burn
+from trstctl.backends.records import (
+    MAX_TRANSACTIONS,
+    TRANSACTION_TAKEN,
+    request_facts,
+)
+from trstctl.backends.sqlite_burns import burn, decide_burn
 from trstctl.backends.sqlite_rows import (
     micros,
+    moment,
     names_text,
     request_values,
     stored_request,
@@ -39,7 +46,7 @@ _REQUEST_BY_KEY = """
 SELECT id, tenant_id, protocol, principal, request_key, fingerprint, state,
     endpoint, operation, profile, subject, names, public_key_fingerprint,
     created_at, key_expires, csr, decided_by, decided_at, reason,
-    der, serial, not_after, status
+    der, serial, not_after, status, transaction_id, secret_id
 FROM requests
 WHERE tenant_id = ? AND protocol = ? AND principal = ? AND request_key = ?
     AND holds_key = 1 AND (key_expires > ? OR state = 'open')
@@ -49,7 +56,7 @@ _REQUEST_BY_NUMBER = """
 SELECT id, tenant_id, protocol, principal, request_key, fingerprint, state,
     endpoint, operation, profile, subject, names, public_key_fingerprint,
     created_at, key_expires, csr, decided_by, decided_at, reason,
-    der, serial, not_after, status
+    der, serial, not_after, status, transaction_id, secret_id
 FROM requests
 WHERE tenant_id = ? AND number = ?
 """
@@ -58,7 +65,7 @@ _LIST_ALL = """
 SELECT id, tenant_id, protocol, principal, request_key, fingerprint, state,
     endpoint, operation, profile, subject, names, public_key_fingerprint,
     created_at, key_expires, csr, decided_by, decided_at, reason,
-    der, serial, not_after, status
+    der, serial, not_after, status, transaction_id, secret_id
 FROM requests
 WHERE tenant_id = ? AND state <> 'retried' ORDER BY number LIMIT ?
 """
@@ -67,7 +74,7 @@ _LIST_ISSUED = """
 SELECT id, tenant_id, protocol, principal, request_key, fingerprint, state,
     endpoint, operation, profile, subject, names, public_key_fingerprint,
     created_at, key_expires, csr, decided_by, decided_at, reason,
-    der, serial, not_after, status
+    der, serial, not_after, status, transaction_id, secret_id
 FROM requests
 WHERE tenant_id = ? AND state = 'issued' ORDER BY number LIMIT ?
 """
@@ -76,7 +83,7 @@ _LIST_UNSETTLED = """
 SELECT id, tenant_id, protocol, principal, request_key, fingerprint, state,
     endpoint, operation, profile, subject, names, public_key_fingerprint,
     created_at, key_expires, csr, decided_by, decided_at, reason,
-    der, serial, not_after, status
+    der, serial, not_after, status, transaction_id, secret_id
 FROM requests
 WHERE tenant_id = ? AND state = ? AND state NOT IN ('open', 'issued')
 ORDER BY number LIMIT ?
@@ -86,9 +93,21 @@ _LIST_OPEN = """
 SELECT id, tenant_id, protocol, principal, request_key, fingerprint, state,
     endpoint, operation, profile, subject, names, public_key_fingerprint,
     created_at, key_expires, csr, decided_by, decided_at, reason,
-    der, serial, not_after, status
+    der, serial, not_after, status, transaction_id, secret_id
 FROM requests INDEXED BY requests_open
 WHERE tenant_id = ? AND state = 'open' ORDER BY number LIMIT ?
+"""
+
+_FIND_TRANSACTIONS = """
+SELECT id, tenant_id, protocol, principal, request_key, fingerprint, state,
+    endpoint, operation, profile, subject, names, public_key_fingerprint,
+    created_at, key_expires, csr, decided_by, decided_at, reason,
+    der, serial, not_after, status, transaction_id, secret_id
+FROM requests INDEXED BY requests_by_transaction
+WHERE tenant_id = ? AND transaction_id = ? AND transaction_id <> ''
+    AND protocol = ? AND endpoint = ? AND state <> 'retried'
+    AND (key_expires > ? OR state = 'open' OR state = 'approved')
+ORDER BY number DESC LIMIT ?
 """
 
 
@@ -101,6 +120,29 @@ def find_request(
         (key.tenant_id, key.protocol, key.principal, key.key, micros(now)),
     ).fetchone()
     return None if row is None else stored_request(row)
+
+
+def find_transactions(
+    connection: sqlite3.Connection,
+    tenant_id: str,
+    protocol: str,
+    endpoint: str,
+    transaction: str,
+    now: datetime,
+) -> Sequence[StoredRequest]:
+    """Return the requests with a transactionID, newest first."""
+    rows = connection.execute(
+        _FIND_TRANSACTIONS,
+        (
+            tenant_id,
+            transaction,
+            protocol,
+            endpoint,
+            micros(now),
+            MAX_TRANSACTIONS,
+        ),
+    )
+    return [stored_request(row) for row in rows]
 
 
 def list_requests(
@@ -147,6 +189,9 @@ _LEAVE_KEY = """
 UPDATE requests SET holds_key = 0 WHERE tenant_id = ? AND number = ?
 """
 
+#: Number, fingerprint, state and end of the key.
+Waiting = tuple[int, str, str, int]
+
 #: Number, id, state, and the serial of the last intent.
 Holder = tuple[int, str, str, str | None]
 
@@ -183,18 +228,58 @@ def free_key(
         transaction.execute(_LEAVE_KEY, (tenant_id, former))
 
 
+# --- transactions -----------------------------------------------------------
+
+_OTHER_IN_TRANSACTION = """
+SELECT 1 FROM requests INDEXED BY requests_by_transaction
+WHERE tenant_id = ? AND transaction_id = ? AND transaction_id <> ''
+    AND protocol = ? AND endpoint = ? AND principal = ? AND fingerprint <> ?
+    AND (state = 'open'
+        OR ((state = 'held' OR state = 'approved') AND key_expires > ?))
+LIMIT 1
+"""
+
+
+def check_transaction(
+    transaction: Transaction, request: NewRequest, now: int
+) -> None:
+    """
+    Refuse a second request in a transaction that is not finished.
+
+    :raises Conflict: there is one.
+    """
+    if not request.transaction:
+        return
+    key = request.key
+    other = transaction.execute(
+        _OTHER_IN_TRANSACTION,
+        (
+            key.tenant_id,
+            request.transaction,
+            key.protocol,
+            request.endpoint,
+            key.principal,
+            request.fingerprint,
+            now,
+        ),
+    ).fetchone()
+    if other is not None:
+        raise Conflict(TRANSACTION_TAKEN)
+
+
 # --- held requests ----------------------------------------------------------
 
 _ADD_HELD = """
 INSERT INTO requests (tenant_id, id, protocol, principal, request_key,
     fingerprint, key_expires, endpoint, operation, profile, profile_version,
-    subject, names, public_key_fingerprint, csr, request_id, peer, created_at,
-    state, was_held)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'held', 1)
+    subject, names, public_key_fingerprint, csr, request_id, peer,
+    transaction_id, created_at, secret_id, state, was_held)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
+    'held', 1)
 """
 
 _FIND_WAITING = """
-SELECT number FROM requests
+SELECT number, fingerprint, state, key_expires FROM requests
 WHERE tenant_id = :tenant_id AND public_key_fingerprint = :public_key
     AND state IN ('held', 'approved')
     AND (state = 'held' OR key_expires > :now)
@@ -206,7 +291,8 @@ ORDER BY number LIMIT 1
 
 _ADOPT = """
 UPDATE requests SET request_key = ?, holds_key = 1, fingerprint = ?, csr = ?,
-    key_expires = max(key_expires, ?), request_id = ?, peer = ?
+    key_expires = max(key_expires, ?), request_id = ?, peer = ?,
+    transaction_id = ?
 WHERE tenant_id = ? AND number = ?
 RETURNING id
 """
@@ -215,13 +301,14 @@ _HOLD_AGAIN = """
 UPDATE requests SET state = 'held', was_held = 1,
     key_expires = max(key_expires, ?),
     profile = ?, profile_version = ?, subject = ?, names = ?, csr = ?,
-    request_id = ?, peer = ?, decided_by = '', decided_at = NULL, reason = ''
+    request_id = ?, peer = ?, transaction_id = ?, secret_id = ?,
+    decided_by = '', decided_at = NULL, reason = ''
 WHERE tenant_id = ? AND number = ?
 """
 
 _FIND_BY_ID = """
-SELECT number, state, principal FROM requests
-WHERE tenant_id = ? AND id = ? AND was_held = 1 AND state <> 'retried'
+SELECT number, state, principal, secret_id, public_key_fingerprint, fingerprint
+FROM requests WHERE tenant_id = ? AND id = ? AND was_held = 1 AND state <> 'retried'
 """
 
 _DECIDE = """
@@ -237,29 +324,59 @@ def hold(
     """Keep a request for a person, or find the one that is kept already."""
     at, tenant_id = micros(now), request.key.tenant_id
     held = holder_of_key(transaction, request, at)
+    if isinstance(held, tuple) and held[2] != "abandoned":
+        return request_by_number(transaction, tenant_id, held[0])
+    check_transaction(transaction, request, at)
+    waiting = None
+    if not isinstance(held, tuple):
+        waiting = _waiting(transaction, request, at)
+    _reserve(transaction, request, waiting, at)
     event = "request.held"
     if isinstance(held, tuple):
-        number, request_id, state, _ = held
-        if state != "abandoned":
-            return request_by_number(transaction, tenant_id, number)
+        number, request_id, _, _ = held
         _hold_again(transaction, request, number)
     else:
         free_key(transaction, tenant_id, held)
-        adopted = _adopt(transaction, request, at)
-        if adopted is not None:
-            number, request_id = adopted
+        if waiting is not None:
+            number = waiting[0]
+            request_id = _adopt(transaction, request, number)
             event = "request.adopted"
         else:
-            number = (
-                transaction.execute(
-                    _ADD_HELD, request_values(request, at)
-                ).lastrowid
-                or 0
+            added = transaction.execute(
+                _ADD_HELD, (*request_values(request, at), request.secret_id)
             )
-            request_id = request.id
+            number, request_id = added.lastrowid or 0, request.id
     facts = request_facts(request, request_id)
     transaction.audit(tenant_id, now, event, request.key.principal, facts)
     return request_by_number(transaction, tenant_id, number)
+
+
+def _reserve(
+    transaction: Transaction,
+    request: NewRequest,
+    waiting: Waiting | None,
+    at: int,
+) -> None:
+    """Reserve the secret that pays for the request, if one does."""
+    if request.secret_id is None:
+        return
+    until, adopted, state = micros(request.key_expires), "", "held"
+    if waiting is not None:
+        _, adopted, state, key_expires = waiting
+        until = max(until, key_expires)
+    burn(
+        transaction,
+        request.key.tenant_id,
+        request.secret_id,
+        Burn(
+            request.public_key_fingerprint,
+            request.fingerprint,
+            held=True,
+            until=moment(until) if state == "held" else None,
+        ),
+        at,
+        adopted,
+    )
 
 
 def _hold_again(
@@ -277,18 +394,20 @@ def _hold_again(
             request.csr,
             request.request_id,
             request.peer,
+            request.transaction,
+            request.secret_id,
             request.key.tenant_id,
             number,
         ),
     )
 
 
-def _adopt(
+def _waiting(
     transaction: Transaction, request: NewRequest, now: int
-) -> tuple[int, str] | None:
-    """Put the waiting row for the same certificate under the new key."""
+) -> Waiting | None:
+    """Return the row that waits for the same certificate."""
     key = request.key
-    row = transaction.execute(
+    row: Waiting | None = transaction.execute(
         _FIND_WAITING,
         {
             "tenant_id": key.tenant_id,
@@ -303,9 +422,12 @@ def _adopt(
             "names": names_text(request.names),
         },
     ).fetchone()
-    if row is None:
-        return None
-    (number,) = row
+    return row
+
+
+def _adopt(transaction: Transaction, request: NewRequest, number: int) -> str:
+    """Put a waiting row under the new key; return its id."""
+    key = request.key
     ((request_id,),) = transaction.execute(
         _ADOPT,
         (
@@ -315,11 +437,12 @@ def _adopt(
             micros(request.key_expires),
             request.request_id,
             request.peer,
+            request.transaction,
             key.tenant_id,
             number,
         ),
     ).fetchall()
-    return number, request_id
+    return str(request_id)
 
 
 def decide_request(
@@ -336,7 +459,7 @@ def decide_request(
     row = transaction.execute(_FIND_BY_ID, (tenant_id, request_id)).fetchone()
     if row is None:
         raise UnknownCertificate("no such request was ever held")
-    number, state, principal = row
+    number, state, principal, secret_id, public_key, fingerprint = row
     if state != "held":
         raise Stale(f"the request is no longer held, but {state}")
     decision = "approved" if approve else "denied"
@@ -352,6 +475,15 @@ def decide_request(
             number,
         ),
     )
+    if secret_id is not None:
+        decide_burn(
+            transaction,
+            tenant_id,
+            secret_id,
+            (public_key, fingerprint),
+            approve,
+            micros(now),
+        )
     transaction.audit(
         tenant_id,
         now,

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from json.encoder import encode_basestring_ascii as _quote
 from typing import Any
 
+from trstctl.backends.burns import Burn, Burns
 from trstctl.model import (
     AuditRecord,
     CertificateRecord,
@@ -88,7 +89,8 @@ def request_values(request: NewRequest, now: int) -> Row:
 
     Columns: tenant_id, id, protocol, principal, request_key, fingerprint,
     key_expires, endpoint, operation, profile, profile_version, subject,
-    names, public_key_fingerprint, csr, request_id, peer, created_at.
+    names, public_key_fingerprint, csr, request_id, peer, transaction_id,
+    created_at.
     """
     key = request.key
     return (
@@ -109,6 +111,7 @@ def request_values(request: NewRequest, now: int) -> Row:
         request.csr,
         request.request_id,
         request.peer,
+        request.transaction,
         now,
     )
 
@@ -120,8 +123,8 @@ def stored_request(row: Row) -> StoredRequest:
     Columns: id, tenant_id, protocol, principal, request_key, fingerprint,
     state, endpoint, operation, profile, subject, names,
     public_key_fingerprint, created_at, key_expires, csr, decided_by,
-    decided_at, reason, der, serial, not_after, status; the last four count
-    if there is a certificate.
+    decided_at, reason, der, serial, not_after, status, transaction_id,
+    secret_id; the four from der on count if there is a certificate.
     """
     issued = row[22] is not None
     return StoredRequest(
@@ -145,6 +148,8 @@ def stored_request(row: Row) -> StoredRequest:
         serial=row[20] if issued else None,
         not_after=moment(row[21]) if issued else None,
         revoked=row[22] == CertificateStatus.REVOKED.value,
+        transaction=row[23],
+        secret_id=row[24],
     )
 
 
@@ -235,8 +240,10 @@ def one_time_secret(row: Row) -> OneTimeSecret:
     Return a single-use secret.
 
     Columns: tenant_id, id, digest, profile, names, created_at, expires_at,
-    burnt_at, burnt_for, burnt_request, revoked_at, key_fingerprint.
+    burnt_at, burns, reserved_until, revoked_at, key_fingerprint, protocol,
+    uses, device, subject, alternative_names.
     """
+    burns = burns_from(row[8])
     return OneTimeSecret(
         tenant_id=row[0],
         id=row[1],
@@ -246,10 +253,46 @@ def one_time_secret(row: Row) -> OneTimeSecret:
         created_at=moment(row[5]),
         expires_at=moment(row[6]),
         burnt_at=moment_or_none(row[7]),
-        burnt_for=row[8],
-        burnt_request=row[9],
+        burnt_for=burns[-1].public_key if burns else "",
+        burnt_request=burns[-1].request if burns else "",
+        burnt_keys=tuple(one.public_key for one in burns),
+        reserved_until=moment_or_none(row[9]),
         revoked_at=moment_or_none(row[10]),
         key_fingerprint=row[11],
+        protocol=row[12],
+        uses=row[13],
+        device=row[14],
+        subject=row[15],
+        alternative_names=None if row[16] is None else list_from(row[16]),
+    )
+
+
+def burns_text(burns: Burns) -> str:
+    """Return the uses of a secret as JSON, in order; empty for none."""
+    if not burns:
+        return ""
+    return _encode(
+        [
+            (
+                one.public_key,
+                one.request,
+                one.authority,
+                one.serial,
+                one.held,
+                micros_or_none(one.until),
+            )
+            for one in burns
+        ]
+    )
+
+
+def burns_from(text: str) -> Burns:
+    """Return the uses that :func:`burns_text` wrote."""
+    if not text:
+        return ()
+    return tuple(
+        Burn(key, request, authority, serial, held, moment_or_none(until))
+        for key, request, authority, serial, held, until in json.loads(text)
     )
 
 

@@ -17,9 +17,12 @@ from twisted.internet.defer import Deferred, execute, succeed
 from zope.interface import implementer
 
 from trstctl.audit import GENESIS, link
+from trstctl.backends.burns import Burn, Burns, burnt, decided, with_burns
 from trstctl.backends.records import (
     COMPROMISED,
+    MAX_TRANSACTIONS,
     STORE_ACTOR,
+    TRANSACTION_TAKEN,
     abandoned_facts,
     credential_facts,
     issued_facts,
@@ -69,6 +72,7 @@ CLOCK_TOLERANCE = timedelta(seconds=60)
 
 _RETRIABLE = {RequestState.APPROVED, RequestState.ABANDONED}
 _WAITING = {RequestState.HELD, RequestState.APPROVED}
+_LASTING = {RequestState.OPEN, RequestState.APPROVED}
 
 
 @frozen
@@ -102,7 +106,7 @@ class MemoryStore:
         self._certificates: dict[tuple[str, str], CertificateRecord] = {}
         self._credentials: dict[tuple[str, str, str], CredentialRecord] = {}
         self._secrets: dict[tuple[str, str], OneTimeSecret] = {}
-        self._burnt_by: dict[tuple[str, str], tuple[str, str]] = {}
+        self._burns: dict[tuple[str, str], Burns] = {}
         self._chains: dict[str, list[AuditRecord]] = {}
         self._latest: dict[str, datetime] = {}
         self._leases: dict[str, datetime] = {}
@@ -157,6 +161,8 @@ class MemoryStore:
             created_at=now,
             key_expires=request.key_expires,
             csr=request.csr,
+            transaction=request.transaction,
+            secret_id=request.secret_id,
         )
         self._requests[request.id] = stored
         self._keys[request.key] = request.id
@@ -174,8 +180,45 @@ class MemoryStore:
             subject=request.subject,
             names=request.names,
             csr=request.csr,
+            transaction=request.transaction,
+            secret_id=request.secret_id,
         )
         return stored
+
+    def _check_transaction(self, request: NewRequest, now: datetime) -> None:
+        """Refuse a second request in a transaction that is not finished."""
+        for row in self._requests.values():
+            if (
+                request.transaction
+                and row.transaction == request.transaction
+                and evolve(row.key, key="") == evolve(request.key, key="")
+                and row.endpoint == request.endpoint
+                and row.fingerprint != request.fingerprint
+                and (
+                    row.state is RequestState.OPEN
+                    or (row.state in _WAITING and now < row.key_expires)
+                )
+            ):
+                raise Conflict(TRANSACTION_TAKEN)
+
+    def find_transactions(
+        self,
+        tenant_id: str,
+        protocol: str,
+        endpoint: str,
+        transaction: str,
+        now: datetime,
+    ) -> Deferred[Sequence[StoredRequest]]:
+        """Return the requests with a transactionID, newest first."""
+        found = [
+            row
+            for row in self._requests.values()
+            if transaction != ""
+            and (row.key.tenant_id, row.key.protocol) == (tenant_id, protocol)
+            and (row.endpoint, row.transaction) == (endpoint, transaction)
+            and (now < row.key_expires or row.state in _LASTING)
+        ]
+        return succeed(found[: -MAX_TRANSACTIONS - 1 : -1])
 
     def find_request(
         self, key: RequestKey, now: datetime
@@ -192,17 +235,19 @@ class MemoryStore:
     def _hold(self, request: NewRequest, now: datetime) -> StoredRequest:
         """Keep a request, or find the one that is kept already."""
         found = self._same(request, now)
+        if found is not None and found.state is not RequestState.ABANDONED:
+            return found
+        self._check_transaction(request, now)
+        waiting = None if found else self._waiting(request, now)
+        self._reserve(request, waiting, now)
         event = "request.held"
         if found is not None:
-            if found.state is not RequestState.ABANDONED:
-                return found
             stored = self._again(
                 evolve(found, decided_by="", decided_at=None, reason=""),
                 request,
                 RequestState.HELD,
             )
-            self._requests[stored.id] = stored
-        elif (waiting := self._waiting(request, now)) is not None:
+        elif waiting is not None:
             stored = self._adopt(waiting, request)
             event = "request.adopted"
         else:
@@ -218,6 +263,35 @@ class MemoryStore:
             )
         )
         return stored
+
+    def _reserve(
+        self,
+        request: NewRequest,
+        waiting: StoredRequest | None,
+        now: datetime,
+    ) -> None:
+        """Reserve the secret that pays for the request, if one does."""
+        if request.secret_id is None:
+            return
+        until: datetime | None = request.key_expires
+        adopted = ""
+        if waiting is not None:
+            adopted = waiting.fingerprint
+            until = max(request.key_expires, waiting.key_expires)
+            if waiting.state is RequestState.APPROVED:
+                until = None
+        self._burn(
+            request.key.tenant_id,
+            request.secret_id,
+            Burn(
+                request.public_key_fingerprint,
+                request.fingerprint,
+                held=True,
+                until=until,
+            ),
+            now,
+            adopted,
+        )
 
     def _waiting(
         self, request: NewRequest, now: datetime
@@ -257,6 +331,7 @@ class MemoryStore:
             fingerprint=request.fingerprint,
             csr=request.csr,
             key_expires=max(row.key_expires, request.key_expires),
+            transaction=request.transaction,
         )
         return stored
 
@@ -306,6 +381,15 @@ class MemoryStore:
                 reason=reason,
                 key_expires=key_expires,
             )
+            place = (tenant_id, row.secret_id or "")
+            if place in self._secrets:
+                burns = decided(
+                    self._burns.get(place, ()),
+                    row.public_key_fingerprint,
+                    row.fingerprint,
+                    approve,
+                )
+                self._keep_burns(self._secrets[place], burns, now)
             self._audit(
                 AuditEvent(
                     tenant_id,
@@ -349,10 +433,21 @@ class MemoryStore:
                 == request.public_key_fingerprint
             ):
                 raise UnsupportedAlgorithm(COMPROMISED)
+        self._check_transaction(request, now)
         if (intent.authority, intent.serial) in self._promises:
             raise SerialTaken(intent.serial)
         if intent.secret_id is not None:
-            self._burn(intent, intent.secret_id, now, max(now, latest))
+            self._burn(
+                tenant_id,
+                intent.secret_id,
+                Burn(
+                    request.public_key_fingerprint,
+                    request.fingerprint,
+                    intent.authority,
+                    intent.serial,
+                ),
+                now,
+            )
         if found is None:
             stored = self._put(request, RequestState.OPEN, now)
         else:
@@ -376,39 +471,40 @@ class MemoryStore:
         return Opened(stored.id)
 
     def _burn(
-        self, intent: Intent, secret_id: str, now: datetime, latest: datetime
+        self,
+        tenant_id: str,
+        secret_id: str,
+        wanted: Burn,
+        now: datetime,
+        adopted: str = "",
     ) -> None:
-        """Burn the secret, or burn it again if nothing came of it."""
-        request = intent.request
-        place = (request.key.tenant_id, secret_id)
+        """Take a use of the secret."""
+        place = (tenant_id, secret_id)
         secret = self._secrets.get(place)
-        if (
-            secret is None
-            or secret.revoked_at is not None
-            or secret.expires_at <= latest
-            or secret.key_fingerprint
-            not in {"", request.public_key_fingerprint}
-            or (
-                secret.burnt_at is not None
-                and (
-                    secret.burnt_for != request.public_key_fingerprint
-                    or secret.burnt_request != request.fingerprint
-                    or self._promises[self._burnt_by[place]].state
-                    != "abandoned"
-                )
-            )
-        ):
-            holder = "" if secret is None else secret.burnt_for
-            raise ChallengeRejected(
-                reused=holder not in {"", request.public_key_fingerprint}
-            )
-        self._secrets[place] = evolve(
+        if secret is None:
+            raise ChallengeRejected
+        burns = burnt(
             secret,
-            burnt_at=secret.burnt_at or now,
-            burnt_for=request.public_key_fingerprint,
-            burnt_request=request.fingerprint,
+            self._burns.get(place, ()),
+            wanted,
+            max(now, self._latest.get(tenant_id, now)),
+            self._is_buying,
+            adopted,
         )
-        self._burnt_by[place] = (intent.authority, intent.serial)
+        self._keep_burns(secret, burns, now)
+
+    def _is_buying(self, burn: Burn) -> bool:
+        """Tell whether the intent of a use is open or issued."""
+        promise = self._promises.get((burn.authority, burn.serial))
+        return promise is not None and promise.state != "abandoned"
+
+    def _keep_burns(
+        self, secret: OneTimeSecret, burns: Burns, now: datetime
+    ) -> None:
+        """Write what was taken of a secret."""
+        place = (secret.tenant_id, secret.id)
+        self._burns[place] = burns
+        self._secrets[place] = with_burns(secret, burns, now)
 
     def _promise(self, intent: Intent) -> _Promise | None:
         """Return the intent, if it is open."""
@@ -858,6 +954,12 @@ class MemoryStore:
             if (secret.tenant_id, secret.digest) == (tenant_id, digest):
                 return succeed(secret)
         return succeed(None)
+
+    def find_secret_by_id(
+        self, tenant_id: str, secret_id: str
+    ) -> Deferred[OneTimeSecret | None]:
+        """Return the single-use secret with this public id."""
+        return succeed(self._secrets.get((tenant_id, secret_id)))
 
     def add_secrets(
         self, secrets: Sequence[OneTimeSecret], actor: str

@@ -289,6 +289,24 @@ class SQLiteStore:
         """Return the request that holds the key, unless it has expired."""
         return self._read(sqlite_requests.find_request, key, now)
 
+    def find_transactions(
+        self,
+        tenant_id: str,
+        protocol: str,
+        endpoint: str,
+        transaction: str,
+        now: datetime,
+    ) -> Deferred[Sequence[StoredRequest]]:
+        """Return the requests with a transactionID, newest first."""
+        return self._list(
+            sqlite_requests.find_transactions,
+            tenant_id,
+            protocol,
+            endpoint,
+            transaction,
+            now,
+        )
+
     def hold(
         self, request: NewRequest, now: datetime
     ) -> Deferred[StoredRequest]:
@@ -543,6 +561,14 @@ class SQLiteStore:
     ) -> Deferred[OneTimeSecret | None]:
         """Return the single-use secret with this SHA-256."""
         return self._read(sqlite_inventory.find_secret, tenant_id, digest)
+
+    def find_secret_by_id(
+        self, tenant_id: str, secret_id: str
+    ) -> Deferred[OneTimeSecret | None]:
+        """Return the single-use secret with this public id."""
+        return self._read(
+            sqlite_inventory.find_secret_by_id, tenant_id, secret_id
+        )
 
     def add_secrets(
         self, secrets: Sequence[OneTimeSecret], actor: str

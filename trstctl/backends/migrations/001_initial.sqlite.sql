@@ -27,6 +27,8 @@ CREATE TABLE requests (
     csr BLOB NOT NULL,
     request_id TEXT NOT NULL,
     peer TEXT NOT NULL,
+    -- The protocol's transactionID, if it has such a thing.
+    transaction_id TEXT NOT NULL DEFAULT '',
     -- 'retried': only the serial of an abandoned intent is left to keep; the
     -- request lives on in a later row of the same id.
     -- (Not IN: SQLite builds a table of such a list at every write.)
@@ -99,6 +101,11 @@ CREATE INDEX requests_open ON requests (tenant_id, owner)
 CREATE INDEX requests_waiting ON requests (tenant_id, public_key_fingerprint)
     WHERE state IN ('held', 'approved');
 
+-- By transactionID: to tell a client what became of its request, and to keep
+-- two requests from being one transaction.
+CREATE INDEX requests_by_transaction ON requests (tenant_id, transaction_id)
+    WHERE transaction_id <> '';
+
 -- To list certificates: newest first; soonest to expire; what is no longer
 -- valid.  Profiles, principals and keys are looked for along the first: an
 -- index for each would cost every certificate some page, and of a million
@@ -158,13 +165,22 @@ CREATE TABLE secrets (
     names TEXT NOT NULL,
     -- The only public key that it is for; empty: whichever comes first.
     key_fingerprint TEXT NOT NULL DEFAULT '',
+    protocol TEXT NOT NULL,
+    -- How many certificates it buys.
+    uses INTEGER NOT NULL,
+    -- What a certificate must say; NULL: any alternative names.
+    device TEXT NOT NULL DEFAULT '',
+    subject TEXT NOT NULL DEFAULT '',
+    alternative_names TEXT,
     created_at INTEGER NOT NULL,
     expires_at INTEGER NOT NULL,
+    -- Each use that is taken: JSON, or empty.  What it was burnt and is
+    -- reserved for is decided all at once, hence one value.
+    burns TEXT NOT NULL DEFAULT '',
+    -- When the last use was taken; and when one is free again if nobody
+    -- decides the request that has reserved it.
     burnt_at INTEGER,
-    burnt_for TEXT NOT NULL DEFAULT '',
-    burnt_request TEXT NOT NULL DEFAULT '',
-    burnt_authority TEXT NOT NULL DEFAULT '',
-    burnt_serial TEXT NOT NULL DEFAULT '',
+    reserved_until INTEGER,
     revoked_at INTEGER,
     PRIMARY KEY (tenant_id, id),
     UNIQUE (tenant_id, digest)
