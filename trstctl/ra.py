@@ -236,6 +236,15 @@ class RegistrationAuthority:
     async def _enroll(self, request: EnrollmentRequest) -> Issued | Pending:
         """Authenticate and answer; audit a refusal."""
         principal: Principal | None = None
+        if request.wanted.forgiven:
+            self._log.info(
+                "a request has small faults: {faults}",
+                event="request.forgiven",
+                request_id=request.request_id,
+                protocol=request.endpoint.protocol,
+                profile=request.endpoint.profile,
+                faults=" ".join(request.wanted.forgiven),
+            )
         try:
             principal = await self._authenticator.authenticate(
                 request, self.now()
@@ -527,6 +536,11 @@ class RegistrationAuthority:
     def ca_certificates(self, endpoint: Endpoint) -> tuple[bytes, ...]:
         """Return the DER chain of the endpoint's authority, issuer first."""
         return tuple(self.rules.authorities[endpoint.authority].chain)
+
+    def is_lenient(self, endpoint: Endpoint) -> bool:
+        """Tell whether the endpoint's profile forgives small faults."""
+        policy = self.rules.profiles.get(endpoint.profile)
+        return policy is not None and bool(policy.lenient)
 
     def csr_attributes(self, endpoint: Endpoint) -> CSRWishes:
         """Return what the endpoint's profile wishes to see in a request."""

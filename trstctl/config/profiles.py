@@ -67,6 +67,7 @@ class ProfileSection(Section):
     rsa_bits_max: int = _DEFAULT.rsa_bits_max
     rsa_prime_test: bool = _DEFAULT.rsa_prime_test
     digests: tuple[str, ...] = _DEFAULT.digests
+    lenient_requests: bool = _DEFAULT.lenient_requests
     subject: dict[str, SubjectSection] = Field(
         default={"CN": SubjectSection()}
     )

@@ -17,6 +17,8 @@ Theory of operation.  There is one boundary, :func:`read_csr`:
 
 Implemented: extensionRequest of PKCS #9 and Microsoft's twin of it,
 challengePassword in every string type, all other attributes as DER.
+Faults that devices in the field are known for are forgiven where a caller
+asks for it; see :mod:`trstctl.pkix.mending`.
 Refused: any attribute type or extension that occurs twice, extension
 requests of both kinds at once, more than 1000 alternative names.
 """
@@ -44,6 +46,7 @@ from trstctl.pkix.extensions import (
     SUBJECT_ALTERNATIVE_NAME,
     read_extensions,
 )
+from trstctl.pkix.mending import mend
 from trstctl.pkix.names import read_general_names, read_name, read_text
 
 EXTENSION_REQUEST = "1.2.840.113549.1.9.14"
@@ -51,31 +54,36 @@ MICROSOFT_EXTENSION_REQUEST = "1.3.6.1.4.1.311.2.1.14"
 CHALLENGE_PASSWORD = "1.2.840.113549.1.9.7"  # noqa: S105  an OID
 
 
-def read_csr(data: bytes, *, max_bytes: int = 65536) -> CertificateRequest:
+def read_csr(
+    data: bytes, *, max_bytes: int = 65536, lenient: bool = False
+) -> CertificateRequest:
     """
     Read a certification request.  Its signature is not looked at here.
 
     :param data: DER.
+    :param lenient: forgive the faults of :mod:`trstctl.pkix.mending`.
     :raises TooLarge: more than ``max_bytes``, or too many names.
     :raises Malformed: anything else that is wrong with it.
     """
     try:
-        return _read(data, max_bytes)
+        return _read(data, max_bytes, lenient)
     except RequestError:
         raise
     except Exception as error:
         raise Malformed("not a PKCS #10 certification request") from error
 
 
-def _read(data: bytes, max_bytes: int) -> CertificateRequest:
+def _read(data: bytes, max_bytes: int, lenient: bool) -> CertificateRequest:
     """Read a request; may fail with any exception."""
     der.check(data, max_bytes=max_bytes)
-    x509.load_der_x509_csr(data)
+    forgiven = _check_schema(data, lenient)
     information, identifier, signature = der.children(
         der.content(data, der.SEQUENCE)
     )
-    _, subject, spki, attribute_set = der.children(information[1])
-    attributes = _read_attributes(attribute_set[1])
+    _, subject, spki, *attribute_set = der.children(information[1])
+    attributes = _read_attributes(
+        attribute_set[0][1] if attribute_set else b""
+    )
     extensions = _take_extensions(attributes)
     algorithm, digest, parameters = algorithms.read_algorithm_identifier(
         identifier[2]
@@ -97,7 +105,21 @@ def _read(data: bytes, max_bytes: int) -> CertificateRequest:
         ),
         challenge_password=_take_challenge_password(attributes),
         attributes=attributes,
+        forgiven=forgiven,
     )
+
+
+def _check_schema(data: bytes, lenient: bool) -> tuple[str, ...]:
+    """Decode against the schema; return the faults that were forgiven."""
+    try:
+        x509.load_der_x509_csr(data)
+    except ValueError:
+        if not lenient:
+            raise
+        mended, forgiven = mend(data)
+        x509.load_der_x509_csr(mended)
+        return forgiven
+    return ()
 
 
 def _read_attributes(attribute_set: bytes) -> dict[str, tuple[bytes, ...]]:
@@ -167,7 +189,12 @@ def verify_proof(request: CertificateRequest) -> None:
     :raises ProofOfPossessionFailed: the signature does not verify.
     """
     proof = request.proof
-    if proof.algorithm not in algorithms.ALGORITHMS:
+    algorithm = proof.algorithm
+    # SHA-1 proves the key as well; whether it will do, the profile says.
+    legacy = proof.digest == "sha1" and request.public_key.algorithm == "rsa"
+    if legacy:
+        algorithm = "sha1-with-rsa"
+    elif algorithm not in algorithms.ALGORITHMS:
         raise UnsupportedAlgorithm(
             f"the request is signed with {proof.digest}"
         )
@@ -175,7 +202,7 @@ def verify_proof(request: CertificateRequest) -> None:
     if key.algorithm.startswith("other:"):
         raise UnsupportedAlgorithm("the request's key is of no supported kind")
     if not algorithms.verify(
-        key.spki, proof.algorithm, proof.signature, proof.signed
+        key.spki, algorithm, proof.signature, proof.signed, legacy=legacy
     ):
         raise ProofOfPossessionFailed
 

@@ -118,6 +118,7 @@ class Profile:
     :param blocked_keys: see :class:`trstctl.policy.keys.KeyRules`.
     :ivar version: digest of the settings.
     :ivar retry_after: seconds that a held request is asked to wait.
+    :ivar lenient: whether small faults of requests are forgiven.
     :raises ValueError: the settings have faults; the text names them.
     """
 
@@ -136,6 +137,7 @@ class Profile:
         self.settings = settings
         self.version = version_of(settings)
         self.retry_after = settings.approval_retry_after
+        self.lenient = settings.lenient_requests
         self._held = settings.approval == "always"
         self._key_types = frozenset(settings.key_types)
         self._key_rules = KeyRules(blocked_keys, settings.rsa_prime_test)

@@ -107,7 +107,10 @@ class ProfileSettings:
     :ivar rsa_prime_test: also test that an RSA modulus is no prime; see
         :class:`trstctl.policy.keys.KeyRules` for what that costs.
     :ivar digests: digests of requests' signatures, strongest wish first.
-        Ed25519, Ed448 and ML-DSA bring their own.
+        Ed25519, Ed448 and ML-DSA bring their own.  ``sha1`` is known, too,
+        for old devices, and not among the defaults.
+    :ivar lenient_requests: whether to forgive requests the faults of
+        :mod:`trstctl.pkix.mending`.
     :ivar subject: the rule of each allowed attribute, by its short name
         (``CN``, ``O``, ``serialNumber``); others are refused.
     :ivar common_name: ``any``; ``in_names``: the common name must equal one
@@ -150,6 +153,7 @@ class ProfileSettings:
     rsa_bits_max: int = RSA_BITS_MAX
     rsa_prime_test: bool = False
     digests: tuple[str, ...] = DIGESTS
+    lenient_requests: bool = False
     subject: Mapping[str, SubjectRule] = field(
         factory=lambda: {"CN": SubjectRule()}
     )
@@ -232,7 +236,8 @@ def _key_faults(settings: ProfileSettings) -> Faults:
         yield "rsa_bits_min", f"use {RSA_BITS_MIN} to {RSA_BITS_MAX}"
     if not low <= high <= RSA_BITS_MAX:
         yield "rsa_bits_max", f"use rsa_bits_min to {RSA_BITS_MAX}"
-    yield from _unlisted("digests", settings.digests, DIGESTS)
+    # SHA-1 is for whoever asks for it by name.
+    yield from _unlisted("digests", settings.digests, (*DIGESTS, "sha1"))
     if not settings.digests:
         yield "digests", "list at least one digest"
 
@@ -379,6 +384,7 @@ def builtin_profiles() -> dict[str, ProfileSettings]:
             names={"dns": _ANY, "ip": _ANY, "email": _ANY, "uri": _ANY},
             validity_default=timedelta(days=365),
             validity_maximum=timedelta(days=825),
+            lenient_requests=True,
         ),
         "tls-server": ProfileSettings(
             subject=_rules("C ST L O OU CN"),

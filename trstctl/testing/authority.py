@@ -260,6 +260,14 @@ class StubAuthority:
         self._raise()
         return self.chain
 
+    def is_lenient(self, endpoint: Endpoint) -> bool:
+        """Forgive nothing."""
+        return False
+
+    def random_bytes(self, count: int) -> bytes:
+        """Return octets that are as good as random to a test."""
+        return bytes(range(count))
+
     def csr_attributes(self, endpoint: Endpoint) -> CSRWishes:
         """Return the wishes, or raise the outcome."""
         self._raise()

@@ -183,11 +183,12 @@ class BootstrapResource(ProtocolResource):
         else:
             operation = Operation.RENEW
             csr = decode_renewal(request.body)
+        endpoint = self._endpoints[self._label(request.path)]
         outcome = await self.ra.enroll(
             EnrollmentRequest(
-                endpoint=self._endpoints[self._label(request.path)],
+                endpoint=endpoint,
                 operation=operation,
-                wanted=read_csr(csr),
+                wanted=read_csr(csr, lenient=self.ra.is_lenient(endpoint)),
                 credentials=credentials,
                 request_id=request.request_id,
                 peer=request.peer,

@@ -241,7 +241,9 @@ class ESTResource(ProtocolResource):
             EnrollmentRequest(
                 endpoint=served.endpoint,
                 operation=operation,
-                wanted=read_csr(der),
+                wanted=read_csr(
+                    der, lenient=self.ra.is_lenient(served.endpoint)
+                ),
                 credentials=request.credentials,
                 request_id=request.request_id,
                 peer=request.peer,

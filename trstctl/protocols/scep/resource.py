@@ -28,6 +28,7 @@ S-6  *Who signs decides what it is*: the key to be certified, an enrollment,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from attrs import evolve, field, frozen
@@ -396,7 +397,10 @@ class SCEPResource(ProtocolResource):
         """Do what the message type says; return answer and log facts."""
         match asked.message.message_type:
             case codec.PKCS_REQ | codec.RENEWAL_REQ:
-                wanted = await self._open(asked, enveloped, self._read_csr)
+                read = partial(
+                    self._read_csr, lenient=self.ra.is_lenient(asked.endpoint)
+                )
+                wanted = await self._open(asked, enveloped, read)
                 outcome = await self._enroll(asked, wanted)
                 secret = wanted.challenge_password or ""
             case codec.CERT_POLL:
@@ -451,9 +455,10 @@ class SCEPResource(ProtocolResource):
 
     # --- enrollment ---------------------------------------------------------
 
-    def _read_csr(self, content: bytes) -> CertificateRequest:
+    @staticmethod
+    def _read_csr(content: bytes, *, lenient: bool) -> CertificateRequest:
         """Read a request whose key is proven."""
-        wanted = read_csr(content)
+        wanted = read_csr(content, lenient=lenient)
         check_key(wanted.public_key, _KEY_RULES)
         verify_proof(wanted)
         return wanted
