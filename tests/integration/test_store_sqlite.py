@@ -17,7 +17,7 @@ from threading import Barrier, Thread
 from typing import Any
 
 import pytest
-from contracts.revocation_contract import RevocationContract
+from contracts.challenge_contract import ChallengeContract
 from contracts.store_samples import (
     DAY,
     MINUTE,
@@ -70,7 +70,7 @@ def _program(*args: str) -> subprocess.Popen[str]:
     )
 
 
-class SQLiteStoreTests(RevocationContract):
+class SQLiteStoreTests(ChallengeContract):
     """The SQLite store keeps the contract of every store."""
 
     @pytest.fixture(autouse=True)
@@ -80,7 +80,7 @@ class SQLiteStoreTests(RevocationContract):
     @pytest.fixture(autouse=True)
     def _store(self, tmp_path: Path) -> Iterator[None]:
         self.path = tmp_path / "state" / "trstctl.db"
-        yield from RevocationContract._store.__wrapped__(self)
+        yield from ChallengeContract._store.__wrapped__(self)
 
     def make_store(self) -> SQLiteStore:
         self.driver, store = open_store(self.path)

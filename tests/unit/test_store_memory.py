@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from contracts.revocation_contract import RevocationContract
+from contracts.challenge_contract import ChallengeContract
 from twisted.internet.defer import Deferred
 
 from trstctl.backends.store_memory import MemoryStore
 
 
-class MemoryStoreTests(RevocationContract):
+class MemoryStoreTests(ChallengeContract):
     """The memory store keeps the contract of every store."""
 
     def make_store(self) -> MemoryStore:
