@@ -350,6 +350,24 @@ class CredentialTests:
         record = found(state, "bearer", "ci")
         assert check_token(row["token"], record.verifier)
 
+    def test_registrar(self, state: State) -> None:
+        """A token with the one right to make tokens, and its limits."""
+        row = state.listed(
+            *("credential", "add", "mdm", "--kind", "registrar"),
+            *("--name", "cn:router-*", "--profile", "device"),
+        )
+        assert row["token"].startswith("mdm.")
+        record = found(state, "registrar", "mdm")
+        assert check_token(row["token"], record.verifier)
+        assert (("cn:router-*",), ("device",)) == (
+            record.names,
+            record.profiles,
+        )
+        (row,) = state.listed("credential", "list")
+        assert ("registrar", "mdm") == (row["kind"], row["name"])
+        state.run("credential", "revoke", "mdm", "--yes")
+        assert found(state, "registrar", "mdm").revoked_at == state.now
+
     def test_limits(self, state: State) -> None:
         """Names, profiles and the end are kept."""
         state.run(
@@ -393,11 +411,13 @@ class CredentialTests:
             ["a:b"],
             ["a\x1bb"],
             ["a.b", "--kind", "bearer"],
+            ["a.b", "--kind", "registrar"],
             ["a", "--name", "dns"],
             ["a", "--name", "nosuch:*"],
             ["a", "--profile", "nosuch"],
             ["a", "--expires", "soon"],
             ["a", "--kind", "bearer", "--password-file", __file__],
+            ["a", "--kind", "registrar", "--password-file", __file__],
         ],
     )
     def test_usage(self, state: State, arguments: list[str]) -> None:
@@ -424,7 +444,8 @@ class CredentialTests:
         state.run("credential", "add", "both")
         state.run("credential", "add", "both", "--kind", "bearer")
         arguments = ("credential", "revoke", "both", "--yes")
-        assert "--kind" in state.run(*arguments, status=1).stderr
+        told = state.run(*arguments, status=1).stderr
+        assert "both is basic and bearer; choose by --kind" in told
         state.run(*arguments, "--kind", "bearer")
         assert found(state, "basic", "both").revoked_at is None
         state.run("credential", "revoke", "nosuch", "--yes", status=1)
