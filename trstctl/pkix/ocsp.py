@@ -16,6 +16,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from attrs import field, frozen
 
@@ -143,6 +144,12 @@ def _read_cert_id(tag: int, request: bytes) -> CertID:
         content[: len(content) - len(serial)],
         octets.hex().lstrip("0") if octets[0] < 0x80 else "",
     )
+
+
+def plain_request(cert_id: CertID) -> bytes:
+    """Return the shortest request for a certificate: without extensions."""
+    asked = der.sequence(der.sequence(cert_id.der))
+    return der.sequence(der.sequence(asked))
 
 
 def _known_extensions(extensions: bytes) -> Mapping[str, bytes]:
@@ -289,6 +296,7 @@ def _twice(nonce: bytes) -> bytes:
     return der.octet_string(der.octet_string(nonce))
 
 
+@lru_cache(maxsize=256)
 def _time(moment: datetime) -> bytes:
     """Return an aware time as GeneralizedTime, to the second, in UTC."""
     if moment.tzinfo is not UTC:

@@ -256,13 +256,13 @@ class OCSPResource(_Public):
         is_post = request.method == "POST"
         if is_post:
             _check_media_type(request)
-            asked = ocsp.read_request(request.body)
+            asked = request.body
         else:
-            asked = ocsp.read_request(decode_get(request.path[1]))
+            asked = decode_get(request.path[1])
         now = self.ra.now()
         signed = await responder.respond(asked, now)
-        facts = _facts(asked, signed)
-        if is_post or asked.nonce:
+        facts = _facts(signed)
+        if is_post or signed.request.nonce:
             return _uncached(request, signed.der, facts)
         tag = digest_tag(signed.der)
         return _or_unchanged(
@@ -323,12 +323,12 @@ def _uncached(
     return HTTPResponse(200, _RESPONSE_TYPE, der, headers, facts)
 
 
-def _facts(request: ocsp.OCSPRequest, signed: Signed) -> Mapping[str, str]:
+def _facts(signed: Signed) -> Mapping[str, str]:
     """Return what the log says of an answer for one certificate."""
     if len(signed.statuses) > 1:
         return {}
     return {
-        "serial": request.cert_ids[0].serial,
+        "serial": signed.request.cert_ids[0].serial,
         "decision": signed.statuses[0],
     }
 

@@ -39,6 +39,8 @@ from trstctl.pkix.ocsp import (
     OCSPRequest,
     ResponseForm,
     issuer_forms,
+    plain_request,
+    read_request,
     revoked,
     single_response,
 )
@@ -52,11 +54,13 @@ class Signed:
     """
     A signed response.
 
+    :ivar request: what it answers.
     :ivar der: the OCSPResponse.
     :ivar statuses: ``good``, ``revoked`` or ``unknown``, one for each CertID.
     :ivar fresh_until: when another is to take its place.
     """
 
+    request: OCSPRequest
     der: bytes = field(repr=False)
     statuses: tuple[str, ...]
     this_update: datetime
@@ -99,29 +103,32 @@ class Responder:
         self._validity = validity
         self._backdate = backdate
         self._issuer_forms = issuer_forms(certificate)
-        # The least recently used first.
+        # By the plain request; the least recently used first.
         self._kept: dict[bytes, _Kept] = {}
         self._form: tuple[IMessageCredential, ResponseForm] | None = None
 
-    async def respond(self, request: OCSPRequest, now: datetime) -> Signed:
+    async def respond(self, data: bytes, now: datetime) -> Signed:
         """
         Return the response to a request.
 
+        :param data: what should be DER of an OCSPRequest.
+        :raises Malformed: it is none.
+        :raises TooLarge: it has too many octets.
         :raises NotAuthorized: it asks for another issuer's certificates.
         :raises Unavailable: the store or the key cannot be used now.
         """
-        for cert_id in request.cert_ids:
-            # RFC 5019, section 2.2.3: unauthorized, if the server is not
-            # capable of responding authoritatively.
-            if cert_id.issuer not in self._issuer_forms:
-                raise NotAuthorized("not a certificate of this authority")
+        kept = self._kept.pop(data, None)
+        request = self._read(data) if kept is None else kept.signed.request
         credential = await self._credentials.get(self._authority, Purpose.OCSP)
         found = [await self._status(one) for one in request.cert_ids]
         status = found[0]
         if request.nonce or len(found) > 1 or status is None:
             return await self._sign(request, found, credential, now)
-        key = request.cert_ids[0].der
-        kept = self._kept.pop(key, None)
+        key = data
+        if kept is None:
+            # However it was asked; who asks in ever new forms fills nothing.
+            key = plain_request(request.cert_ids[0])
+            kept = self._kept.pop(key, None)
         if (
             kept is None
             or kept.status != status
@@ -134,6 +141,16 @@ class Responder:
         if len(self._kept) > MAX_KEPT:
             del self._kept[next(iter(self._kept))]
         return kept.signed
+
+    def _read(self, data: bytes) -> OCSPRequest:
+        """Read a request for certificates of this authority."""
+        request = read_request(data)
+        for cert_id in request.cert_ids:
+            # RFC 5019, section 2.2.3: unauthorized, if the server is not
+            # capable of responding authoritatively.
+            if cert_id.issuer not in self._issuer_forms:
+                raise NotAuthorized("not a certificate of this authority")
+        return request
 
     async def _status(self, cert_id: CertID) -> SerialStatus | None:
         """Ask what is true of a certificate right now."""
@@ -149,6 +166,7 @@ class Responder:
         now: datetime,
     ) -> Signed:
         """Write a response and have it signed."""
+        now = now.replace(microsecond=0)
         # No response outlives the certificate that it is verified by.
         next_update = min(now + self._validity, credential.not_after)
         if next_update <= now:
@@ -169,6 +187,7 @@ class Responder:
         )
         signature = await credential.sign(response_data, form.algorithm)
         return Signed(
+            request,
             form.response(response_data, signature),
             tuple(map(_name, found)),
             this_update,
