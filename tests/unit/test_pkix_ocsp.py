@@ -18,7 +18,7 @@ from pyasn1.codec.der.decoder import decode
 from pyasn1.codec.der.encoder import encode
 from pyasn1_modules import rfc6960
 
-from trstctl.errors import Malformed, RequestError, TooLarge
+from trstctl.errors import Malformed, NotAuthorized, RequestError, TooLarge
 from trstctl.model import REVOCATION_REASONS
 from trstctl.pkix import algorithms, der
 from trstctl.pkix.ocsp import (
@@ -30,6 +30,7 @@ from trstctl.pkix.ocsp import (
     UNAUTHORIZED,
     UNKNOWN,
     OCSPRequest,
+    RequestReader,
     ResponseForm,
     issuer_forms,
     read_request,
@@ -389,8 +390,10 @@ class ResponseTests:
 
     def test_time_zone(self) -> None:
         """RFC 5280, section 4.1.2.5.2: times are UTC."""
-        elsewhere = EPOCH.astimezone(timezone(timedelta(hours=5)))
-        assert revoked(EPOCH, "") == revoked(elsewhere, "")
+        elsewhere = datetime(
+            2029, 6, 1, 4, tzinfo=timezone(timedelta(hours=5))
+        )
+        assert b"\xa1\x11\x18\x0f20290531230000Z" == revoked(elsewhere, "")
         assert b"\xa1\x11\x18\x0f20260601120000Z" == revoked(EPOCH, "")
         assert b"20510101000000Z" in revoked(
             datetime(2051, 1, 1, tzinfo=UTC), ""
@@ -411,3 +414,97 @@ class ResponseTests:
         """RFC 6960, section 4.2.1: an error is a status and nothing else."""
         assert 5 == len(data)
         assert status == oracle.load_der_ocsp_response(data).response_status
+
+
+class ReaderTests:
+    """A reader that has learnt reads as one that has not."""
+
+    SERIALS = (SERIAL, SERIAL + 1, 2**152, 2**158, 2**159 - 1)
+
+    def learnt(self) -> RequestReader:
+        """Return a reader that has seen most of what there is."""
+        reader = RequestReader(CA)
+        for nonce in (None, b"n" * 16, b"n" * 32, b"n" * 128):
+            for digest in ("sha256", "sha1"):
+                reader.read(request([cert_id(CA, SERIAL, digest)], nonce))
+        return reader
+
+    @pytest.mark.parametrize("nonce", [None, b"a" * 16, b"b" * 32, b"c" * 64])
+    @pytest.mark.parametrize("digest", ["sha1", "sha256", "sha512"])
+    @pytest.mark.parametrize("null", [True, False])
+    def test_plain(self, nonce: bytes | None, digest: str, null: bool) -> None:
+        """Whatever was seen before, the value is the same."""
+        reader = self.learnt()
+        for number in (*self.SERIALS, *self.SERIALS):
+            data = request([cert_id(CA, number, digest, null=null)], nonce)
+            assert read_request(data) == reader.read(data)
+
+    @pytest.mark.parametrize(
+        "number", [1, 0, -1, 2**151 - 1, 2**152 - 1, -(2**158) - 1]
+    )
+    def test_other_serials(self, number: int) -> None:
+        """Those of another length, or that no CA gives."""
+        data = request([cert_id(CA, number)])
+        assert read_request(data) == self.learnt().read(data)
+
+    def test_other_forms(self) -> None:
+        """Signed, with a name, with other extensions, or for several."""
+        reader = self.learnt()
+        one = cert_id(CA, SERIAL)
+        more = extension("1.2.3", octets(b"x"))
+        for data in (
+            request([one], signed=True),
+            request([one], b"n" * 32, requestor=True),
+            request([one], b"n" * 32, [more]),
+            request([one], single=[more]),
+            request([one, one], b"n" * 32),
+            request([one], extensions=[extension(NONCE, octets(b"n"),
+                                                 critical=True)]),
+        ):  # fmt: skip
+            for _ in range(2):
+                assert read_request(data) == reader.read(data)
+
+    @pytest.mark.parametrize("nonce", [None, b"n" * 32])
+    def test_corruption(self, nonce: bytes | None) -> None:
+        """Any changed octet: the same value, or the same error."""
+        reader = self.learnt()
+        data = request([cert_id(CA, SERIAL)], nonce)
+        for place in range(len(data)):
+            for flip in (0x01, 0x02, 0x10, 0x20, 0x80, 0xA0, 0xFF):
+                changed = bytearray(data)
+                changed[place] ^= flip
+                self.compare(reader, bytes(changed))
+
+    def compare(self, reader: RequestReader, data: bytes) -> None:
+        """Hold a reader that has learnt against the full one."""
+        expected, found = (
+            self.outcome(read_request, data),
+            self.outcome(reader.read, data),
+        )
+        if isinstance(expected, OCSPRequest) and found is NotAuthorized:
+            assert expected.cert_ids[0].issuer not in issuer_forms(CA)
+        else:
+            assert expected == found
+
+    def outcome(self, read: Any, data: bytes) -> Any:
+        """Return what is read, or the kind of the error."""
+        try:
+            return read(data)
+        except RequestError as error:
+            return type(error)
+
+    def test_other_issuer(self) -> None:
+        """RFC 5019, section 2.2.3: nor is anything learnt from that."""
+        other = make_authority("other").certificate
+        reader = RequestReader(CA)
+        data = request([cert_id(other, SERIAL)])
+        for _ in range(2):
+            with pytest.raises(NotAuthorized):
+                reader.read(data)
+
+    def test_is_bounded(self) -> None:
+        """What is learnt is one shape for each length."""
+        reader = self.learnt()
+        for number in range(SERIAL, SERIAL + 50):
+            reader.read(request([cert_id(CA, number)], b"n" * 32))
+        assert len(reader._shapes) == 8

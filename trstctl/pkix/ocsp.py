@@ -20,7 +20,7 @@ from functools import lru_cache
 
 from attrs import field, frozen
 
-from trstctl.errors import Malformed, RequestError
+from trstctl.errors import Malformed, NotAuthorized, RequestError
 from trstctl.pkix import der
 from trstctl.pkix.algorithms import algorithm_identifier
 from trstctl.pkix.certificate import split_signed
@@ -146,12 +146,6 @@ def _read_cert_id(tag: int, request: bytes) -> CertID:
     )
 
 
-def plain_request(cert_id: CertID) -> bytes:
-    """Return the shortest request for a certificate: without extensions."""
-    asked = der.sequence(der.sequence(cert_id.der))
-    return der.sequence(der.sequence(asked))
-
-
 def _known_extensions(extensions: bytes) -> Mapping[str, bytes]:
     """Return extensions by type, all critical ones of which we know."""
     found = {}
@@ -258,7 +252,7 @@ class ResponseForm:
         # RFC 6960, section 4.2.1: the hash of a KeyHash is SHA-1.
         key_hash = hashlib.sha1(bits, usedforsecurity=False).digest()
         self._responder = der.explicit(2, der.octet_string(key_hash))
-        self._algorithm = algorithm_identifier(algorithm)
+        self._identifier = algorithm_identifier(algorithm)
         self._certs = der.explicit(0, der.sequence(certificate))
 
     def response_data(
@@ -267,33 +261,44 @@ class ResponseForm:
         """Return the ResponseData, which is to be signed."""
         parts = [self._responder, _time(produced_at), der.sequence(*singles)]
         if nonce:
-            parts.append(
-                der.explicit(
-                    1, der.sequence(der.sequence(_NONCE, _twice(nonce)))
-                )
-            )
+            parts.append(_nonce_extensions(1, nonce))
         return der.sequence(*parts)
 
     def response(self, response_data: bytes, signature: bytes) -> bytes:
         """Return the OCSPResponse."""
         basic = der.sequence(
             response_data,
-            self._algorithm,
+            self._identifier,
             der.bit_string(signature),
             self._certs,
         )
-        return der.sequence(
-            _SUCCESSFUL,
-            der.explicit(0, der.sequence(_BASIC, der.octet_string(basic))),
-        )
+        return _before_basic(len(basic)) + basic
 
 
-_NONCE = der.oid(NONCE)
+# What stands before an inner value depends on its length only.
 
 
-def _twice(nonce: bytes) -> bytes:
-    """Return an extnValue with a Nonce in it."""
-    return der.octet_string(der.octet_string(nonce))
+@lru_cache(maxsize=256)
+def _before_basic(size: int) -> bytes:
+    """Return what an OCSPResponse begins with, before its BasicOCSPResponse."""
+    basic = der.octet_string(bytes(size))
+    response_bytes = der.explicit(0, der.sequence(_BASIC, basic))
+    whole = der.sequence(_SUCCESSFUL, response_bytes)
+    return whole[: len(whole) - size]
+
+
+def _nonce_extensions(number: int, nonce: bytes) -> bytes:
+    """Return tagged Extensions with nothing but a nonce."""
+    return _before_nonce(number, len(nonce)) + nonce
+
+
+@lru_cache(maxsize=2 * MAX_NONCE)
+def _before_nonce(number: int, size: int) -> bytes:
+    """Return what such Extensions begin with, before the nonce's octets."""
+    value = der.octet_string(der.octet_string(bytes(size)))
+    extension = der.sequence(der.oid(NONCE), value)
+    whole = der.explicit(number, der.sequence(extension))
+    return whole[: len(whole) - size]
 
 
 @lru_cache(maxsize=256)
@@ -342,3 +347,105 @@ def _name_and_key(certificate: bytes) -> tuple[bytes, bytes]:
     )
     subject, spki = fields[5], fields[6]  # after the version of v3
     return subject[2], der.children(spki[1])[1][1][1:]
+
+
+# --- what nearly all clients send -------------------------------------------
+
+
+def plain_request(cert_id: CertID, nonce: bytes = b"") -> bytes:
+    """Return the shortest request for a certificate."""
+    asked = der.sequence(der.sequence(cert_id.der))
+    extensions = _nonce_extensions(2, nonce) if nonce else b""
+    return der.sequence(der.sequence(asked, extensions))
+
+
+@frozen
+class _Shape:
+    """
+    What the plain requests of one length have in common.
+
+    :ivar head: the octets before the serial number's.
+    :ivar cert_id: where the CertID begins.
+    :ivar middle: the octets from the serial number to the nonce.
+    """
+
+    head: bytes
+    cert_id: int
+    issuer: bytes
+    middle: bytes
+
+
+class RequestReader:
+    """
+    Reads requests for the certificates of one CA.
+
+    Nearly all clients send a plain request, whose octets are known but for
+    serial number and nonce.  Where they are what they were in a request that
+    was read in full, all is well with this one, too, and that takes a tenth
+    of the time.
+
+    :param certificate: DER of the CA certificate.
+    """
+
+    def __init__(self, certificate: bytes) -> None:
+        self._forms = issuer_forms(certificate)
+        # By length: there are no more than forms, and lengths of nonces.
+        self._shapes: dict[int, _Shape] = {}
+
+    def read(self, data: bytes) -> OCSPRequest:
+        """
+        Read an OCSPRequest.
+
+        :raises TooLarge: more octets than :data:`MAX_REQUEST`.
+        :raises Malformed: anything else that is wrong with it.
+        :raises NotAuthorized: it asks for certificates of another CA.
+        """
+        request = self._recognized(data)
+        if request is not None:
+            return request
+        request = read_request(data)
+        for cert_id in request.cert_ids:
+            # RFC 5019, section 2.2.3: unauthorized, if the server is not
+            # capable of responding authoritatively.
+            if cert_id.issuer not in self._forms:
+                raise NotAuthorized("not a certificate of this authority")
+        self._learn(data, request)
+        return request
+
+    def _recognized(self, data: bytes) -> OCSPRequest | None:
+        """Return a plain request as another of its kind, or nothing."""
+        shape = self._shapes.get(len(data))
+        if shape is None:
+            return None
+        start = len(shape.head)
+        end = start + _MAX_SERIAL
+        after = end + len(shape.middle)
+        # The first octet: neither negative nor one too many (DER).
+        if (
+            data[:start] != shape.head
+            or data[end:after] != shape.middle
+            or not 0x00 < data[start] < 0x80
+        ):
+            return None
+        serial = data[start:end].hex().lstrip("0")
+        asked = CertID(data[shape.cert_id : end], shape.issuer, serial)
+        return OCSPRequest((asked,), data[after:])
+
+    def _learn(self, data: bytes, request: OCSPRequest) -> None:
+        """Remember what a plain request looks like."""
+        asked, nonce = request.cert_ids[0], request.nonce
+        serial_head = bytes((der.INTEGER, _MAX_SERIAL))
+        if (
+            asked.der[-_MAX_SERIAL - 2 : -_MAX_SERIAL] != serial_head
+            or len(asked.serial) < 2 * _MAX_SERIAL - 1
+            or plain_request(asked, nonce) != data
+        ):
+            return
+        begin = data.index(asked.der)
+        end = begin + len(asked.der)
+        self._shapes[len(data)] = _Shape(
+            data[: end - _MAX_SERIAL],
+            begin,
+            asked.issuer,
+            data[end : len(data) - len(nonce)],
+        )

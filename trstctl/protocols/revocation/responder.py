@@ -25,7 +25,7 @@ from datetime import datetime, timedelta
 
 from attrs import field, frozen
 
-from trstctl.errors import NotAuthorized, Unavailable
+from trstctl.errors import Unavailable
 from trstctl.interfaces import (
     ICredentials,
     IMessageCredential,
@@ -37,10 +37,9 @@ from trstctl.pkix.ocsp import (
     UNKNOWN,
     CertID,
     OCSPRequest,
+    RequestReader,
     ResponseForm,
-    issuer_forms,
     plain_request,
-    read_request,
     revoked,
     single_response,
 )
@@ -102,7 +101,7 @@ class Responder:
         self._credentials = credentials
         self._validity = validity
         self._backdate = backdate
-        self._issuer_forms = issuer_forms(certificate)
+        self._reader = RequestReader(certificate)
         # By the plain request; the least recently used first.
         self._kept: dict[bytes, _Kept] = {}
         self._form: tuple[IMessageCredential, ResponseForm] | None = None
@@ -118,7 +117,9 @@ class Responder:
         :raises Unavailable: the store or the key cannot be used now.
         """
         kept = self._kept.pop(data, None)
-        request = self._read(data) if kept is None else kept.signed.request
+        request = (
+            self._reader.read(data) if kept is None else kept.signed.request
+        )
         credential = await self._credentials.get(self._authority, Purpose.OCSP)
         found = [await self._status(one) for one in request.cert_ids]
         status = found[0]
@@ -141,16 +142,6 @@ class Responder:
         if len(self._kept) > MAX_KEPT:
             del self._kept[next(iter(self._kept))]
         return kept.signed
-
-    def _read(self, data: bytes) -> OCSPRequest:
-        """Read a request for certificates of this authority."""
-        request = read_request(data)
-        for cert_id in request.cert_ids:
-            # RFC 5019, section 2.2.3: unauthorized, if the server is not
-            # capable of responding authoritatively.
-            if cert_id.issuer not in self._issuer_forms:
-                raise NotAuthorized("not a certificate of this authority")
-        return request
 
     async def _status(self, cert_id: CertID) -> SerialStatus | None:
         """Ask what is true of a certificate right now."""
