@@ -9,7 +9,13 @@ the edge.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from datetime import datetime
 
 from twisted.internet.defer import Deferred
@@ -400,6 +406,8 @@ class IAuthority(Interface):
     certificate = Attribute("DER of the CA certificate.")
     chain = Attribute("DER tuple: the CA certificate first, the root last.")
     not_after = Attribute("Aware datetime: the CA certificate's end.")
+    algorithm = Attribute("The signature algorithm that suits its key.")
+    signs_crls = Attribute("Whether the certificate's key usage has cRLSign.")
 
     def prepare(approved: Approved, serial: str) -> bytes:
         """
@@ -413,6 +421,16 @@ class IAuthority(Interface):
         Sign, verify the signature just made, and return the certificate.
 
         :raises Unavailable: the signer cannot be reached or is saturated.
+        :raises Internal: the signature does not verify.
+        """
+
+    def sign_crl(tbs: bytes) -> Awaitable[bytes]:
+        """
+        Sign a DER TBSCertList, verify, and return the CRL.
+
+        However long it is, the reactor's thread does not wait for it.
+
+        :raises Unavailable: as of :meth:`sign`.
         :raises Internal: the signature does not verify.
         """
 

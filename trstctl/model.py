@@ -633,6 +633,8 @@ class CertificateQuery:
 
     :ivar name: exact text of a common name or subject alternative name.
     :ivar expiring_before: list by expiry, valid ones only.
+    :ivar expiring_after: with ``expiring_before``: only those that end then
+        or later.
     :ivar after: the serial that the last page ended with, or ``None``.
     :ivar limit: at most this many rows.
     """
@@ -645,6 +647,7 @@ class CertificateQuery:
     public_key_fingerprint: str | None = None
     name: str | None = None
     expiring_before: datetime | None = None
+    expiring_after: datetime | None = None
     after: str | None = None
     limit: int = 1000
 

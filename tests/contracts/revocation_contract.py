@@ -113,7 +113,7 @@ class RevocationContract(StoreContract):
         assert self.status(serial) == SerialStatus(serial, _END)
         assert self.events()[2:] == []
 
-    def test_hold(self) -> None:
+    def test_certificate_on_hold(self) -> None:
         """A certificate on hold is revoked; holding it again is nothing."""
         record = self.issue()
         held = self.revoke(record.serial, CERTIFICATE_HOLD)

@@ -940,15 +940,70 @@ class StoreContract:
         assert self.query(expiring_before=NOW + 50 * DAY, status=revoked) == []
 
     @pytest.mark.parametrize(
+        ("conditions", "expected"),
+        [
+            ({}, "dba"),
+            ({"expiring_after": NOW + 30 * DAY}, "ba"),
+            ({"expiring_after": NOW + 31 * DAY}, "a"),
+            ({"status": CertificateStatus.VALID}, "dba"),
+            ({"protocol": "est"}, "dba"),
+            ({"protocol": "scep"}, ""),
+            ({"principal": "basic:device"}, "dba"),
+            ({"principal": "basic:device", "profile": "server"}, "a"),
+            ({"principal": "basic:device", "protocol": "scep"}, ""),
+            ({"principal": "basic:other"}, ""),
+            ({"public_key_fingerprint": digest("key of b")}, "b"),
+            ({"public_key_fingerprint": digest("key of c")}, ""),
+            ({"name": "192.0.2.1"}, "ba"),
+            ({"name": "192.0.2.1", "profile": "server"}, "a"),
+            ({"name": "192.0.2.1", "expiring_after": NOW + 31 * DAY}, "a"),
+        ],
+    )
+    def test_expiring_and_more(
+        self, conditions: dict[str, Any], expected: str
+    ) -> None:
+        """The other conditions count among the expiring, too."""
+        serials = self.inventory()
+        found = self.query(expiring_before=NOW + 50 * DAY, **conditions)
+        assert [serials[name] for name in expected] == found
+
+    def test_key_that_begins_alike(self) -> None:
+        """A key is found by all of its fingerprint."""
+        fingerprints = [f"{'0' * 62}{number:02x}" for number in range(3)]
+        serials = [
+            self.issue(fingerprint, public_key_fingerprint=fingerprint).serial
+            for fingerprint in fingerprints
+        ]
+        for serial, fingerprint in zip(serials, fingerprints, strict=True):
+            found = self.query(public_key_fingerprint=fingerprint)
+            assert [serial] == found
+
+    def test_principal_with_a_key_that_was_taken_over(self) -> None:
+        """A certificate is its principal's also when its key is another's."""
+        first = self.issue("one", key="k")
+        late = NOW + 15 * MINUTE
+        second = self.issue(
+            "two", late, key="k", key_expires=late + 15 * MINUTE
+        )
+        found = self.query(principal="basic:device")
+        assert [second.serial, first.serial] == found
+
+    @pytest.mark.parametrize(
         "conditions",
         [
             {},
             {"expiring_before": NOW + 400 * DAY},
+            {
+                "expiring_before": NOW + 400 * DAY,
+                "principal": "basic:device",
+            },
+            {"expiring_before": NOW + 400 * DAY, "name": "192.0.2.1"},
+            {"protocol": "est"},
             {"name": "192.0.2.1"},
             {"principal": "basic:device"},
             {"profile": "device"},
         ],
-        ids=lambda conditions: next(iter(conditions), "all"),
+        ids=lambda conditions: "-".join(conditions) or "all",
     )
     def test_pages(self, conditions: dict[str, Any]) -> None:
         """Pages follow one another without gap or overlap."""

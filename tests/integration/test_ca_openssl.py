@@ -25,6 +25,7 @@ from trstctl.ca.ceremony import (
     make_root,
     public_octets,
 )
+from trstctl.ca.pointers import NOWHERE, Places
 from trstctl.interfaces import ISigner
 from trstctl.model import Approved, Extension, GeneralName, NameAttribute
 from trstctl.pkix.algorithms import describe_public_key, sign
@@ -121,17 +122,17 @@ class OpenSSLTests:
         issuing = make_issuing(
             root_key, root, public_octets(key), "Example CA", NOW, os.urandom
         )
-        options = {
-            "crl_urls": ["http://ca.example/crl"],
-            "ocsp_urls": ["http://ocsp.example"],
-            "issuer_urls": ["http://ca.example/cer"],
-        }
+        places = Places(
+            crl=("http://ca.example/crl",),
+            ocsp=("http://ocsp.example",),
+            issuer=("http://ca.example/cer",),
+        )
         authority = Authority(
             "a",
             issuing,
             (issuing, root),
             KeySigner(key),
-            **(options if urls else {}),
+            places=places if urls else NOWHERE,
         )
         device_key = generate_key()
         serial = new_serial(os.urandom)

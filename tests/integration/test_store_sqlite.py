@@ -8,6 +8,7 @@ They use real files, threads and processes, but no reactor.
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -32,7 +33,7 @@ from store_driver import Driver, open_store
 from twisted.internet.defer import CancelledError, Deferred
 
 from trstctl.audit import ChainFault, ChainHead, verify_records
-from trstctl.backends import migrate
+from trstctl.backends import migrate, sqlite_listing
 from trstctl.backends.owners import OwnerLocks
 from trstctl.backends.sqlite_writer import Bounds
 from trstctl.backends.store_sqlite import SQLiteStore, connect
@@ -45,6 +46,7 @@ from trstctl.errors import (
 )
 from trstctl.model import (
     AuditEvent,
+    CertificateStatus,
     Opened,
     RequestKey,
     RequestState,
@@ -578,6 +580,22 @@ class SQLiteStoreTests(ChallengeContract):
 
     # --- indexes ------------------------------------------------------------
 
+    @pytest.mark.parametrize("few", [5, 4])
+    def test_principal_of_many(
+        self, few: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whether a principal has few certificates or many: the same ones."""
+        serials = self.inventory()
+        monkeypatch.setattr(sqlite_listing, "FEW", few)
+        principal = {"principal": "basic:device"}
+        assert self.query(**principal) == [serials[name] for name in "dcba"]
+        assert self.query(**principal, profile="server") == [serials["a"]]
+        assert self.query(**principal, protocol="scep") == []
+        revoked = CertificateStatus.REVOKED
+        assert self.query(**principal, status=revoked) == [serials["c"]]
+        found = self.query(**principal, expiring_before=NOW + 40 * DAY)
+        assert found == [serials["d"], serials["b"]]
+
     def test_every_statement_uses_an_index(self) -> None:
         """No statement of the store reads a whole table."""
         scans: list[str] = []
@@ -593,8 +611,35 @@ class SQLiteStoreTests(ChallengeContract):
             ]
         assert scans == []
 
-    #: One row for each tenant or process, or none.
-    small_tables = ("SCAN audit_heads", "SCAN leases", "SCAN CONSTANT ROW")
+    #: One row for each tenant or process, or none; or what a SEARCH found.
+    small_tables = (
+        "SCAN audit_heads",
+        "SCAN leases",
+        "SCAN CONSTANT ROW",
+        "SCAN own",
+        "SCAN (subquery-2)",
+    )
+
+    @pytest.mark.parametrize(
+        ("column", "plan"),
+        [
+            (r"WHERE serial = \?", "requests_by_serial (serial=?"),
+            (r"= substr\(:public_key", "certificates_by_key (<expr>=?)"),
+            (r"profile = :profile\n    AND \(", "(tenant_id=? AND profile=?"),
+            (r" principal = :principal AND", "(tenant_id=? AND principal=?)"),
+            (r"value = :name", "(tenant_id=? AND value=?)"),
+        ],
+    )
+    def test_what_is_looked_for_has_its_index(
+        self, column: str, plan: str
+    ) -> None:
+        """A lookup never goes through all of a tenant's certificates."""
+        texts = [text for text in _statements() if re.search(column, text)]
+        assert texts
+        for text in texts:
+            lines = self.explain(text)
+            assert any(plan in line for line in lines), (text, lines)
+            assert not any("(tenant_id=?)" in line for line in lines), text
 
     def explain(self, text: str) -> list[str]:
         """Return how SQLite would execute a statement."""

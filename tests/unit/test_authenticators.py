@@ -37,6 +37,7 @@ from trstctl.model import (
     Operation,
     Password,
     Principal,
+    RegistrarCall,
 )
 from trstctl.testing import (
     EPOCH,
@@ -259,6 +260,97 @@ class PasswordTests:
         add_password(bench.store, "a", "hunter22")
         bench.prove(Password("a", "hunter22"))
         assert "hunter22" not in str(vars(bench.authenticator))
+
+
+class RegistrarTests:
+    """A-5: handing out secrets is a right of its own."""
+
+    def call(self, *credentials: Credential) -> RegistrarCall:
+        """Return what a registrar shows."""
+        return RegistrarCall(ENDPOINT, credentials, "192.0.2.1")
+
+    def prove(self, bench: _Bench, *credentials: Credential) -> Principal:
+        """Authenticate a registrar."""
+        return result_of(
+            bench.authenticator.authenticate_registrar(
+                self.call(*credentials), bench.now()
+            )
+        )
+
+    def test_right_token(self) -> None:
+        """It has the names and profiles of the credential."""
+        bench = _Bench()
+        token = add_token(
+            bench.store,
+            "mdm",
+            kind="registrar",
+            names=("cn:*",),
+            profiles=("device",),
+        )
+        expected = Principal(
+            "registrar", "mdm", TENANT, ("cn:*",), ("device",)
+        )
+        certificate = ClientCertificate(b"counts for nothing")
+        assert expected == self.prove(bench, certificate, BearerToken(token))
+
+    def test_devices_are_no_registrars(self) -> None:
+        """A device's credential is unknown here, whatever it is."""
+        bench = _Bench()
+        add_password(bench.store, "mdm", "pw")
+        device = add_token(bench.store, "mdm")
+        certificate = bench.certificate()
+        errors = set()
+        for credentials in (
+            (),
+            (BearerToken(device),),
+            (BearerToken("mdm.guess"),),
+            (BearerToken("nobody.guess"),),
+            (Password("mdm", "pw"),),
+            (OneTimeToken(add_one_time_token(bench.store, "once")),),
+            (certificate,),
+        ):
+            with pytest.raises(NotAuthenticated) as caught:
+                self.prove(bench, *credentials)
+            errors.add(str(caught.value))
+        assert 1 == len(errors)
+
+    def test_registrars_are_no_devices(self) -> None:
+        """Nor is a registrar's token any good for an enrollment."""
+        bench = _Bench()
+        token = add_token(bench.store, "mdm", kind="registrar")
+        bench.refuses(NotAuthenticated, BearerToken(token))
+        bench.refuses(ChallengeRejected, OneTimeToken(token))
+
+    def test_revoked_and_expired(self) -> None:
+        """They are unknown from the next request on."""
+        bench = _Bench()
+        old = add_token(
+            bench.store,
+            "old",
+            kind="registrar",
+            expires_at=EPOCH + timedelta(seconds=1),
+        )
+        gone = add_token(bench.store, "gone", kind="registrar")
+        result_of(
+            bench.store.revoke_credential(
+                TENANT, "registrar", "gone", "op", bench.now()
+            )
+        )
+        bench.clock.advance(1)
+        for token in (old, gone):
+            with pytest.raises(NotAuthenticated):
+                self.prove(bench, BearerToken(token))
+
+    def test_guesses_are_throttled(self) -> None:
+        """A-3: and a right token passes all the same."""
+        bench = _Bench()
+        token = add_token(bench.store, "mdm", kind="registrar")
+        for number in range(10):
+            with pytest.raises(NotAuthenticated):
+                self.prove(bench, BearerToken(f"mdm.{number}"))
+        with pytest.raises(Throttled):
+            self.prove(bench, BearerToken("mdm.guess"))
+        assert "mdm" == self.prove(bench, BearerToken(token)).name
 
 
 class ThrottleTests:

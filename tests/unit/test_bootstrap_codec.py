@@ -6,24 +6,37 @@ from __future__ import annotations
 import base64
 import json
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
+from attrs import evolve
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trstctl.errors import Malformed
+from trstctl.model import (
+    MintedSecret,
+    OneTimeSecret,
+    SecretOrder,
+    SecretState,
+)
 from trstctl.protocols.bootstrap.codec import (
     MAX_BODY,
+    MAX_PAGE,
     MAX_TOKEN,
     decode_bootstrap,
+    decode_order,
+    decode_page,
     decode_renewal,
     encode_object,
     encode_pem,
+    minted_object,
+    secret_object,
 )
-from trstctl.testing import make_authority, make_csr
+from trstctl.testing import EPOCH, TENANT, make_authority, make_csr
 
 CSR = make_csr("device.example")
 B64 = base64.b64encode(CSR).decode()
@@ -199,6 +212,152 @@ class RefusalTests:
             decode_bootstrap(body()[:end])
 
 
+class OrderTests:
+    """What registrars send."""
+
+    def test_empty(self) -> None:
+        """One token of the endpoint's profile, for a day."""
+        expected = SecretOrder("device", (), "", timedelta(days=1), 1)
+        for octets in (b"{}", b' {"key": null}\n'):
+            assert expected == decode_order(octets, "device")
+
+    def test_whole(self) -> None:
+        """Every key; a fingerprint as openssl prints it, too."""
+        pairs = ":".join(["AB"] * 32)
+        octets = json.dumps(
+            {
+                "profile": "p",
+                "names": ["cn:re:[0-9]{3}", "dns:*"],
+                "key": pairs,
+                "expires_in": 60,
+                "count": 3,
+            }
+        ).encode()
+        assert SecretOrder(
+            "p",
+            ("cn:re:[0-9]{3}", "dns:*"),
+            "ab" * 32,
+            timedelta(seconds=60),
+            3,
+        ) == decode_order(octets, "device")
+
+    @pytest.mark.parametrize(
+        "octets",
+        [
+            b"",
+            b"[]",
+            b"null",
+            b'"count"',
+            b"count=1",
+            b'{"count":1,"count":2}',
+            b'{"Count":1}',
+            b'{"count":0}',
+            b'{"count":-1}',
+            b'{"count":1.0}',
+            b'{"count":1e2}',
+            b'{"count":"1"}',
+            b'{"count":true}',
+            b'{"count":null}',
+            b'{"count":NaN}',
+            b'{"count":2147483649}',
+            b'{"count":%s}' % (b"9" * 60_000),
+            b'{"expires_in":0}',
+            b'{"expires_in":"1d"}',
+            b'{"profile":null}',
+            b'{"profile":7}',
+            b'{"names":"cn:a"}',
+            b'{"names":{"cn":"a"}}',
+            b'{"names":["cn:a",7]}',
+            b'{"names":[["cn:a"]]}',
+            b'{"names":null}',
+            b'{"key":7}',
+            b'{"key":["a"]}',
+            b'{"names":' + b"[" * 60_000,
+            b'{"count":1}\xff',
+            b"{}" + b" " * MAX_BODY,
+        ],
+    )
+    def test_malformed(self, octets: bytes) -> None:
+        """Each is Malformed, before anything long or deep is done."""
+        before = time.process_time()
+        with pytest.raises(Malformed):
+            decode_order(octets, "device")
+        assert time.process_time() - before < 0.25
+
+    @given(
+        st.dictionaries(
+            st.sampled_from(
+                ["profile", "names", "key", "expires_in", "count", "x"]
+            ),
+            st.none()
+            | st.booleans()
+            | st.integers()
+            | st.floats()
+            | st.text()
+            | st.lists(st.text() | st.integers()),
+        )
+    )
+    @settings(deadline=None, derandomize=True)
+    def test_any_object(self, value: Any) -> None:
+        """It is an order, or Malformed."""
+        try:
+            order = decode_order(json.dumps(value).encode(), "device")
+        except Malformed:
+            return
+        assert value.get("profile", "device") == order.profile
+        assert value.get("names", []) == [*order.names]
+        assert value.get("count", 1) == order.count >= 1
+        assert order.life > timedelta(0)
+
+
+class PageTests:
+    """Which page of a listing is asked for."""
+
+    @pytest.mark.parametrize(
+        ("query", "expected"),
+        [
+            (b"", (None, "", MAX_PAGE)),
+            (b"state=unused", (SecretState.UNUSED, "", MAX_PAGE)),
+            (b"state=&after=", (None, "", MAX_PAGE)),
+            (b"limit=1&after=a%2Fb", (None, "a/b", 1)),
+            (
+                b"after=0f&limit=100&state=burnt",
+                (SecretState.BURNT, "0f", 100),
+            ),
+        ],
+    )
+    def test_good(self, query: bytes, expected: object) -> None:
+        """Each part may be left out."""
+        assert expected == decode_page(query)
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            b"&",
+            b"state",
+            b"state=nosuch",
+            b"state=UNUSED",
+            b"state=unused&state=unused",
+            b"limit=0",
+            b"limit=101",
+            b"limit=-1",
+            b"limit=x",
+            b"limit=",
+            b"limit=" + b"9" * 5_000,
+            b"after=" + b"a" * 65,
+            b"after=%00",
+            b"after=%C3%A4",
+            b"after=\xe4",
+            b"x=1",
+            b"state=unused&after=a&limit=1&x=1",
+        ],
+    )
+    def test_malformed(self, query: bytes) -> None:
+        """What is not understood is not ignored."""
+        with pytest.raises(Malformed, match="the query can have"):
+            decode_page(query)
+
+
 class AnswerTests:
     """What devices get."""
 
@@ -218,3 +377,38 @@ class AnswerTests:
         """One line of ASCII."""
         octets = encode_object({"reason": "\xe4\n"})
         assert b'{"reason": "\\u00e4\\n"}\n' == octets
+
+    def test_tokens(self) -> None:
+        """A new one has its secret; a known one has its state."""
+        record = OneTimeSecret(
+            *(TENANT, "id", "digest", "p", ("cn:a",)),
+            EPOCH,
+            EPOCH + timedelta(hours=1),
+        )
+        assert {
+            "id": "id",
+            "token": "t",
+            "profile": "p",
+            "names": ("cn:a",),
+            "expires_at": "2026-06-01T13:00:00Z",
+        } == minted_object(MintedSecret(record, "t"))
+        known = {
+            "id": "id",
+            "state": "unused",
+            "profile": "p",
+            "names": ("cn:a",),
+            "key": None,
+            "created_at": "2026-06-01T12:00:00Z",
+            "expires_at": "2026-06-01T13:00:00Z",
+            "used_at": None,
+        }
+        assert known == secret_object(record, EPOCH)
+        bound = evolve(record, key_fingerprint="ab")
+        assert {**known, "key": "ab"} == secret_object(bound, EPOCH)
+        burnt = evolve(record, burnt_at=EPOCH, burnt_for="cd")
+        assert {
+            **known,
+            "state": "burnt",
+            "key": "cd",
+            "used_at": "2026-06-01T12:00:00Z",
+        } == secret_object(burnt, EPOCH)

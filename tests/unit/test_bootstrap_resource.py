@@ -49,7 +49,9 @@ from trstctl.testing import (
     WallClock,
     add_one_time_token,
     add_password,
+    add_token,
     basic,
+    bearer,
     exchange,
     make_authority,
     make_csr,
@@ -57,7 +59,7 @@ from trstctl.testing import (
     result_of,
     settings_for,
 )
-from trstctl.web import STATUS, HTTPResponse
+from trstctl.web import STATUS, HTTPRequest, HTTPResponse
 from twisted.plugins.trstctl_bootstrap import bootstrap
 
 PLUGIN: Any = bootstrap
@@ -204,6 +206,7 @@ class SettingsTests:
         [
             {"labels": {"bootstrap": {}}},
             {"labels": {"renewal": {}}},
+            {"labels": {"tokens": {}}},
             {"labels": {"Upper": {}}},
             {"labels": {"a": {"x": 1}}},
             {"no_such_key": 1},
@@ -254,6 +257,10 @@ class PathTests:
             "/enroll/all/all/bootstrap",
             "/enroll/bootstrap/bootstrap",
             "/enroll/All/renewal",
+            "/enroll/tokens/a/b",
+            "/enroll/all/tokens/a/b",
+            "/enroll/nowhere/tokens",
+            "/enroll/renewal/tokens",
         ],
     )
     def test_no_such_path(self, path: str) -> None:
@@ -272,6 +279,39 @@ class PathTests:
         answer = exchange(resource, method, path)
         told(answer, 405, "method-not-allowed")
         assert "POST" == answer.headers["Allow"]
+
+    @pytest.mark.parametrize(
+        ("path", "allowed"),
+        [
+            ("/enroll/tokens", "GET, POST, HEAD"),
+            ("/enroll/all/tokens", "GET, POST, HEAD"),
+            ("/enroll/tokens/0f", "DELETE"),
+            ("/enroll/all/tokens/0f", "DELETE"),
+            ("/enroll/tokens/tokens", "DELETE"),
+        ],
+    )
+    def test_methods_of_tokens(self, path: str, allowed: str) -> None:
+        """405 with Allow for any other method."""
+        resource = PLUGIN.make_resource(
+            StubAuthority(ISSUED), settings_for(PLUGIN, labels=LABELS)
+        )
+        answer = exchange(resource, "PUT", path)
+        told(answer, 405, "method-not-allowed")
+        assert allowed == answer.headers["Allow"]
+
+    def test_ids_are_no_operations(self) -> None:
+        """Else everybody could make metrics of his own."""
+        resource = PLUGIN.make_resource(
+            StubAuthority(ISSUED), settings_for(PLUGIN, labels=LABELS)
+        )
+        for path, operation in {
+            ("tokens", "0f"): "tokens",
+            ("all", "tokens", "0f"): "tokens",
+            ("all", "renewal"): "renewal",
+            ("nowhere", "x"): "",
+            (): "",
+        }.items():
+            assert operation == resource.operation(HTTPRequest("GET", path))
 
 
 # --- bodies and labels ------------------------------------------------------
@@ -782,3 +822,231 @@ class RenewalTests:
             certificate = self.first(bench)
             bench.clock.advance(3 * 86_400)
             assert status == self.renew(bench, certificate).status
+
+
+class RegistrarTests:
+    """Tokens over the network, for who has that right."""
+
+    PATH = "/enroll/tokens"
+
+    def ask(
+        self,
+        bench: _Bench,
+        registrar: str | None,
+        method: str = "GET",
+        path: str = PATH,
+        body: object = None,
+        **headers: str,
+    ) -> HTTPResponse:
+        """Ask as a registrar."""
+        return exchange(
+            bench.resource,
+            method,
+            path,
+            b"" if body is None else json.dumps(body).encode(),
+            {**(bearer(registrar) if registrar else {}), **headers},
+            clock=bench.clock,
+        )
+
+    def mint(
+        self, bench: _Bench, registrar: str | None, **order: object
+    ) -> HTTPResponse:
+        """Order tokens."""
+        return self.ask(bench, registrar, "POST", body=order)
+
+    def mdm(self, bench: _Bench, **limits: Any) -> str:
+        """Return the token of a registrar."""
+        return add_token(bench.store, "mdm", kind="registrar", **limits)
+
+    def tokens(self, answer: HTTPResponse, status: int = 201) -> list[Any]:
+        """Return what was minted or listed; no cache may keep it."""
+        assert status == answer.status, answer.body
+        assert "application/json" == answer.content_type
+        assert "no-store" == answer.headers["Cache-Control"]
+        found: list[Any] = json.loads(answer.body)["tokens"]
+        return found
+
+    def test_mints(self) -> None:
+        """201; each token buys a certificate within its names."""
+        bench = _Bench()
+        answer = self.mint(
+            bench,
+            self.mdm(bench),
+            names=["cn:d.example"],
+            expires_in=60,
+            count=2,
+        )
+        made = self.tokens(answer)
+        assert 2 == len({one["token"] for one in made})
+        for one in made:
+            assert {"id", "token", "profile", "names", "expires_at"} == set(
+                one
+            )
+            assert "device" == one["profile"]
+            assert "2026-06-01T12:01:00Z" == one["expires_at"]
+            other = bench.post(one["token"], make_csr("e.example"))
+            assert "principal-names" in told(other, 403, "policy-violation")
+            assert 200 == bench.post(one["token"]).status
+
+    def test_labels(self) -> None:
+        """A label's tokens are of its tenant and profile."""
+        bench = _Bench()
+        theirs = add_token(
+            bench.store, "mdm", kind="registrar", tenant_id=OTHER_TENANT
+        )
+        told(self.mint(bench, theirs), 401, "not-authenticated")
+        path = "/enroll/b/tokens"
+        answer = self.ask(bench, theirs, "POST", path, {})
+        (made,) = self.tokens(answer)
+        told(bench.post(made["token"]), 401, "not-authenticated")
+        answer = bench.post(made["token"], path="/enroll/b/bootstrap")
+        assert 200 == answer.status
+        mine = self.mdm(bench)
+        answer = self.ask(bench, mine, "POST", "/enroll/client/tokens", {})
+        assert "tls-client" == self.tokens(answer)[0]["profile"]
+        (made,) = self.tokens(self.mint(bench, mine, profile="tls-client"))
+        answer = bench.post(made["token"], path="/enroll/client/bootstrap")
+        assert 200 == answer.status
+        answer = self.ask(bench, theirs, "POST", path, {"profile": "x"})
+        told(answer, 403, "not-authorized")
+        # Another tenant's label offers it, this one's does not.
+        answer = self.ask(
+            bench, theirs, "POST", path, {"profile": "tls-client"}
+        )
+        told(answer, 403, "not-authorized")
+
+    def test_devices_cannot_mint(self) -> None:
+        """R-1: whoever may enroll may not let others in."""
+        bench = _Bench()
+        device = add_token(bench.store, "mdm")
+        add_password(bench.store, "mdm", "pw")
+        token = bench.token()
+        certificate = chain_of(bench.post(token))[0]
+        reasons = {
+            told(answer, 401, "not-authenticated")
+            for answer in (
+                self.mint(bench, device),
+                self.mint(bench, None),
+                self.mint(bench, token),
+                self.mint(bench, "mdm.guess"),
+                self.ask(bench, None, "POST", body={}, **basic("mdm", "pw")),
+                exchange(
+                    bench.resource,
+                    "POST",
+                    self.PATH,
+                    b"{}",
+                    client_certificate=certificate,
+                    clock=bench.clock,
+                ),
+            )
+        }
+        assert 1 == len(reasons)
+        assert {"once"} == {name for _, name in bench.store._secrets}
+
+    def test_registrars_cannot_enroll(self) -> None:
+        """The right to let others in is no right to come in."""
+        bench = _Bench()
+        registrar = self.mdm(bench)
+        token = bench.token()
+        answer = bench.post(token, **bearer(registrar))
+        told(answer, 401, "not-authenticated")
+        answer = bench.post(None, path=RENEW, **bearer(registrar))
+        told(answer, 401, "not-authenticated")
+        told(bench.post(registrar), 401, "not-authenticated")
+        assert 0 == bench.count()
+
+    def test_limits(self) -> None:
+        """M-2, and the audit log names who tried."""
+        bench = _Bench()
+        registrar = self.mdm(bench, names=("cn:router-*",))
+        self.tokens(self.mint(bench, registrar, names=["cn:router-1"]))
+        answer = self.mint(bench, registrar, names=["cn:*"])
+        assert "cn:*" in told(answer, 403, "not-authorized")
+        record = result_of(bench.store.audit_records(TENANT, 0, 100))[-1]
+        event = json.loads(record.body)
+        assert ("request.refused", "registrar:mdm", "tokens") == (
+            event["event"],
+            event["actor"],
+            event["fields"]["operation"],
+        )
+
+    @pytest.mark.parametrize(
+        ("method", "path", "body"),
+        [
+            ("POST", PATH, b"[]"),
+            ("POST", PATH, b'{"count": 101}'),
+            ("POST", PATH, b'{"names": ["a"]}'),
+            ("GET", PATH + "?x=1", b""),
+        ],
+    )
+    def test_malformed(self, method: str, path: str, body: bytes) -> None:
+        """400 for what cannot be read."""
+        bench = _Bench()
+        headers = bearer(self.mdm(bench))
+        answer = exchange(
+            bench.resource, method, path, body, headers, clock=bench.clock
+        )
+        told(answer, 400, "malformed")
+
+    def test_media_type(self) -> None:
+        """415 for what says that it is no JSON."""
+        bench = _Bench()
+        answer = self.ask(
+            bench,
+            self.mdm(bench),
+            "POST",
+            body={},
+            **{"Content-Type": "text/html"},
+        )
+        told(answer, 415, "unsupported-media-type")
+
+    def test_retry(self) -> None:
+        """M-3: under one key the same tokens; 422 for another order."""
+        bench = _Bench()
+        registrar = self.mdm(bench)
+        key = {"Idempotency-Key": "k"}
+        one, two = (
+            self.ask(bench, registrar, "POST", body={"count": 2}, **key)
+            for _ in "12"
+        )
+        assert self.tokens(one) == self.tokens(two)
+        answer = self.ask(bench, registrar, "POST", body={}, **key)
+        told(answer, 422, "conflict")
+
+    def test_lists(self) -> None:
+        """By page and state, without secrets."""
+        bench = _Bench()
+        registrar = self.mdm(bench)
+        made = self.tokens(self.mint(bench, registrar, count=3))
+        bench.post(made[0]["token"])
+        ids = sorted(one["id"] for one in made)
+        answer = self.ask(bench, registrar, path=f"{self.PATH}?limit=2")
+        assert ids[:2] == [one["id"] for one in self.tokens(answer, 200)]
+        assert ids[1] == json.loads(answer.body)["next"]
+        path = f"{self.PATH}?limit=2&after={ids[1]}"
+        answer = self.ask(bench, registrar, path=path)
+        assert ids[2:] == [one["id"] for one in self.tokens(answer, 200)]
+        assert None is json.loads(answer.body)["next"]
+        for one in made:
+            assert one["token"].encode() not in answer.body
+        answer = self.ask(bench, registrar, path=f"{self.PATH}?state=burnt")
+        (burnt,) = self.tokens(answer, 200)
+        assert (made[0]["id"], "burnt") == (burnt["id"], burnt["state"])
+        told(self.ask(bench, "mdm.x"), 401, "not-authenticated")
+
+    def test_revokes(self) -> None:
+        """The token is refused from the next request on."""
+        bench = _Bench()
+        registrar = self.mdm(bench)
+        (made,) = self.tokens(self.mint(bench, registrar))
+        path = f"{self.PATH}/{made['id']}"
+        told(self.ask(bench, None, "DELETE", path), 401, "not-authenticated")
+        for _ in range(2):
+            answer = self.ask(bench, registrar, "DELETE", path)
+            assert 200 == answer.status
+            assert "no-store" == answer.headers["Cache-Control"]
+            found = json.loads(answer.body)
+            assert (made["id"], "revoked") == (found["id"], found["state"])
+        told(bench.post(made["token"]), 401, "not-authenticated")
+        answer = self.ask(bench, registrar, "DELETE", f"{self.PATH}/nosuch")
+        told(answer, 404, "unknown-certificate")

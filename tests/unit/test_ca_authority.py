@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from functools import cache
 from typing import Any
@@ -39,9 +39,11 @@ from trstctl.ca.ceremony import (
     public_octets,
 )
 from trstctl.ca.chain import UnfitAuthority
+from trstctl.ca.pointers import NOWHERE, Places, bounds
 from trstctl.errors import Internal, Unavailable
 from trstctl.interfaces import IAuthority, ISigner
 from trstctl.model import (
+    POINTERS,
     Approved,
     Extension,
     GeneralName,
@@ -53,8 +55,13 @@ from trstctl.pkix.algorithms import (
     sign,
     verify,
 )
-from trstctl.pkix.certificate import read_certificate, split_signed
+from trstctl.pkix.certificate import (
+    assemble,
+    read_certificate,
+    split_signed,
+)
 from trstctl.pkix.names import encode_general_names, to_x509_name
+from trstctl.testing.time import result_of
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -63,11 +70,12 @@ SIGNATURE_USAGE = Extension("2.5.29.15", True, b"\x03\x02\x07\x80")
 CLIENT_AUTH = Extension(
     "2.5.29.37", False, bytes.fromhex("300a06082b06010505070302")
 )
-URLS = {
-    "crl_urls": ["http://ca.example/a.crl", "ldap://ca.example/cn=a"],
-    "ocsp_urls": ["http://ocsp.example/a"],
-    "issuer_urls": ["http://ca.example/a.cer"],
-}
+PLACES = Places(
+    crl=("http://ca.example/a.crl", "ldap://ca.example/cn=a"),
+    partition=("http://ca.example/a/{partition}.crl",),
+    ocsp=("http://ocsp.example/a",),
+    issuer=("http://ca.example/a.cer",),
+)
 
 
 @cache
@@ -168,7 +176,7 @@ def built(
     wanted: Approved,
     serial: str,
     key: Any,
-    urls: dict[str, Sequence[str]],
+    places: Places,
 ) -> bytes:
     """Return the TBSCertificate that ``cryptography``'s builder makes."""
     issuer = x509.load_der_x509_certificate(issuer_certificate)
@@ -196,14 +204,14 @@ def built(
         ),
         False,
     )
-    if urls:
+    if places.crl:
         builder = builder.add_extension(
             x509.CRLDistributionPoints(
                 [
                     x509.DistributionPoint(
                         [
                             x509.UniformResourceIdentifier(url)
-                            for url in urls["crl_urls"]
+                            for url in places.crl
                         ],
                         None,
                         None,
@@ -217,11 +225,11 @@ def built(
                 [
                     x509.AccessDescription(
                         AuthorityInformationAccessOID.OCSP,
-                        x509.UniformResourceIdentifier(urls["ocsp_urls"][0]),
+                        x509.UniformResourceIdentifier(places.ocsp[0]),
                     ),
                     x509.AccessDescription(
                         AuthorityInformationAccessOID.CA_ISSUERS,
-                        x509.UniformResourceIdentifier(urls["issuer_urls"][0]),
+                        x509.UniformResourceIdentifier(places.issuer[0]),
                     ),
                 ]
             ),
@@ -238,7 +246,8 @@ texts = st.text(
     st.characters(codec="utf-8", exclude_categories=("Cs", "Cc")),
     min_size=1,
     max_size=40,
-)
+    # The library counts octets, and warns beyond 64.
+).filter(lambda text: len(text.encode()) <= 64)
 attributes = st.builds(
     NameAttribute,
     st.sampled_from(["2.5.4.3", "2.5.4.10", "2.5.4.11", "2.5.4.7"]),
@@ -304,7 +313,7 @@ class PrepareTests:
         length=st.timedeltas(timedelta(seconds=1), timedelta(days=3650)),
         serial=serials,
         extensions=extension_lists,
-        urls=st.sampled_from([{}, URLS]),
+        places=st.sampled_from([NOWHERE, PLACES]),
     )
     @settings(derandomize=True, deadline=None, max_examples=300)
     def test_equals_the_library_octet_by_octet(
@@ -316,10 +325,10 @@ class PrepareTests:
         length,
         serial,
         extensions,
-        urls,
+        places,
     ) -> None:
         """RFC 5280, section 4.1: every field, for many values and keys."""
-        authority = make_authority(issuer, **urls)
+        authority = make_authority(issuer, places=places)
         wanted = approved(
             subject_key,
             subject=subject,
@@ -334,7 +343,7 @@ class PrepareTests:
             return
         tbs = authority.prepare(wanted, serial)
         assert (
-            built(chain_of(issuer)[0], wanted, serial, key_of(issuer), urls)
+            built(chain_of(issuer)[0], wanted, serial, key_of(issuer), places)
             == tbs
         )
         # pyasn1 is the independent oracle: it reads all and writes the same.
@@ -344,7 +353,7 @@ class PrepareTests:
 
     def test_is_deterministic(self) -> None:
         """The same arguments give the same bytes."""
-        authority = make_authority(**URLS)
+        authority = make_authority(places=PLACES)
         serial = new_serial(os.urandom)
         assert authority.prepare(approved(), serial) == authority.prepare(
             approved(), serial
@@ -653,6 +662,7 @@ def ca_certificate(
     *,
     ca: bool = True,
     cert_sign: bool = True,
+    crl_sign: bool = True,
     identifier: x509.SubjectKeyIdentifier | None = None,
 ) -> bytes:
     """A self-signed certificate with one thing different."""
@@ -677,7 +687,7 @@ def ca_certificate(
                 data_encipherment=False,
                 key_agreement=False,
                 key_cert_sign=cert_sign,
-                crl_sign=True,
+                crl_sign=crl_sign,
                 encipher_only=False,
                 decipher_only=False,
             ),
@@ -687,6 +697,109 @@ def ca_certificate(
     if identifier:
         builder = builder.add_extension(identifier, False)
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+def points_of(tbs: bytes) -> dict[str, list[str]]:
+    """What a certificate points to, by the kind of pointer."""
+    certificate = x509.load_der_x509_certificate(
+        assemble(tbs, "ecdsa-with-sha256", b"")
+    )
+    found: dict[str, list[str]] = {}
+    for extension in certificate.extensions:
+        value = extension.value
+        if isinstance(value, x509.CRLDistributionPoints):
+            (point,) = value
+            found["crl"] = [name.value for name in point.full_name or ()]
+        if isinstance(value, x509.AuthorityInformationAccess):
+            for place in value:
+                kind = (
+                    "ocsp"
+                    if place.access_method
+                    == AuthorityInformationAccessOID.OCSP
+                    else "issuer"
+                )
+                found[kind] = [place.access_location.value]
+    return found
+
+
+class PointerTests:
+    """What a certificate says of its issuer."""
+
+    @pytest.mark.parametrize(
+        "wanted",
+        [
+            wanted
+            for size in range(4)
+            for wanted in itertools.permutations(POINTERS, size)
+        ],
+    )
+    def test_exactly_what_the_profile_wants(
+        self, wanted: tuple[str, ...]
+    ) -> None:
+        """RFC 5280, sections 4.2.1.13 and 4.2.2.1; in any order."""
+        authority = make_authority(places=PLACES)
+        tbs = authority.prepare(approved(pointers=wanted), "1")
+        assert set(wanted) == set(points_of(tbs))
+
+    def test_nothing_without_urls(self) -> None:
+        """An authority without URLs writes no empty extension."""
+        assert {} == points_of(make_authority().prepare(approved(), "1"))
+
+    def test_unknown_pointers_are_refused(self) -> None:
+        """A profile that asks for what is not known is a fault."""
+        with pytest.raises(Internal):
+            make_authority().prepare(approved(pointers=("ldap",)), "1")
+
+    @pytest.mark.parametrize("count", [1, 2, 4, 8, 16, 32, 64])
+    def test_certificate_and_crl_agree(self, count: int) -> None:
+        """A certificate names the very CRL whose range has its serial."""
+        places = evolve(PLACES, partitions=count)
+        authority = make_authority(places=places)
+        for _ in range(4 * count):
+            serial = new_serial(os.urandom)
+            urls = points_of(authority.prepare(approved(), serial))["crl"]
+            scopes = [
+                scope
+                for scope in places.scopes
+                if bounds(scope)[0] <= serial < bounds(scope)[1]
+            ]
+            if count == 1:
+                assert [] == scopes
+                assert [*PLACES.crl] == urls
+            else:
+                (scope,) = scopes
+                assert [f"http://ca.example/a/{scope}.crl"] == urls
+
+
+class CRLTests:
+    """The signature of a CRL."""
+
+    def test_is_verified(self) -> None:
+        """A signature that does not verify is let out by nobody."""
+        signer = RecordingSigner(key_of("p-256"), lambda made: made[:-1])
+        with pytest.raises(Internal):
+            result_of(make_authority(signer=signer).sign_crl(b"\x30\x00"))
+
+    def test_is_verified_and_put_together_elsewhere(self) -> None:
+        """The reactor's thread does not wait for megabytes."""
+        called = []
+
+        def elsewhere(function: Any, *args: Any) -> Deferred[Any]:
+            called.append(function.__name__)
+            return succeed(function(*args))
+
+        authority = make_authority(elsewhere=elsewhere)
+        crl = result_of(authority.sign_crl(b"\x30\x00"))
+        assert b"\x30\x00" == split_signed(crl)[0]
+        assert ["verify", "assemble"] == called
+
+    def test_needs_the_key_usage(self) -> None:
+        """RFC 5280, section 4.2.1.3: cRLSign, or none is signed."""
+        assert make_authority().signs_crls
+        key = generate_key()
+        root = ca_certificate(key, crl_sign=False)
+        authority = Authority("a", root, (root,), InlineSigner(key))
+        assert not authority.signs_crls
 
 
 class ConstructionTests:

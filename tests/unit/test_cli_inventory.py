@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from cli_state import OTHER, TENANT, State, state
 from cryptography import x509
 
 from trstctl.backends.passwords import check_password, check_token
+from trstctl.cli import selection
 from trstctl.interfaces import IStore
 from trstctl.model import CredentialRecord, RequestState, StoredRequest
 
@@ -62,6 +64,8 @@ class CertificateTests:
             ("--principal", "basic:nobody", 0),
             ("--status", "valid", 2),
             ("--status", "revoked", 0),
+            ("--protocol", "est", 2),
+            ("--protocol", "scep", 0),
         ],
     )
     def test_filters(
@@ -127,27 +131,118 @@ class CertificateTests:
         """One that does not exist: 1; what is no serial number: 2."""
         state.run("cert", "show", serial, status=status)
 
-    def test_revoke_asks(self, state: State) -> None:
-        """Shows what it is about; without an answer nothing happens."""
+    def test_show_hold_and_release(self, state: State) -> None:
+        """A hold, its time and reason; then when it was released."""
         serial = state.issued().serial
-        silent = state.run("cert", "revoke", serial, status=1)
-        assert "CN=device-1" in silent.stderr
-        assert "--yes" in silent.stderr
-        state.run("cert", "revoke", serial, status=1, stdin="n\n")
-        assert "valid" == state.listed("cert", "show", serial)["status"]
-        state.run("cert", "revoke", serial, stdin="y\n")
-        assert "revoked" == state.listed("cert", "show", serial)["status"]
+        held_at = "2026-06-01T13:00:00Z"
+        state.run("cert", "revoke", serial, "--hold", "--yes")
+        for row in (
+            state.listed("cert", "show", serial),
+            *state.listed("cert", "list"),
+        ):
+            assert ("held", held_at, "certificateHold") == (
+                row["status"],
+                row["revoked_at"],
+                row["revocation_reason"],
+            )
+        assert state.listed("cert", "show", serial)["released_at"] is None
+        state.now += timedelta(hours=1)
+        state.run("cert", "release", serial, "--yes")
+        row = state.listed("cert", "show", serial)
+        assert ("valid", None, None, "2026-06-01T14:00:00Z") == (
+            row["status"],
+            row["revoked_at"],
+            row["revocation_reason"],
+            row["released_at"],
+        )
 
-    def test_revoke_keeps_the_first_reason(self, state: State) -> None:
-        """Again is no error, asks nothing, and changes nothing."""
-        serial = state.issued().serial
-        reason = ("--reason", "keyCompromise")
-        state.run("cert", "revoke", serial, *reason, "--yes")
-        again = state.run("cert", "revoke", serial)
-        assert "(keyCompromise)" in again.stdout
-        log = state.run("audit", "export").stdout
-        assert 1 == log.count("certificate.revoked")
-        assert "operator:test" in log
+    def test_status(self, state: State) -> None:
+        """On hold is not revoked for good, and neither is valid."""
+        serials = [state.issued(f"device-{n}").serial for n in range(3)]
+        state.run("cert", "revoke", serials[0], "--hold", "--yes")
+        state.run("cert", "revoke", serials[1], "--yes")
+        for status, expected in (
+            ("held", serials[:1]),
+            ("revoked", serials[1:2]),
+            ("valid", serials[2:]),
+            ("superseded", []),
+        ):
+            rows = state.listed("cert", "list", "--status", status)
+            assert expected == [row["serial"] for row in rows]
+
+    def test_pages_of_what_the_store_cannot_tell(
+        self, state: State, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A page is full however many the store returns in vain."""
+        monkeypatch.setattr(selection, "PAGE", 2)
+        serials = [state.issued(f"device-{n}").serial for n in range(5)]
+        held = (serials[0], serials[3])
+        state.run("cert", "revoke", *held, "--hold", "--yes")
+        state.run("cert", "revoke", "--status", "valid", "--yes")
+        result = state.run(
+            *("cert", "list", "--status", "held", "--limit", "1"),
+            *("-o", "json"),
+        )
+        assert [serials[3]] == [
+            row["serial"] for row in json.loads(result.stdout)
+        ]
+        assert f"--after {serials[3]}" in result.stderr
+        rows = state.listed(
+            *("cert", "list", "--status", "held"), *("--after", serials[3])
+        )
+        assert [serials[0]] == [row["serial"] for row in rows]
+
+    @pytest.mark.parametrize(
+        ("options", "expected"),
+        [
+            (("--issued-after", "2026-06-02"), (1, 2)),
+            (("--issued-before", "2026-06-02"), (0,)),
+            (
+                (
+                    *("--issued-after", "2026-06-02T13:00:00Z"),
+                    *("--issued-before", "2026-06-03T15:00:00+02:00"),
+                ),
+                (1,),
+            ),
+            (("--issued-after", "2026-06-04"), ()),
+        ],
+    )
+    def test_issued(
+        self, state: State, options: tuple[str, ...], expected: tuple[int, ...]
+    ) -> None:
+        """From the first time on, up to the second; a date is in UTC."""
+        serials = []
+        for number in range(3):
+            serials.append(state.issued(f"device-{number}").serial)
+            state.now += timedelta(days=1)
+        wanted = {serials[number] for number in expected}
+        rows = state.listed("cert", "list", *options)
+        assert wanted == {row["serial"] for row in rows}
+        # Soonest to end first: a page must not end at the first old one.
+        rows = state.listed("cert", "expiring", "--days", "365", *options)
+        assert wanted == {row["serial"] for row in rows}
+
+    def test_times_in_help(self, state: State) -> None:
+        """The help says how to write a time, not how it is parsed."""
+        text = state.invoke("cert", "list", "--help").stdout
+        assert "--issued-after TIME" in text
+        assert "2026-11-23T12:00:00Z" in text
+        assert "%" not in text
+
+    def test_key(self, state: State) -> None:
+        """By the fingerprint of the public key, with colons or without."""
+        serials = [state.issued(f"device-{n}").serial for n in range(2)]
+        row = state.listed("cert", "show", serials[0])
+        shown = bytes.fromhex(row["public_key_sha256"]).hex(":").upper()
+        rows = state.listed("cert", "list", "--key", shown)
+        assert serials[0] in {row["serial"] for row in rows}
+        assert {row["public_key_sha256"]} == {
+            state.listed("cert", "show", each["serial"])["public_key_sha256"]
+            for each in rows
+        }
+        assert [] == state.listed("cert", "list", "--key", "ab" * 32)
+        refused = state.run("cert", "list", "--key", "ab", status=2)
+        assert "64 hexadecimal" in refused.stderr
 
     def test_export(self, state: State) -> None:
         """PEM of all or one, DER of one."""
@@ -263,6 +358,24 @@ class CredentialTests:
         record = found(state, "bearer", "ci")
         assert check_token(row["token"], record.verifier)
 
+    def test_registrar(self, state: State) -> None:
+        """A token with the one right to make tokens, and its limits."""
+        row = state.listed(
+            *("credential", "add", "mdm", "--kind", "registrar"),
+            *("--name", "cn:router-*", "--profile", "device"),
+        )
+        assert row["token"].startswith("mdm.")
+        record = found(state, "registrar", "mdm")
+        assert check_token(row["token"], record.verifier)
+        assert (("cn:router-*",), ("device",)) == (
+            record.names,
+            record.profiles,
+        )
+        (row,) = state.listed("credential", "list")
+        assert ("registrar", "mdm") == (row["kind"], row["name"])
+        state.run("credential", "revoke", "mdm", "--yes")
+        assert found(state, "registrar", "mdm").revoked_at == state.now
+
     def test_limits(self, state: State) -> None:
         """Names, profiles and the end are kept."""
         state.run(
@@ -306,11 +419,13 @@ class CredentialTests:
             ["a:b"],
             ["a\x1bb"],
             ["a.b", "--kind", "bearer"],
+            ["a.b", "--kind", "registrar"],
             ["a", "--name", "dns"],
             ["a", "--name", "nosuch:*"],
             ["a", "--profile", "nosuch"],
             ["a", "--expires", "soon"],
             ["a", "--kind", "bearer", "--password-file", __file__],
+            ["a", "--kind", "registrar", "--password-file", __file__],
         ],
     )
     def test_usage(self, state: State, arguments: list[str]) -> None:
@@ -337,7 +452,8 @@ class CredentialTests:
         state.run("credential", "add", "both")
         state.run("credential", "add", "both", "--kind", "bearer")
         arguments = ("credential", "revoke", "both", "--yes")
-        assert "--kind" in state.run(*arguments, status=1).stderr
+        told = state.run(*arguments, status=1).stderr
+        assert "both is basic and bearer; choose by --kind" in told
         state.run(*arguments, "--kind", "bearer")
         assert found(state, "basic", "both").revoked_at is None
         state.run("credential", "revoke", "nosuch", "--yes", status=1)

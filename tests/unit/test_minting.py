@@ -303,7 +303,7 @@ class LimitTests:
 
     def test_malformed_limit(self) -> None:
         """A limit that nobody can read allows nothing."""
-        bench = _Bench(names=("cn:re:(",))
+        bench = _Bench(names=("cn",))
         bench.refuses(NotAuthorized, SecretOrder("device", ("cn:a",)))
 
     def test_sees_its_own_only(self) -> None:

@@ -19,7 +19,12 @@ from twisted.logger import LogEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
-from trstctl.backends.signers import InlineSigner, ThreadSigner, make_signer
+from trstctl.backends.signers import (
+    LARGE,
+    InlineSigner,
+    ThreadSigner,
+    make_signer,
+)
 from trstctl.ca.ceremony import KEY_ALGORITHMS, generate_key
 from trstctl.errors import Unavailable
 from trstctl.interfaces import ISigner
@@ -258,3 +263,29 @@ class ThreadSignerTests:
         refused = outcome(signer.sign(b"tbs", "sha256-with-rsa"))
         assert Unavailable is refused.type
         assert [] == pool.waiting
+
+
+class LargeTests:
+    """What is long is signed in the pool, whatever the key."""
+
+    @pytest.mark.parametrize("more", [0, 1])
+    def test_by_size(self, more: int) -> None:
+        """Up to 64 KiB at once, beyond in a thread."""
+        key = generate_key("p-256")
+        pool = HeldPool()
+        signer = make_signer(key, pool, SameThreadReactor())  # type: ignore[arg-type]
+        tbs = bytes(LARGE + more)
+
+        signatures: list[bytes] = []
+        signer.sign(tbs, "ecdsa-with-sha256").addCallback(signatures.append)
+
+        assert more == len(pool.waiting)
+        pool.run()
+        (signature,) = signatures
+        assert verify(signer.public_key(), "ecdsa-with-sha256", signature, tbs)
+
+    def test_without_a_pool(self) -> None:
+        """A signer that has none signs everything at once."""
+        signer = InlineSigner(generate_key("p-256"))
+        signed = signer.sign(bytes(LARGE + 1), "ecdsa-with-sha256")
+        assert signed.called

@@ -5,7 +5,8 @@ Signers over private keys in this process's memory.
 A signature of an elliptic curve costs some 20 microseconds: less than the
 way to a thread and back, so it is made at once, in the reactor's thread.
 RSA and ML-DSA cost milliseconds and let go of the interpreter's lock, so
-they go to a thread pool of their own.
+they go to a thread pool of their own.  So does what is long, as a CRL of
+many entries is: its digest alone takes milliseconds.
 
 Whatever goes wrong below becomes one ``Unavailable``; the log names the kind
 of the fault and nothing that came with it, for a fault's text could hold
@@ -38,6 +39,9 @@ from trstctl.pkix import algorithms
 #: Signatures that may wait for a thread, or be made, at once.
 LIMIT = 256
 
+#: Octets up to which a signature is made in the reactor's thread.
+LARGE = 65536
+
 _QUICK = (
     ec.EllipticCurvePrivateKey,
     ed25519.Ed25519PrivateKey,
@@ -59,20 +63,31 @@ def make_signer(
     :param reactor: whose thread calls the signer and gets the answers.
     :param limit: signatures that may be waited for at once.
     """
+    threaded = ThreadSigner(private_key, pool, reactor, limit=limit)
     if isinstance(private_key, _QUICK):
-        return InlineSigner(private_key)
-    return ThreadSigner(private_key, pool, reactor, limit=limit)
+        return InlineSigner(private_key, threaded)
+    return threaded
 
 
 @implementer(ISigner)
 class InlineSigner:
-    """Signs at once, in the caller's thread."""
+    """
+    Signs at once, in the caller's thread.
+
+    :param large: signs with the same key what is longer than :data:`LARGE`;
+        ``None``: that, too, is signed at once.
+    """
 
     log = Logger()
 
-    def __init__(self, private_key: CertificateIssuerPrivateKeyTypes) -> None:
+    def __init__(
+        self,
+        private_key: CertificateIssuerPrivateKeyTypes,
+        large: ISigner | None = None,
+    ) -> None:
         self._private_key = private_key
         self._public_key = _public_key(private_key)
+        self._large = large
 
     def public_key(self) -> bytes:
         """See :meth:`trstctl.interfaces.ISigner.public_key`."""
@@ -80,6 +95,8 @@ class InlineSigner:
 
     def sign(self, tbs: bytes, algorithm: str) -> Deferred[bytes]:
         """See :meth:`trstctl.interfaces.ISigner.sign`."""
+        if len(tbs) > LARGE and self._large is not None:
+            return self._large.sign(tbs, algorithm)
         try:
             return succeed(algorithms.sign(self._private_key, algorithm, tbs))
         except (KeyboardInterrupt, SystemExit):

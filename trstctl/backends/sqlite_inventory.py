@@ -40,7 +40,7 @@ _FIND_CERTIFICATE = """
 SELECT tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
     issued_at, revoked_at, revocation_reason, der
-FROM requests
+FROM requests INDEXED BY requests_by_serial
 WHERE serial = ? AND tenant_id = ? AND status IS NOT NULL
 """
 

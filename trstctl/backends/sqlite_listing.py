@@ -27,93 +27,197 @@ from trstctl.model import (
 
 _LATEST = 2**63 - 1
 
+#: From how many certificates on a principal's are rather found by walking
+#: through all than by sorting its own.
+FEW = 5000
+
 _BY_ISSUE = """
-SELECT tenant_id, authority, serial, subject, names, profile, protocol,
+SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
     issued_at, revoked_at, revocation_reason, x''
-FROM requests
-WHERE tenant_id = :tenant_id AND status IS NOT NULL
-    AND (:status IS NULL OR status = :status)
+FROM requests r INDEXED BY certificates_by_issue
+WHERE r.tenant_id = :tenant_id AND status IS NOT NULL
     AND (:profile IS NULL OR profile = :profile)
     AND (:protocol IS NULL OR protocol = :protocol)
     AND (:principal IS NULL OR principal = :principal)
-    AND (:public_key IS NULL
-        OR public_key_fingerprint = :public_key)
-    AND (:name IS NULL OR EXISTS (
-        SELECT 1 FROM certificate_names n
-        WHERE n.tenant_id = requests.tenant_id AND n.value = :name
-            AND n.certificate = requests.number
-    ))
-    AND (issued_at, number) < (:at, :number)
-ORDER BY issued_at DESC, number DESC LIMIT :limit
+    AND (:status IS NULL OR status = :status)
+    AND (issued_at, r.number) < (:at, :number)
+ORDER BY issued_at DESC, r.number DESC LIMIT :limit
 """
 
-_BY_EXPIRY = """
-SELECT tenant_id, authority, serial, subject, names, profile, protocol,
+_BY_PROFILE = """
+SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
     issued_at, revoked_at, revocation_reason, x''
-FROM requests
-WHERE tenant_id = :tenant_id AND status IS NOT NULL
-    AND status = 'valid' AND not_after < :before
+FROM requests r INDEXED BY certificates_by_profile
+WHERE r.tenant_id = :tenant_id AND status IS NOT NULL
+    AND profile = :profile
     AND (:status IS NULL OR status = :status)
+    AND (issued_at, r.number) < (:at, :number)
+ORDER BY issued_at DESC, r.number DESC LIMIT :limit
+"""
+
+_BY_PROTOCOL = """
+SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
+    principal, public_key_fingerprint, not_before, not_after, status,
+    issued_at, revoked_at, revocation_reason, x''
+FROM requests r INDEXED BY certificates_by_protocol
+WHERE r.tenant_id = :tenant_id AND status IS NOT NULL
+    AND protocol = :protocol
     AND (:profile IS NULL OR profile = :profile)
-    AND (:protocol IS NULL OR protocol = :protocol)
-    AND (:principal IS NULL OR principal = :principal)
-    AND (:public_key IS NULL
-        OR public_key_fingerprint = :public_key)
-    AND (:name IS NULL OR EXISTS (
-        SELECT 1 FROM certificate_names n
-        WHERE n.tenant_id = requests.tenant_id AND n.value = :name
-            AND n.certificate = requests.number
-    ))
-    AND (not_after, number) > (:at, :number)
-ORDER BY not_after, number LIMIT :limit
+    AND (:status IS NULL OR status = :status)
+    AND (issued_at, r.number) < (:at, :number)
+ORDER BY issued_at DESC, r.number DESC LIMIT :limit
 """
 
 _BY_STATUS = """
-SELECT tenant_id, authority, serial, subject, names, profile, protocol,
+SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
     issued_at, revoked_at, revocation_reason, x''
-FROM requests
-WHERE tenant_id = :tenant_id AND status IS NOT NULL
+FROM requests r INDEXED BY certificates_by_status
+WHERE r.tenant_id = :tenant_id AND status IS NOT NULL
     AND status = :status AND status <> 'valid'
     AND (:profile IS NULL OR profile = :profile)
     AND (:protocol IS NULL OR protocol = :protocol)
     AND (:principal IS NULL OR principal = :principal)
-    AND (:public_key IS NULL
-        OR public_key_fingerprint = :public_key)
-    AND (:name IS NULL OR EXISTS (
-        SELECT 1 FROM certificate_names n
-        WHERE n.tenant_id = requests.tenant_id AND n.value = :name
-            AND n.certificate = requests.number
-    ))
-    AND (issued_at, number) < (:at, :number)
-ORDER BY issued_at DESC, number DESC LIMIT :limit
+    AND (issued_at, r.number) < (:at, :number)
+ORDER BY issued_at DESC, r.number DESC LIMIT :limit
 """
 
-_BY_NAME = """
-SELECT tenant_id, authority, serial, subject, names, profile, protocol,
+_BY_PRINCIPAL = """
+SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
     issued_at, revoked_at, revocation_reason, x''
-FROM requests
-WHERE tenant_id = :tenant_id AND status IS NOT NULL
-    AND number IN (
-        SELECT n.certificate FROM certificate_names n
-        WHERE n.tenant_id = :tenant_id AND n.value = :name
-    )
+FROM (
+    SELECT number FROM requests INDEXED BY requests_by_key
+    WHERE tenant_id = :tenant_id AND principal = :principal AND holds_key = 1
+    UNION ALL
+    SELECT number FROM requests INDEXED BY requests_without_key
+    WHERE tenant_id = :tenant_id AND principal = :principal AND holds_key = 0
+) own CROSS JOIN requests r ON r.number = own.number
+WHERE r.tenant_id = :tenant_id AND status IS NOT NULL
+    AND (:status IS NULL OR status = :status)
+    AND (:profile IS NULL OR profile = :profile)
+    AND (:protocol IS NULL OR protocol = :protocol)
+    AND (issued_at, r.number) < (:at, :number)
+ORDER BY issued_at DESC, r.number DESC LIMIT :limit
+"""
+
+# The plus keeps SQLite from putting the value into the expression above it,
+# which would then no longer be the index's.
+_BY_KEY = """
+SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
+    principal, public_key_fingerprint, not_before, not_after, status,
+    issued_at, revoked_at, revocation_reason, x''
+FROM requests r INDEXED BY certificates_by_key
+WHERE r.tenant_id = :tenant_id AND status IS NOT NULL
+    AND substr(public_key_fingerprint, 1, 8) = substr(:public_key, 1, 8)
+    AND +public_key_fingerprint = :public_key
     AND (:status IS NULL OR status = :status)
     AND (:profile IS NULL OR profile = :profile)
     AND (:protocol IS NULL OR protocol = :protocol)
     AND (:principal IS NULL OR principal = :principal)
-    AND (:public_key IS NULL
-        OR public_key_fingerprint = :public_key)
-    AND (issued_at, number) < (:at, :number)
-ORDER BY issued_at DESC, number DESC LIMIT :limit
+    AND (issued_at, r.number) < (:at, :number)
+ORDER BY issued_at DESC, r.number DESC LIMIT :limit
 """
 
+_BY_NAME = """
+SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
+    principal, public_key_fingerprint, not_before, not_after, status,
+    issued_at, revoked_at, revocation_reason, x''
+FROM certificate_names n CROSS JOIN requests r ON r.number = n.certificate
+WHERE r.tenant_id = :tenant_id AND status IS NOT NULL
+    AND n.tenant_id = :tenant_id AND n.value = :name
+    AND (:public_key IS NULL
+        OR public_key_fingerprint = :public_key)
+    AND (:status IS NULL OR status = :status)
+    AND (:profile IS NULL OR profile = :profile)
+    AND (:protocol IS NULL OR protocol = :protocol)
+    AND (:principal IS NULL OR principal = :principal)
+    AND (issued_at, r.number) < (:at, :number)
+ORDER BY issued_at DESC, r.number DESC LIMIT :limit
+"""
+
+_EXPIRING = """
+SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
+    principal, public_key_fingerprint, not_before, not_after, status,
+    issued_at, revoked_at, revocation_reason, x''
+FROM requests r INDEXED BY certificates_by_expiry
+WHERE r.tenant_id = :tenant_id AND status = 'valid'
+    AND (:profile IS NULL OR profile = :profile)
+    AND (:protocol IS NULL OR protocol = :protocol)
+    AND (:principal IS NULL OR principal = :principal)
+    AND not_after < :before AND not_after >= :since
+    AND (not_after, r.number) > (:at, :number)
+ORDER BY not_after, r.number LIMIT :limit
+"""
+
+_EXPIRING_BY_PRINCIPAL = """
+SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
+    principal, public_key_fingerprint, not_before, not_after, status,
+    issued_at, revoked_at, revocation_reason, x''
+FROM (
+    SELECT number FROM requests INDEXED BY requests_by_key
+    WHERE tenant_id = :tenant_id AND principal = :principal AND holds_key = 1
+    UNION ALL
+    SELECT number FROM requests INDEXED BY requests_without_key
+    WHERE tenant_id = :tenant_id AND principal = :principal AND holds_key = 0
+) own CROSS JOIN requests r ON r.number = own.number
+WHERE r.tenant_id = :tenant_id AND status = 'valid' AND status IS NOT NULL
+    AND (:profile IS NULL OR profile = :profile)
+    AND (:protocol IS NULL OR protocol = :protocol)
+    AND not_after < :before AND not_after >= :since
+    AND (not_after, r.number) > (:at, :number)
+ORDER BY not_after, r.number LIMIT :limit
+"""
+
+_EXPIRING_BY_KEY = """
+SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
+    principal, public_key_fingerprint, not_before, not_after, status,
+    issued_at, revoked_at, revocation_reason, x''
+FROM requests r INDEXED BY certificates_by_key
+WHERE r.tenant_id = :tenant_id AND status = 'valid' AND status IS NOT NULL
+    AND substr(public_key_fingerprint, 1, 8) = substr(:public_key, 1, 8)
+    AND +public_key_fingerprint = :public_key
+    AND (:profile IS NULL OR profile = :profile)
+    AND (:protocol IS NULL OR protocol = :protocol)
+    AND (:principal IS NULL OR principal = :principal)
+    AND not_after < :before AND not_after >= :since
+    AND (not_after, r.number) > (:at, :number)
+ORDER BY not_after, r.number LIMIT :limit
+"""
+
+_EXPIRING_BY_NAME = """
+SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
+    principal, public_key_fingerprint, not_before, not_after, status,
+    issued_at, revoked_at, revocation_reason, x''
+FROM certificate_names n CROSS JOIN requests r ON r.number = n.certificate
+WHERE r.tenant_id = :tenant_id AND status = 'valid' AND status IS NOT NULL
+    AND n.tenant_id = :tenant_id AND n.value = :name
+    AND (:public_key IS NULL
+        OR public_key_fingerprint = :public_key)
+    AND (:profile IS NULL OR profile = :profile)
+    AND (:protocol IS NULL OR protocol = :protocol)
+    AND (:principal IS NULL OR principal = :principal)
+    AND not_after < :before AND not_after >= :since
+    AND (not_after, r.number) > (:at, :number)
+ORDER BY not_after, r.number LIMIT :limit
+"""
+
+_COUNT_OF_PRINCIPAL = """
+SELECT count(*) FROM (
+    SELECT 1 FROM requests INDEXED BY requests_by_key
+    WHERE tenant_id = :tenant_id AND principal = :principal AND holds_key = 1
+    UNION ALL
+    SELECT 1 FROM requests INDEXED BY requests_without_key
+    WHERE tenant_id = :tenant_id AND principal = :principal AND holds_key = 0
+    LIMIT :limit
+)
+"""
 
 _POSITION = """
-SELECT issued_at, not_after, number FROM requests
+SELECT issued_at, not_after, number
+FROM requests INDEXED BY requests_by_serial
 WHERE serial = ? AND tenant_id = ? AND status IS NOT NULL
 """
 
@@ -138,15 +242,37 @@ SELECT
 """
 
 
-def _statement(query: CertificateQuery) -> str:
+def _statement(connection: sqlite3.Connection, query: CertificateQuery) -> str:
     """Return the statement whose index leaves the fewest rows to filter."""
-    if query.expiring_before is not None:
-        return _BY_EXPIRY
+    by_expiry = query.expiring_before is not None
     if query.name is not None:
-        return _BY_NAME
+        return _EXPIRING_BY_NAME if by_expiry else _BY_NAME
+    if query.public_key_fingerprint is not None:
+        return _EXPIRING_BY_KEY if by_expiry else _BY_KEY
+    if _has_few(connection, query):
+        return _EXPIRING_BY_PRINCIPAL if by_expiry else _BY_PRINCIPAL
+    if by_expiry:
+        return _EXPIRING
     if query.status not in {None, CertificateStatus.VALID}:
         return _BY_STATUS
-    return _BY_ISSUE
+    if query.principal is not None:
+        return _BY_ISSUE
+    if query.protocol is not None:
+        return _BY_PROTOCOL
+    return _BY_ISSUE if query.profile is None else _BY_PROFILE
+
+
+def _has_few(connection: sqlite3.Connection, query: CertificateQuery) -> bool:
+    """Tell whether a principal has so few that all may be looked at."""
+    if query.principal is None:
+        return False
+    values = {
+        "tenant_id": query.tenant_id,
+        "principal": query.principal,
+        "limit": FEW,
+    }
+    ((count,),) = connection.execute(_COUNT_OF_PRINCIPAL, values)
+    return int(count) < FEW
 
 
 def list_certificates(
@@ -163,8 +289,11 @@ def list_certificates(
             raise UnknownCertificate
         issued_at, not_after, number = row
         at = not_after if by_expiry else issued_at
+    if by_expiry and query.status not in {None, CertificateStatus.VALID}:
+        return []
+    since = query.expiring_after
     rows = connection.execute(
-        _statement(query),
+        _statement(connection, query),
         {
             "tenant_id": query.tenant_id,
             "status": query.status and query.status.value,
@@ -174,6 +303,7 @@ def list_certificates(
             "public_key": query.public_key_fingerprint,
             "name": query.name,
             "before": micros_or_none(query.expiring_before),
+            "since": -_LATEST if since is None else micros(since),
             "at": at,
             "number": number,
             "limit": query.limit,

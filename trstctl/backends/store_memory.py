@@ -1062,6 +1062,10 @@ def _matches(record: CertificateRecord, query: CertificateQuery) -> bool:
     if query.expiring_before is not None and (
         record.status is not CertificateStatus.VALID
         or record.not_after >= query.expiring_before
+        or (
+            query.expiring_after is not None
+            and record.not_after < query.expiring_after
+        )
     ):
         return False
     if query.name is not None and query.name not in search_terms(

@@ -17,18 +17,18 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cryptography import x509
-from cryptography.x509.oid import AuthorityInformationAccessOID
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from trstctl.ca.chain import UnfitAuthority, require_chain
+from trstctl.ca.pointers import NOWHERE, Places, issuer_extensions
 from trstctl.errors import Internal, RequestError, Unavailable
 from trstctl.interfaces import IAuthority, ISigner
 from trstctl.model import Approved, CertificateFacts
@@ -97,6 +97,7 @@ class Authority:
     :ivar certificate: DER of the CA certificate.
     :ivar chain: DER; the CA certificate first, the root last.
     :ivar not_after: the CA certificate's end.
+    :ivar signs_crls: whether its key usage says so.
     :ivar algorithm: the signature algorithm's name.
     """
 
@@ -110,9 +111,8 @@ class Authority:
         signer: ISigner,
         *,
         reached: Callable[[str], None] = _unmarked,
-        crl_urls: Sequence[str] = (),
-        ocsp_urls: Sequence[str] = (),
-        issuer_urls: Sequence[str] = (),
+        places: Places = NOWHERE,
+        elsewhere: Callable[..., Deferred[Any]] = maybeDeferred,
     ) -> None:
         """
         Refuse what cannot issue, and encode what each certificate shares.
@@ -120,9 +120,9 @@ class Authority:
         :param chain: begins with ``certificate`` and ends with the root.
         :param reached: called with ``inside-sign`` between a signature and
             its verification.
-        :param crl_urls: where the CRL is (RFC 5280, section 4.2.1.13).
-        :param ocsp_urls: where OCSP is asked (section 4.2.2.1).
-        :param issuer_urls: where the CA certificate is (section 4.2.2.1).
+        :param places: what its certificates point to.
+        :param elsewhere: calls a function with its arguments outside of the
+            reactor's thread.
         :raises UnfitAuthority: no CA, not the signer's key, or no chain.
         """
         if chain[:1] != (certificate,):
@@ -134,22 +134,30 @@ class Authority:
         self.chain = chain
         self._signer = signer
         self._reached = reached
+        self._elsewhere = elsewhere
         self._public_key = signer.public_key()
         require_chain(chain, self._public_key)
         read = x509.load_der_x509_certificate(certificate)
         self.not_after = read.not_valid_after_utc
+        # RFC 5280, section 4.2.1.3: cRLSign; the chain was checked to have
+        # a key usage.
+        self.signs_crls = read.extensions.get_extension_for_class(
+            x509.KeyUsage
+        ).value.crl_sign
         self.algorithm = algorithms.algorithm_for(
             algorithms.describe_public_key(self._public_key)
         )
-        issuer = _subject_of(certificate)
+        issuer = subject_of(certificate)
         self._subject = read_name(issuer)
         # RFC 5280, section 4.1.1.2: the algorithm within is the one without.
         self._after_serial = (
             algorithms.algorithm_identifier(self.algorithm) + issuer
         )
-        self._last_extensions = _pointers(
-            read, crl_urls, ocsp_urls, issuer_urls
-        )
+        self._last_extensions = issuer_extensions(certificate, places)
+        # Of 160 bits, the two top ones are fixed; the next ones choose the
+        # partition.
+        self._shift = 159 - places.partitions.bit_length()
+        self._mask = places.partitions - 1
         self._known: OrderedDict[bytes, None] = OrderedDict()
 
     def prepare(self, approved: Approved, serial: str) -> bytes:
@@ -174,7 +182,10 @@ class Authority:
             self._refuse("an extension occurs twice")
         parts.append(_SUBJECT_KEY_HEAD)
         parts.append(_key_identifier(approved.public_key.spki))
-        parts.append(self._last_extensions)
+        last = self._last_extensions.get(approved.pointers)
+        if last is None:
+            self._refuse("a pointer to the issuer is unknown")
+        parts.append(last[number >> self._shift & self._mask])
         tlv = der.tlv
         return tlv(
             0x30,
@@ -183,7 +194,9 @@ class Authority:
                     _VERSION_3,
                     der.integer(number),
                     self._after_serial,
-                    tlv(0x30, _time(not_before) + _time(not_after)),
+                    tlv(
+                        0x30, encode_time(not_before) + encode_time(not_after)
+                    ),
                     encode_name(approved.subject),
                     approved.public_key.spki,
                     tlv(0xA3, tlv(0x30, b"".join(parts))),
@@ -205,6 +218,19 @@ class Authority:
         ):
             self._refuse("a signature just made does not verify")
         return assemble(tbs, self.algorithm, signature)
+
+    async def sign_crl(self, tbs: bytes) -> bytes:
+        """See :meth:`trstctl.interfaces.IAuthority.sign_crl`."""
+        signature = await self._signer.sign(tbs, self.algorithm)
+        # The digest of megabytes takes longer than the reactor can wait.
+        if not await self._elsewhere(
+            algorithms.verify, self._public_key, self.algorithm, signature, tbs
+        ):
+            self._refuse("the signature of a CRL does not verify")
+        crl: bytes = await self._elsewhere(
+            assemble, tbs, self.algorithm, signature
+        )
+        return crl
 
     def check(self) -> Deferred[None]:
         """See :meth:`trstctl.interfaces.IAuthority.check`."""
@@ -285,7 +311,7 @@ def _key_identifier(spki: bytes) -> bytes:
     return hashlib.sha1(bits[1:], usedforsecurity=False).digest()
 
 
-def _time(moment: datetime) -> bytes:
+def encode_time(moment: datetime) -> bytes:
     """
     Encode an aware time by RFC 5280, section 4.1.2.5: UTCTime through 2049,
     GeneralizedTime from 2050 on, to the second, in UTC.
@@ -305,7 +331,7 @@ def _time(moment: datetime) -> bytes:
     return b"\x18\x0f%04d%02d%02d%02d%02d%02dZ" % (year, *tail)
 
 
-def _subject_of(certificate: bytes) -> bytes:
+def subject_of(certificate: bytes) -> bytes:
     """
     Return the subject's very octets.
 
@@ -315,53 +341,3 @@ def _subject_of(certificate: bytes) -> bytes:
     signed = der.children(der.content(certificate, der.SEQUENCE))[0][1]
     # version, serialNumber, signature, issuer, validity, subject
     return der.children(signed)[5][2]
-
-
-def _pointers(
-    issuer: x509.Certificate,
-    crl_urls: Sequence[str],
-    ocsp_urls: Sequence[str],
-    issuer_urls: Sequence[str],
-) -> bytes:
-    """Encode the extensions that point to the issuer, one after another."""
-    try:
-        key_identifier = issuer.extensions.get_extension_for_class(
-            x509.SubjectKeyIdentifier
-        ).value.digest
-    except x509.ExtensionNotFound:
-        key_identifier = x509.SubjectKeyIdentifier.from_public_key(
-            issuer.public_key()
-        ).digest
-    # RFC 5280, section 4.2.1.1: the issuer's own identifier, never critical.
-    encoded = _plain(
-        _AUTHORITY_KEY_IDENTIFIER, der.sequence(der.tlv(0x80, key_identifier))
-    )
-    if crl_urls:
-        # RFC 5280, section 4.2.1.13: several names of one point are several
-        # ways to one CRL.
-        names = [x509.UniformResourceIdentifier(url) for url in crl_urls]
-        encoded += _plain(
-            _CRL_DISTRIBUTION_POINTS,
-            x509.CRLDistributionPoints(
-                [x509.DistributionPoint(names, None, None, None)]
-            ).public_bytes(),
-        )
-    places = [
-        x509.AccessDescription(method, x509.UniformResourceIdentifier(url))
-        for method, urls in (
-            (AuthorityInformationAccessOID.OCSP, ocsp_urls),
-            (AuthorityInformationAccessOID.CA_ISSUERS, issuer_urls),
-        )
-        for url in urls
-    ]
-    if places:
-        encoded += _plain(
-            _AUTHORITY_INFORMATION_ACCESS,
-            x509.AuthorityInformationAccess(places).public_bytes(),
-        )
-    return encoded
-
-
-def _plain(oid: str, value: bytes) -> bytes:
-    """Encode an extension that is not critical."""
-    return der.sequence(der.oid(oid), der.octet_string(value))

@@ -3,42 +3,37 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 from attrs import evolve
 
+from trstctl.backends.keyfiles import to_pem
 from trstctl.ca.ceremony import fingerprint
 from trstctl.cli.context import (
     Desk,
     at_desk,
     configuration_option,
-    confirm,
     tenant_option,
-    yes_option,
 )
 from trstctl.cli.faults import Refused
 from trstctl.cli.main import Surroundings
-from trstctl.cli.output import (
-    Listing,
-    Row,
-    escaped,
-    output_option,
-    print_one,
+from trstctl.cli.output import Listing, Row, output_option, print_one
+from trstctl.cli.revoke import release, revoke
+from trstctl.cli.selection import (
+    filter_options,
+    found,
+    selected,
+    serial_number,
+    status_of,
+    status_option,
 )
 from trstctl.errors import UnknownCertificate
-from trstctl.founding import to_pem
 from trstctl.interfaces import IStore
-from trstctl.model import (
-    CertificateQuery,
-    CertificateRecord,
-    CertificateStatus,
-)
+from trstctl.model import CertificateRecord, SerialStatus
 
 _COLUMNS = (
     "serial",
@@ -49,73 +44,10 @@ _COLUMNS = (
     "principal",
     "not_after",
     "status",
+    "revoked_at",
+    "revocation_reason",
     "tenant",
 )
-
-#: RFC 5280, section 5.3.1, but for what only a CRL can say.
-REASONS = (
-    "unspecified",
-    "keyCompromise",
-    "cACompromise",
-    "affiliationChanged",
-    "superseded",
-    "cessationOfOperation",
-    "privilegeWithdrawn",
-    "aACompromise",
-)
-
-#: Certificates that are fetched at once.
-_PAGE = 1000
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-def _filters(command: _Command) -> _Command:
-    """Give a command the options that choose certificates."""
-    for option in (
-        click.option("--profile", help="Only of this profile."),
-        click.option(
-            "--status",
-            type=click.Choice([each.value for each in CertificateStatus]),
-            help="Only of this status.",
-        ),
-        click.option(
-            "--principal", help="Only whose requester this is: KIND:NAME."
-        ),
-        click.option(
-            "--name", help="Only with exactly this common or other name."
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def _query(filters: dict[str, str | None]) -> CertificateQuery:
-    """Return the query that the filters ask for; its tenant is open."""
-    status = filters["status"]
-    return CertificateQuery(
-        tenant_id="",
-        status=CertificateStatus(status) if status else None,
-        profile=filters["profile"],
-        principal=filters["principal"],
-        name=filters["name"],
-    )
-
-
-async def _pages(
-    store: IStore, query: CertificateQuery, limit: int
-) -> AsyncIterator[CertificateRecord]:
-    """Yield what the query finds, up to a limit; 0 means no limit."""
-    left = limit
-    while True:
-        size = min(_PAGE, left) if limit else _PAGE
-        page = await store.list_certificates(evolve(query, limit=size))
-        for record in page:
-            yield record
-        left -= len(page)
-        if len(page) < size or (limit and not left):
-            return
-        query = evolve(query, after=page[-1].serial)
 
 
 @click.group("cert")
@@ -123,8 +55,13 @@ def command() -> None:
     """List, show, revoke and export certificates."""
 
 
+command.add_command(revoke)
+command.add_command(release)
+
+
 @command.command("list")
-@_filters
+@filter_options
+@status_option
 @click.option(
     "--limit",
     type=click.IntRange(0),
@@ -144,11 +81,14 @@ def list_(
     tenant: str | None,
     path: Path | None,
     form: str,
-    **filters: str | None,
+    **filters: Any,
 ) -> None:
     """List certificates, the newest first."""
     desk = at_desk(path)
-    query = evolve(_query(filters), after=after and _serial(after))
+    selection = selected(filters)
+    if after:
+        query = evolve(selection.query, after=serial_number(after))
+        selection = evolve(selection, query=query)
     if after and len(desk.tenants(tenant)) > 1:
         raise Refused("--after needs --tenant: a page is of one tenant")
     last: list[str] = []
@@ -156,9 +96,8 @@ def list_(
     async def read(store: IStore) -> None:
         listing = Listing(_COLUMNS, form)
         for tenant_id in desk.tenants(tenant):
-            here = evolve(query, tenant_id=tenant_id)
             count, serial = 0, ""
-            async for record in _pages(store, here, limit):
+            async for record in found(store, selection, tenant_id, limit):
                 listing.add(_row(record))
                 count, serial = count + 1, record.serial
             if limit and count == limit:
@@ -178,7 +117,8 @@ def list_(
     show_default=True,
     help="Within so many days.",
 )
-@_filters
+@filter_options
+@status_option
 @tenant_option
 @configuration_option
 @output_option
@@ -190,18 +130,20 @@ def expiring(
     tenant: str | None,
     path: Path | None,
     form: str,
-    **filters: str | None,
+    **filters: Any,
 ) -> None:
     """List certificates that are valid and will soon end, soonest first."""
     desk = at_desk(path)
     now = around.now()
-    query = evolve(_query(filters), expiring_before=now + timedelta(days=days))
+    selection = selected(filters)
+    end = now + timedelta(days=days)
+    query = evolve(selection.query, expiring_before=end)
+    soon = evolve(selection, query=query)
 
     async def read(store: IStore) -> None:
         listing = Listing(("days_left", *_COLUMNS), form)
         for tenant_id in desk.tenants(tenant):
-            here = evolve(query, tenant_id=tenant_id)
-            async for record in _pages(store, here, 0):
+            async for record in found(store, soon, tenant_id):
                 left = record.not_after - now
                 if left > timedelta():
                     listing.add({"days_left": left.days, **_row(record)})
@@ -220,25 +162,20 @@ def _row(record: CertificateRecord) -> Row:
         "protocol": record.protocol,
         "principal": record.principal,
         "not_after": record.not_after,
-        "status": record.status.value,
+        "status": status_of(record),
+        "revoked_at": record.revoked_at,
+        "revocation_reason": record.revocation_reason or None,
         "tenant": record.tenant_id,
     }
-
-
-def _serial(text: str) -> str:
-    """Return a serial number as the inventory has it: ``AB:CD`` is fine."""
-    plain = text.replace(":", "").lower().removeprefix("0x")
-    if not re.fullmatch(r"[0-9a-f]{1,40}", plain):
-        raise click.UsageError(f"{text!r} is no serial number")
-    return plain.lstrip("0") or "0"
 
 
 async def _found(
     desk: Desk, store: IStore, tenant: str | None, serial: str
 ) -> CertificateRecord:
     """Return a certificate of the tenant, or of whichever has it."""
+    number = serial_number(serial)
     for tenant_id in desk.tenants(tenant):
-        record = await store.find_certificate(tenant_id, _serial(serial))
+        record = await store.find_certificate(tenant_id, number)
         if record is not None:
             return record
     raise UnknownCertificate(f"no certificate has the serial {serial}")
@@ -255,10 +192,14 @@ def show(
     """Show all that is known of a certificate."""
     desk = at_desk(path)
 
-    async def read(store: IStore) -> CertificateRecord:
-        return await _found(desk, store, tenant, serial)
+    async def read(
+        store: IStore,
+    ) -> tuple[CertificateRecord, SerialStatus | None]:
+        record = await _found(desk, store, tenant, serial)
+        return record, await store.find_status(record.authority, record.serial)
 
-    record = desk.with_store(read)
+    record, status = desk.with_store(read)
+    assert status is not None
     print_one(
         {
             "authority": record.authority,
@@ -267,57 +208,16 @@ def show(
             "not_before": record.not_before,
             "public_key_sha256": record.public_key_fingerprint,
             "sha256": fingerprint(record.der),
-            "revoked_at": record.revoked_at,
-            "revocation_reason": record.revocation_reason or None,
+            "released_at": status.released_at,
         },
         form,
     )
 
 
-@command.command("revoke")
-@click.argument("serial")
-@click.option(
-    "--reason",
-    type=click.Choice(REASONS),
-    default="unspecified",
-    show_default=True,
-    help="As in RFC 5280, section 5.3.1.",
-)
-@tenant_option
-@configuration_option
-@yes_option
-@click.pass_obj
-def revoke(
-    around: Surroundings,
-    /,
-    serial: str,
-    reason: str,
-    tenant: str | None,
-    path: Path | None,
-    yes: bool,
-) -> None:
-    """Revoke a certificate, for good."""
-    desk = at_desk(path)
-    tenant_id = desk.tenant(tenant)
-
-    async def act(store: IStore) -> CertificateRecord:
-        record = await _found(desk, store, tenant_id, serial)
-        for key in ("serial", "subject", "profile", "principal"):
-            text = escaped(getattr(record, key))
-            click.echo(f"{key:11}{text}", err=True)
-        if record.status is not CertificateStatus.REVOKED:
-            confirm("Revoke it for good?", yes)
-        return await store.revoke_certificate(
-            tenant_id, record.serial, reason, around.actor, around.now()
-        )
-
-    record = desk.with_store(act)
-    click.echo(f"Revoked {record.serial} ({record.revocation_reason}).")
-
-
 @command.command("export")
 @click.option("--serial", help="One certificate, instead of many.")
-@_filters
+@filter_options
+@status_option
 @click.option(
     "--format",
     "encoding",
@@ -333,7 +233,7 @@ def export(
     encoding: str,
     tenant: str | None,
     path: Path | None,
-    **filters: str | None,
+    **filters: Any,
 ) -> None:
     """Write certificates to standard output."""
     if encoding == "der" and serial is None:
@@ -341,6 +241,7 @@ def export(
     if serial is not None and any(filters.values()):
         raise click.UsageError("--serial names one certificate; no filters")
     desk = at_desk(path)
+    selection = selected(filters)
 
     async def write(store: IStore) -> None:
         if serial is not None:
@@ -348,9 +249,8 @@ def export(
             _write(record.der, encoding)
             return
         for tenant_id in desk.tenants(tenant):
-            query = evolve(_query(filters), tenant_id=tenant_id)
-            async for found in _pages(store, query, 0):
-                whole = await store.find_certificate(tenant_id, found.serial)
+            async for each in found(store, selection, tenant_id):
+                whole = await store.find_certificate(tenant_id, each.serial)
                 assert whole is not None
                 _write(whole.der, encoding)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""``trstctl credential``: names and passwords, and bearer tokens."""
+"""``trstctl credential``: passwords, and the tokens of devices and registrars."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from trstctl.interfaces import IStore
 from trstctl.model import CredentialRecord
 from trstctl.policy.patterns import compile_pattern, split_pattern
 
-KINDS = ("basic", "bearer")
+KINDS = ("basic", "bearer", "registrar")
 
 _COLUMNS = (
     "tenant",
@@ -54,10 +54,8 @@ _COLUMNS = (
 
 # RFC 7617, section 2: a user name has no colon.  A token's name ends at its
 # first full stop.
-_NAMES = {
-    "basic": re.compile(r"[^:]{1,256}"),
-    "bearer": re.compile(r"[A-Za-z0-9_-]{1,64}"),
-}
+_USER_NAME = re.compile(r"[^:]{1,256}")
+_TOKEN_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 #: The longest secret that the gateway looks at, in characters.
 _LONGEST = 256
@@ -65,7 +63,7 @@ _LONGEST = 256
 
 @click.group("credential")
 def command() -> None:
-    """Add, list and revoke the standing credentials of devices."""
+    """Add, list and revoke standing credentials."""
 
 
 @command.command("add")
@@ -75,7 +73,9 @@ def command() -> None:
     type=click.Choice(KINDS),
     default="basic",
     show_default=True,
-    help="HTTP Basic (RFC 7617) or bearer token (RFC 6750).",
+    help="HTTP Basic (RFC 7617) or bearer token (RFC 6750) of devices, or "
+    "the bearer token of a registrar, which makes tokens for devices and "
+    "enrolls nothing.",
 )
 @click.option(
     "--name",
@@ -83,7 +83,8 @@ def command() -> None:
     multiple=True,
     metavar="PATTERN",
     help="What the certificates may be for, such as dns:*.example.org or "
-    "cn:router-*; by default anything that the profile allows.",
+    "cn:router-*; by default anything that the profile allows.  A "
+    "registrar's tokens must be within it.",
 )
 @click.option(
     "--profile",
@@ -127,7 +128,7 @@ def add(
     _check(desk, name, kind, patterns, profiles)
     if password_file is None:
         secret = new_secret(around.random_bytes)
-    elif kind == "bearer":
+    elif kind != "basic":
         raise click.UsageError("a bearer token's secret is always random")
     else:
         secret = _password(password_file)
@@ -144,7 +145,7 @@ def add(
     desk.with_store(put)
     told: dict[str, str] = {"kind": kind, "name": name}
     if password_file is None:
-        told["token" if kind == "bearer" else "password"] = shown
+        told["password" if kind == "basic" else "token"] = shown
         click.echo("The secret is shown this once; keep it.", err=True)
     print_one(told, form)
 
@@ -180,7 +181,8 @@ def _check(
     profiles: tuple[str, ...],
 ) -> None:
     """Refuse what the gateway would never accept."""
-    if not (_NAMES[kind].fullmatch(name) and name.isprintable()):
+    form = _USER_NAME if kind == "basic" else _TOKEN_NAME
+    if not (form.fullmatch(name) and name.isprintable()):
         raise click.UsageError(
             "a user name is 1 to 256 printable characters without a colon"
             if kind == "basic"
@@ -246,7 +248,7 @@ def _row(record: CredentialRecord) -> Row:
 @click.option(
     "--kind",
     type=click.Choice(KINDS),
-    help="Which one; needed if both kinds have the name.",
+    help="Which one; needed if several kinds have the name.",
 )
 @tenant_option
 @configuration_option
@@ -274,7 +276,8 @@ def revoke(
         if not found:
             raise Refused(f"no credential is called {name}")
         if len(found) > 1:
-            raise Refused(f"{name} is basic and bearer; choose by --kind")
+            kinds = " and ".join(record.kind for record in found)
+            raise Refused(f"{name} is {kinds}; choose by --kind")
         (record,) = found
         click.echo(
             f"{record.kind} credential {name} of tenant {tenant_id}", err=True

@@ -43,6 +43,7 @@ from trstctl.testing.requests import (
     make_csr,
     make_request,
 )
+from trstctl.testing.revocation import FakeRevocation
 from trstctl.testing.time import (
     EPOCH,
     OTHER_TENANT,
@@ -60,6 +61,7 @@ __all__ = [
     "DeterministicBytes",
     "Example",
     "FakeCredentials",
+    "FakeRevocation",
     "FakeSigner",
     "InlineThreads",
     "MemoryStore",

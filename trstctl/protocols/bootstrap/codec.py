@@ -8,6 +8,9 @@ PEM.  Refused: whatever is not one flat object of exactly these texts, with
 each key once (RFC 8259, section 4: what a repeated key means is anybody's
 guess).
 
+The registrars' orders are objects, too, which hold more than texts; their
+listings are asked for by a query.
+
 The clients are shell scripts, which put a file's text between two quotes.  So
 line breaks may stand in a text as they are, although RFC 8259, section 7,
 wants them escaped.
@@ -18,9 +21,17 @@ from __future__ import annotations
 import binascii
 import json
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import NoReturn
+from urllib.parse import parse_qsl
 
 from trstctl.errors import Malformed
+from trstctl.model import (
+    MintedSecret,
+    OneTimeSecret,
+    SecretOrder,
+    SecretState,
+)
 from trstctl.pkix.csr import pem_or_der
 
 #: Octets of a body.
@@ -28,6 +39,17 @@ MAX_BODY = 65_536
 
 #: Characters of a token; ours have 32.
 MAX_TOKEN = 256
+
+#: Seconds that a new token lives if the registrar does not say.
+DEFAULT_LIFE = 86_400
+
+#: Greatest numbers that an order may have: what they mean is judged later.
+_MAX_NUMBER = 2**31
+
+#: Tokens on a page of a listing.
+MAX_PAGE = 100
+
+_MAX_ID = 64
 
 _LINE = 64
 _WHITE_SPACE = b" \t\r\n"
@@ -61,6 +83,75 @@ def decode_renewal(body: bytes) -> bytes:
     return _request_in(_flat_object(body, ("csr",))["csr"])
 
 
+# --- what registrars ask ----------------------------------------------------
+
+_ORDER = ("profile", "names", "key", "expires_in", "count")
+
+
+def decode_order(body: bytes, profile: str) -> SecretOrder:
+    """
+    Read ``{"profile": "...", "names": ["..."], "key": "...", "expires_in":
+    86400, "count": 1}``, of which each may be left out.
+
+    :param profile: if the order names none.
+    :raises Malformed: it is anything else.
+    """
+    found = _object(body)
+    unknown = found.keys() - set(_ORDER)
+    if unknown:
+        raise Malformed(
+            "the body's keys can be " + ", ".join(f'"{k}"' for k in _ORDER)
+        )
+    names = found.get("names", [])
+    if not isinstance(names, list) or not all(
+        isinstance(one, str) for one in names
+    ):
+        raise Malformed('the value of "names" must be a list of texts')
+    key = "" if found.get("key") is None else _text(found, "key")
+    return SecretOrder(
+        profile=_text(found, "profile") if "profile" in found else profile,
+        names=tuple(names),
+        key_fingerprint=key.replace(":", "").lower(),
+        life=timedelta(seconds=_number(found, "expires_in", DEFAULT_LIFE)),
+        count=_number(found, "count", 1),
+    )
+
+
+def decode_page(query: bytes) -> tuple[SecretState | None, str, int]:
+    """
+    Read ``state=unused&after=ID&limit=100``, of which each may be left out.
+
+    :returns: the state, the id, and how many.
+    :raises Malformed: it is anything else.
+    """
+    try:
+        pairs = parse_qsl(
+            query.decode("ascii"),
+            keep_blank_values=True,
+            strict_parsing=bool(query),
+            max_num_fields=3,
+        )
+        found = _unique([*pairs])
+        state = found.pop("state", None)
+        after = str(found.pop("after", ""))
+        limit = int(str(found.pop("limit", MAX_PAGE)))
+        if (
+            not found
+            and after.isascii()
+            and after.isprintable()
+            and len(after) <= _MAX_ID
+            and 1 <= limit <= MAX_PAGE
+        ):
+            return SecretState(state) if state else None, after, limit
+    except (ValueError, Malformed):
+        pass
+    states = ", ".join(state.value for state in SecretState)
+    raise Malformed(
+        f"the query can have state (one of {states}), after (an id) and limit "
+        f"(1 to {MAX_PAGE}), each once"
+    )
+
+
 # --- JSON -------------------------------------------------------------------
 
 
@@ -84,12 +175,22 @@ _decode = json.JSONDecoder(
 
 def _flat_object(body: bytes, keys: Collection[str]) -> Mapping[str, str]:
     """Return an object of exactly these keys, each with a text."""
-    if len(body) > MAX_BODY:
-        raise Malformed(f"the body has more than {MAX_BODY} octets")
     # Before the parser, which would follow them down: neither a token nor a
     # request has braces or brackets in it, so that one pair is all.
     if body.count(b"{") > 1 or b"[" in body:
         raise Malformed("the body is not one flat JSON object")
+    found = _object(body)
+    if found.keys() != set(keys):
+        raise Malformed(
+            "the body's keys must be " + " and ".join(f'"{k}"' for k in keys)
+        )
+    return {key: _text(found, key) for key in keys}
+
+
+def _object(body: bytes) -> Mapping[str, object]:
+    """Return an object."""
+    if len(body) > MAX_BODY:
+        raise Malformed(f"the body has more than {MAX_BODY} octets")
     try:
         found = _decode(body.decode("utf-8"))
     except Malformed:
@@ -98,14 +199,24 @@ def _flat_object(body: bytes, keys: Collection[str]) -> Mapping[str, str]:
         raise Malformed("the body is not JSON") from None
     if not isinstance(found, dict):
         raise Malformed("the body is not a JSON object")
-    if found.keys() != set(keys):
-        raise Malformed(
-            "the body's keys must be " + " and ".join(f'"{k}"' for k in keys)
-        )
-    for key, value in found.items():
-        if not isinstance(value, str):
-            raise Malformed(f'the value of "{key}" must be a text')
     return found
+
+
+def _text(found: Mapping[str, object], key: str) -> str:
+    """Return a value that is a text."""
+    value = found[key]
+    if not isinstance(value, str):
+        raise Malformed(f'the value of "{key}" must be a text')
+    return value
+
+
+def _number(found: Mapping[str, object], key: str, default: int) -> int:
+    """Return a value that is a whole number, greater than zero."""
+    value = found.get(key, default)
+    # To Python, true is a number.
+    if type(value) is not int or not 0 < value <= _MAX_NUMBER:
+        raise Malformed(f'the value of "{key}" must be a whole number above 0')
+    return value
 
 
 def _request_in(text: str) -> bytes:
@@ -137,6 +248,41 @@ def encode_pem(certificates: Sequence[bytes]) -> str:
         lines.append("-----END CERTIFICATE-----")
     lines.append("")
     return "\n".join(lines)
+
+
+def minted_object(made: MintedSecret) -> dict[str, object]:
+    """Return a new token, with its secret."""
+    record = made.record
+    return {
+        "id": record.id,
+        "token": made.secret,
+        "profile": record.profile,
+        "names": record.names,
+        "expires_at": _moment(record.expires_at),
+    }
+
+
+def secret_object(record: OneTimeSecret, now: datetime) -> dict[str, object]:
+    """
+    Return what is known of a token.
+
+    :param now: its state is of this moment.
+    """
+    return {
+        "id": record.id,
+        "state": record.state(now).value,
+        "profile": record.profile,
+        "names": record.names,
+        "key": record.burnt_for or record.key_fingerprint or None,
+        "created_at": _moment(record.created_at),
+        "expires_at": _moment(record.expires_at),
+        "used_at": record.burnt_at and _moment(record.burnt_at),
+    }
+
+
+def _moment(at: datetime) -> str:
+    """Return a moment as RFC 3339 has it, in UTC."""
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def encode_object(content: Mapping[str, object]) -> bytes:

@@ -7,6 +7,9 @@ token; ``POST /enroll[/<label>]/renewal`` renews it with the certificate that
 the TLS handshake has proven.  Both take and answer JSON, so that a device
 needs nothing but curl.
 
+Registrars, who hand out tokens, make them at ``POST /enroll[/<label>]/tokens``,
+list them by ``GET`` and revoke one by ``DELETE .../tokens/<id>``.
+
 The answer's chain begins with the certificate and ends before the root, as a
 TLS server sends it (RFC 8446, section 4.4.2): whoever trusts the root has it
 already, and must not take it from here.
@@ -29,14 +32,19 @@ from trstctl.model import (
     OneTimeToken,
     Operation,
     Pending,
+    RegistrarCall,
 )
 from trstctl.pkix.csr import read_csr
 from trstctl.protocols.bootstrap.codec import (
     MAX_BODY,
     decode_bootstrap,
+    decode_order,
+    decode_page,
     decode_renewal,
     encode_object,
     encode_pem,
+    minted_object,
+    secret_object,
 )
 from trstctl.settings import Label, LabelSettings, ProtocolSettings
 from trstctl.web import (
@@ -46,7 +54,13 @@ from trstctl.web import (
     Refused,
 )
 
-_OPERATIONS = ("bootstrap", "renewal")
+#: What a path ends with, and the methods there; below the tokens are ids.
+_METHODS = {
+    "bootstrap": ("POST",),
+    "renewal": ("POST",),
+    "tokens": ("GET", "POST"),
+}
+_TOKEN_METHODS = ("DELETE",)
 
 #: How a body may be labelled: the second is what ``curl -d`` says, whatever
 #: it sends; no label at all is taken, too.
@@ -98,7 +112,7 @@ class BootstrapSettings(ProtocolSettings):
     ) -> dict[str, LabelSettings]:
         """Refuse a label that is the name of an operation."""
         for label in labels:
-            if label in _OPERATIONS:
+            if label in _METHODS:
                 raise ValueError(
                     f"label {label} is the name of an operation; choose "
                     "another"
@@ -123,6 +137,11 @@ class BootstrapResource(ProtocolResource):
             endpoint.name: endpoint
             for endpoint in self.endpoints_for(name, settings)
         }
+        # A token can be used where its tenant is offered its profile.
+        self._offered: dict[str, set[str]] = {}
+        for endpoint in self._endpoints.values():
+            profiles = self._offered.setdefault(endpoint.tenant_id, set())
+            profiles.add(endpoint.profile)
         self._issuers: dict[tuple[bytes, ...], str] = {}
 
     @classmethod
@@ -152,42 +171,68 @@ class BootstrapResource(ProtocolResource):
         )
 
     def allowed_methods(self, path: tuple[str, ...]) -> tuple[str, ...] | None:
-        """Return ``POST`` for the two operations of a known label."""
-        if (
-            not 1 <= len(path) <= 2
-            or path[-1] not in _OPERATIONS
-            or self._label(path) not in self._endpoints
-        ):
+        """Return the methods of an operation, or of a token."""
+        found = self._split(path)
+        if found is None:
             return None
-        return ("POST",)
+        _, operation, token_id = found
+        return _TOKEN_METHODS if token_id else _METHODS[operation]
 
     def admission_key(self, request: HTTPRequest) -> Endpoint:
         """Return the label's endpoint; each tenant has its own places."""
-        return self._endpoints.get(self._label(request.path), self.endpoint)
+        found = self._split(request.path)
+        return self.endpoint if found is None else found[0]
 
-    @staticmethod
-    def _label(path: tuple[str, ...]) -> str:
-        """Return the label in a path, or the empty one."""
-        return path[0] if len(path) > 1 else ""
+    def operation(self, request: HTTPRequest) -> str:
+        """Return the operation; an id in a path is none."""
+        found = self._split(request.path)
+        return "" if found is None else found[1]
+
+    def _split(
+        self, path: tuple[str, ...]
+    ) -> tuple[Endpoint, str, str] | None:
+        """Return endpoint, operation and id of a token; ``None``: 404."""
+        label = ""
+        if path and path[0] not in _METHODS:
+            label, path = path[0], path[1:]
+        endpoint = self._endpoints.get(label)
+        match path:
+            case (operation,) if endpoint and operation in _METHODS:
+                return endpoint, operation, ""
+            case ("tokens", token_id) if endpoint and token_id:
+                return endpoint, "tokens", token_id
+        return None
 
     # --- the way of a request -----------------------------------------------
 
     async def answer(self, request: HTTPRequest) -> HTTPResponse:
+        """Do what the path says."""
+        found = self._split(request.path)
+        assert found is not None  # allowed_methods() has seen to it
+        endpoint, operation, token_id = found
+        if request.method == "POST":
+            _check_media_type(request)
+        if operation == "tokens":
+            return await self._tokens(request, endpoint, token_id)
+        return await self._enroll(request, endpoint, operation)
+
+    async def _enroll(
+        self, request: HTTPRequest, endpoint: Endpoint, operation: str
+    ) -> HTTPResponse:
         """Take a certification request to the registration authority."""
-        _check_media_type(request)
         credentials: tuple[Credential, ...] = request.credentials
-        if request.path[-1] == "bootstrap":
-            operation = Operation.ENROLL
+        if operation == "bootstrap":
+            purpose = Operation.ENROLL
             token, csr = decode_bootstrap(request.body)
             credentials = (OneTimeToken(token), *credentials)
         else:
-            operation = Operation.RENEW
+            purpose = Operation.RENEW
             csr = decode_renewal(request.body)
         endpoint = self._endpoints[self._label(request.path)]
         outcome = await self.ra.enroll(
             EnrollmentRequest(
                 endpoint=endpoint,
-                operation=operation,
+                operation=purpose,
                 wanted=read_csr(csr, lenient=self.ra.is_lenient(endpoint)),
                 credentials=credentials,
                 request_id=request.request_id,
@@ -211,6 +256,36 @@ class BootstrapResource(ProtocolResource):
             issuers = encode_pem(issued.chain[:-1])
             self._issuers = {issued.chain: issuers}
         return encode_pem((issued.certificate,)) + issuers
+
+    # --- registrars ---------------------------------------------------------
+
+    async def _tokens(
+        self, request: HTTPRequest, endpoint: Endpoint, token_id: str
+    ) -> HTTPResponse:
+        """Make, list or revoke tokens for a registrar."""
+        call = RegistrarCall(endpoint, request.credentials, request.peer)
+        if token_id:
+            registrar = await self.ra.registrar(call)
+            record = await registrar.revoke(token_id)
+            content = secret_object(record, self.ra.now())
+            return _kept_secret(request, 200, content, registrar.id)
+        if request.method == "POST":
+            order = decode_order(request.body, endpoint.profile)
+            key = request.idempotency_key
+            registrar = await self.ra.registrar(call)
+            offered = self._offered[endpoint.tenant_id]
+            made = await registrar.mint(order, offered, key)
+            content = {"tokens": [minted_object(one) for one in made]}
+            return _kept_secret(request, 201, content, registrar.id)
+        page = decode_page(request.query)
+        registrar = await self.ra.registrar(call)
+        secrets, following = await registrar.find(*page)
+        now = self.ra.now()
+        content = {
+            "tokens": [secret_object(one, now) for one in secrets],
+            "next": following or None,
+        }
+        return _kept_secret(request, 200, content, registrar.id)
 
     # --- errors -------------------------------------------------------------
 
@@ -237,6 +312,25 @@ class BootstrapResource(ProtocolResource):
         return _failure(
             error.status, code, error.detail, request, error.headers
         )
+
+
+def _kept_secret(
+    request: HTTPRequest,
+    status: int,
+    content: Mapping[str, object],
+    principal: str,
+) -> HTTPResponse:
+    """Return an answer that no cache keeps; that to a POST is such anyway."""
+    headers = {}
+    if request.method != "POST":
+        headers["Cache-Control"] = "no-store"
+    return HTTPResponse(
+        status,
+        "application/json",
+        encode_object(content),
+        headers,
+        {"principal": principal},
+    )
 
 
 def _failure(
