@@ -228,7 +228,6 @@ class BootstrapResource(ProtocolResource):
         else:
             purpose = Operation.RENEW
             csr = decode_renewal(request.body)
-        endpoint = self._endpoints[self._label(request.path)]
         outcome = await self.ra.enroll(
             EnrollmentRequest(
                 endpoint=endpoint,
