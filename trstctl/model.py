@@ -104,12 +104,19 @@ class PublicKey:
 @frozen
 class SignatureProof:
     """
-    Proof of possession by a signature over ``signed`` with the request's key.
+    Proof of possession by a signature over ``signed`` with the request's key,
+    or what CRMF puts in its place (RFC 4211, section 4).
 
     :ivar algorithm: a name of :mod:`trstctl.pkix.algorithms`, such as
         ``ecdsa-with-sha256``, or ``other:<oid>``.
     :ivar digest: ``sha256`` and so on; ``none`` for Ed25519, Ed448, ML-DSA;
         the name of what is unsupported otherwise (``sha1``, ``md5``).
+    :ivar kind: ``signature``; or, without one: ``ra-verified`` (an RA has
+        seen the proof), ``encryption`` (the certificate will be encrypted
+        to the key), ``generated`` (the gateway makes the key), ``none``, or
+        ``other``.  ``signed`` is what would have been signed.
+    :ivar accepted: whether a protocol that has authorized the peer answers
+        for a kind without a signature; nobody issues on it otherwise.
     """
 
     algorithm: str
@@ -117,6 +124,8 @@ class SignatureProof:
     signed: bytes = field(repr=False)
     signature: bytes = field(repr=False)
     parameters: bytes = field(default=b"", repr=False)
+    kind: str = "signature"
+    accepted: bool = False
 
 
 @frozen

@@ -189,6 +189,12 @@ def verify_proof(request: CertificateRequest) -> None:
     :raises ProofOfPossessionFailed: the signature does not verify.
     """
     proof = request.proof
+    if proof.kind != "signature":
+        # What is no signature proves nothing by itself: a protocol must
+        # have authorized the peer to do without one.
+        if not proof.accepted:
+            raise ProofOfPossessionFailed
+        return
     algorithm = proof.algorithm
     # SHA-1 proves the key as well; whether it will do, the profile says.
     legacy = proof.digest == "sha1" and request.public_key.algorithm == "rsa"

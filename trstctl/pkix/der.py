@@ -195,6 +195,46 @@ def children(data: bytes) -> list[tuple[int, bytes, bytes]]:
     return found
 
 
+def end_of(data: bytes, at: int) -> int:
+    """
+    Return where the value ends that begins at ``at``.
+
+    For whoever must count values, or give up, before he has them all.
+
+    :raises Malformed: no whole value begins there.
+    """
+    try:
+        length, start = data[at + 1], at + 2
+        if length > 0x7F:
+            length, start = _long_length(data, start, length & 0x7F)
+    except IndexError:
+        raise Malformed("not DER: truncated") from None
+    if start + length > len(data):
+        raise Malformed("not DER: truncated")
+    return start + length
+
+
+def fields(
+    parts: list[tuple[int, bytes, bytes]], tags: bytes
+) -> dict[int, bytes]:
+    """
+    Return the content of optional fields by their tags.
+
+    :param parts: some of :func:`children`.
+    :param tags: those that may occur, in the order in which they may.
+    :raises Malformed: a tag that may not occur, not there or not again.
+    """
+    found: dict[int, bytes] = {}
+    last = -1
+    for tag, value, _ in parts:
+        place = tags.find(tag)
+        if place <= last:
+            raise Malformed("a field is unknown or out of place")
+        last = place
+        found[tag] = value
+    return found
+
+
 def content(data: bytes, tag: int) -> bytes:
     """
     Return the content octets of the one value in ``data``.

@@ -385,6 +385,8 @@ class Profile:
 
     def _signature_digest(self, case: Case) -> str | None:
         """Judge the digest of the request's signature."""
+        if case.wanted.proof.kind != "signature":
+            return None  # whether it may do without one, others decide
         digest = case.wanted.proof.digest
         if digest in self._digests:
             return None

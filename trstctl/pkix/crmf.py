@@ -1,0 +1,470 @@
+# SPDX-License-Identifier: MIT
+"""
+CRMF (RFC 4211): certificate request messages, bytes to values.
+
+Theory of operation.  The octets come out of a PKIMessage that
+:mod:`trstctl.pkix.cmp` has capped and walked.  What a signature or a MAC may
+be over is kept as it was received, and never encoded again: a decoder that
+drops what it thinks is empty (a NULL-DN) would make a valid proof of
+possession invalid.
+
+Nothing is judged here but what makes a message unreadable.  Whoever has read
+the protection around it decides which proof of possession will do:
+:func:`certificate_request` says what kind it is, and
+:func:`trstctl.pkix.csr.verify_proof` accepts no kind but a signature unless
+that decision is recorded in the request.
+
+Implemented: all of CertTemplate; the controls of sections 6.1 to 6.6 and
+those of RFC 9810; all choices of proof of possession, of which thisMessage,
+dhMAC, agreeMAC and encryptedKey have a name only.  Refused: more than 16
+requests in a message, controls that occur twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import field, frozen
+
+from trstctl.errors import Malformed, ProofOfPossessionFailed, TooLarge
+from trstctl.model import (
+    CertificateRequest,
+    GeneralName,
+    Name,
+    PublicKey,
+    SignatureProof,
+)
+from trstctl.pkix import der
+from trstctl.pkix.algorithms import (
+    describe_public_key,
+    read_algorithm_identifier,
+)
+from trstctl.pkix.crmf_template import (
+    CertId,
+    CertTemplate,
+    read_cert_id,
+    read_directory_name,
+    read_template,
+)
+from trstctl.pkix.extensions import SUBJECT_ALTERNATIVE_NAME
+from trstctl.pkix.names import UTF8_STRING, read_general_names, read_text
+
+#: More in one message are refused before any is looked at.
+MAX_REQUESTS = 16
+
+_ID_REG_CTRL = "1.3.6.1.5.5.7.5.1."
+
+#: Controls by their wire names (RFC 4211, section 6; RFC 9810, 5.3.19.16).
+CONTROLS: Mapping[str, str] = {
+    name: f"{_ID_REG_CTRL}{arc}"
+    for name, arc in (
+        ("regToken", 1),
+        ("authenticator", 2),
+        ("pkiPublicationInfo", 3),
+        ("pkiArchiveOptions", 4),
+        ("oldCertID", 5),
+        ("protocolEncrKey", 6),
+        ("altCertTemplate", 7),
+        ("algId", 11),
+        ("rsaKeyLen", 12),
+    )
+}
+
+
+@frozen
+class Controls:
+    """
+    What a request says about how it is to be served.
+
+    :ivar values: DER of every value, by dotted type.
+    :ivar reg_token: a secret that is good once (section 6.1); secret.
+    :ivar authenticator: a secret that is good for long (section 6.2);
+        secret.
+    :ivar publish: whether the certificate may be published (section 6.3);
+        ``None`` if nothing is said.
+    :ivar old_cert_id: the certificate to update (section 6.5).
+    :ivar protocol_encr_key: DER SubjectPublicKeyInfo (section 6.6).
+    """
+
+    values: Mapping[str, bytes] = field(factory=dict, repr=False)
+    reg_token: str | None = field(default=None, repr=False)
+    authenticator: str | None = field(default=None, repr=False)
+    publish: bool | None = None
+    old_cert_id: CertId | None = None
+    protocol_encr_key: bytes | None = field(default=None, repr=False)
+
+
+# --- proof of possession ----------------------------------------------------
+
+
+@frozen
+class RAVerified:
+    """An RA says that it has verified the proof (section 4)."""
+
+
+@frozen
+class PKMACValue:
+    """
+    A MAC with the algorithm that made it (section 4.1).
+
+    :ivar algorithm: DER AlgorithmIdentifier, for
+        :func:`trstctl.pkix.cmp_protection.read_protection`.
+    """
+
+    algorithm: bytes
+    value: bytes = field(repr=False)
+
+
+@frozen
+class SigningKeyInput:
+    """
+    POPOSigningKeyInput: what is signed if the template lacks something.
+
+    :ivar der: what the signature is over.
+    :ivar sender: DER of a GeneralName, which the message's sender must have
+        proven to be, or ``None``.
+    :ivar sender_name: its directoryName, if it is one.
+    :ivar public_key_mac: over the DER of the public key, or ``None``.
+    :ivar public_key: DER SubjectPublicKeyInfo.
+    """
+
+    der: bytes = field(repr=False)
+    sender: bytes | None
+    sender_name: Name | None
+    public_key_mac: PKMACValue | None
+    public_key: bytes = field(repr=False)
+
+
+@frozen
+class SigningKey:
+    """
+    POPOSigningKey: a signature (section 4.1).
+
+    :ivar algorithm: DER AlgorithmIdentifier.
+    :ivar input: what is signed instead of the CertRequest, or ``None``.
+    """
+
+    algorithm: bytes
+    signature: bytes = field(repr=False)
+    input: SigningKeyInput | None = None
+
+
+@frozen
+class PrivateKey:
+    """
+    POPOPrivKey: another proof than a signature (sections 4.2 and 4.3).
+
+    :ivar choice: ``keyEncipherment`` or ``keyAgreement``.
+    :ivar method: ``encrCert`` or ``challengeResp``; or the name of one that
+        is not served: ``thisMessage``, ``dhMAC``, ``agreeMAC``,
+        ``encryptedKey``.
+    """
+
+    choice: str
+    method: str
+
+
+ProofOfPossession = RAVerified | SigningKey | PrivateKey
+
+_RA_VERIFIED = 0x80
+_SIGNATURE = 0xA1
+_PRIVATE_KEY: Mapping[int, str] = {
+    0xA2: "keyEncipherment",
+    0xA3: "keyAgreement",
+}
+_METHODS: Mapping[int, str] = {
+    0x80: "thisMessage",
+    0x82: "dhMAC",
+    0xA3: "agreeMAC",
+    0xA4: "encryptedKey",
+}
+_SUBSEQUENT_MESSAGE = 0x81
+_SUBSEQUENT: Mapping[bytes, str] = {
+    b"\x00": "encrCert",
+    b"\x01": "challengeResp",
+}
+_INPUT = 0xA0
+_SENDER = 0xA0
+
+
+def _read_proof(tag: int, content: bytes) -> ProofOfPossession:
+    """Read a ProofOfPossession (section 4)."""
+    if tag == _RA_VERIFIED and not content:
+        return RAVerified()
+    parts = der.children(content)
+    if tag == _SIGNATURE:
+        return _read_signing_key(parts)
+    if tag not in _PRIVATE_KEY or len(parts) != 1:
+        raise Malformed("a proof of possession is malformed")
+    method, value, _ = parts[0]
+    name = (
+        _SUBSEQUENT.get(value)
+        if method == _SUBSEQUENT_MESSAGE
+        else _METHODS.get(method)
+    )
+    if name is None:
+        raise Malformed("a proof of possession is malformed")
+    return PrivateKey(_PRIVATE_KEY[tag], name)
+
+
+def _read_signing_key(parts: list[tuple[int, bytes, bytes]]) -> SigningKey:
+    """Read the fields of a POPOSigningKey."""
+    signed = None
+    if parts and parts[0][0] == _INPUT:
+        signed = _read_input(parts.pop(0)[1])
+    algorithm, signature = _read_algorithm_and_bits(parts)
+    return SigningKey(algorithm, signature, signed)
+
+
+def _read_algorithm_and_bits(
+    parts: list[tuple[int, bytes, bytes]],
+) -> tuple[bytes, bytes]:
+    """Read an AlgorithmIdentifier and the BIT STRING that it has made."""
+    if [part[0] for part in parts] != [
+        der.SEQUENCE,
+        der.BIT_STRING,
+    ] or parts[1][1][0]:
+        raise Malformed("a proof of possession is malformed")
+    return parts[0][2], parts[1][1][1:]
+
+
+def _read_input(content: bytes) -> SigningKeyInput:
+    """Read the content octets of a POPOSigningKeyInput."""
+    parts = der.children(content)
+    if len(parts) != 2 or parts[1][0] != der.SEQUENCE:
+        raise Malformed("a proof of possession is malformed")
+    (tag, value, _), key = parts
+    sender, name, mac = None, None, None
+    if tag == _SENDER:
+        names = der.children(value)
+        if len(names) != 1:
+            raise Malformed("a proof of possession is malformed")
+        sender, name = names[0][2], read_directory_name(names[0])
+    elif tag == der.SEQUENCE:
+        mac = PKMACValue(*_read_algorithm_and_bits(der.children(value)))
+    else:
+        raise Malformed("a proof of possession is malformed")
+    # Section 4.1: over the DER of the value, which has its own tag then.
+    signed = der.tlv(der.SEQUENCE, content)
+    return SigningKeyInput(signed, sender, name, mac, key[2])
+
+
+# --- requests ---------------------------------------------------------------
+
+
+@frozen
+class CertReqMsg:
+    """
+    One request for a certificate.
+
+    :ivar der: the whole, as it was received.
+    :ivar cert_request: DER of the CertRequest, as it was received.
+    :ivar proof: ``None`` if there is none.
+    :ivar reg_info: dotted type and DER value of each (section 7).
+    """
+
+    der: bytes = field(repr=False)
+    cert_request: bytes = field(repr=False)
+    cert_req_id: int
+    template: CertTemplate
+    controls: Controls
+    proof: ProofOfPossession | None
+    reg_info: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
+
+
+def read_cert_req_messages(value: bytes) -> tuple[CertReqMsg, ...]:
+    """
+    Read CertReqMessages (section 3).
+
+    :param value: DER, already seen by :func:`trstctl.pkix.der.check`.
+    :raises TooLarge: more than :data:`MAX_REQUESTS`.
+    :raises Malformed: anything else that is wrong with it.
+    """
+    messages = der.children(der.content(value, der.SEQUENCE))
+    if len(messages) > MAX_REQUESTS:
+        raise TooLarge("too many certificate requests in one message")
+    if not messages:
+        raise Malformed("no certificate request")
+    return tuple(_read_message(tag, *rest) for tag, *rest in messages)
+
+
+def _read_message(tag: int, content: bytes, whole: bytes) -> CertReqMsg:
+    """Read a CertReqMsg."""
+    parts = der.children(content)
+    if tag != der.SEQUENCE or not parts or parts[0][0] != der.SEQUENCE:
+        raise Malformed("a certificate request is malformed")
+    _, fields, request = parts.pop(0)
+    proof = None
+    if parts and parts[0][0] != der.SEQUENCE:
+        proof = _read_proof(*parts.pop(0)[:2])
+    if len(parts) > 1:
+        raise Malformed("a certificate request is malformed")
+    cert_req_id, template, controls = _read_request(fields)
+    return CertReqMsg(
+        der=whole,
+        cert_request=request,
+        cert_req_id=cert_req_id,
+        template=template,
+        controls=controls,
+        proof=proof,
+        reg_info=read_types_and_values(parts[0][2]) if parts else (),
+    )
+
+
+def _read_request(content: bytes) -> tuple[int, CertTemplate, Controls]:
+    """Read the fields of a CertRequest (section 5)."""
+    parts = der.children(content)
+    if [part[0] for part in parts] not in (
+        [der.INTEGER, der.SEQUENCE],
+        [der.INTEGER, der.SEQUENCE, der.SEQUENCE],
+    ):
+        raise Malformed("a certificate request is malformed")
+    return (
+        int.from_bytes(parts[0][1], "big", signed=True),
+        read_template(parts[1][2]),
+        _read_controls(parts[2][2]) if len(parts) > 2 else Controls(),
+    )
+
+
+def read_types_and_values(value: bytes) -> tuple[tuple[str, bytes], ...]:
+    """
+    Read a SEQUENCE OF AttributeTypeAndValue.
+
+    :returns: dotted type and DER value of each, in order.
+    :raises Malformed: it is none, or is empty.
+    """
+    found = []
+    for tag, attribute, _ in der.children(der.content(value, der.SEQUENCE)):
+        parts = der.children(attribute)
+        if (
+            tag != der.SEQUENCE
+            or len(parts) != 2
+            or parts[0][0] != der.OBJECT_IDENTIFIER
+        ):
+            raise Malformed("a certificate request is malformed")
+        found.append((der.oid_text(parts[0][1]), parts[1][2]))
+    if not found:  # SIZE(1..MAX)
+        raise Malformed("a certificate request is malformed")
+    return tuple(found)
+
+
+def _read_controls(value: bytes) -> Controls:
+    """Read Controls (section 6)."""
+    found = read_types_and_values(value)
+    values = dict(found)
+    # Whoever relied on one would have to wonder why not on the other.
+    if len(values) != len(found):
+        raise Malformed("a control occurs twice")
+    old_cert_id = values.get(CONTROLS["oldCertID"])
+    encryption_key = values.get(CONTROLS["protocolEncrKey"])
+    if encryption_key is not None:
+        describe_public_key(encryption_key)
+    return Controls(
+        values=values,
+        reg_token=_read_utf8(values.get(CONTROLS["regToken"])),
+        authenticator=_read_utf8(values.get(CONTROLS["authenticator"])),
+        publish=_read_publication(values.get(CONTROLS["pkiPublicationInfo"])),
+        old_cert_id=None if old_cert_id is None else read_cert_id(old_cert_id),
+        protocol_encr_key=encryption_key,
+    )
+
+
+def _read_utf8(value: bytes | None) -> str | None:
+    """Read the text of a control."""
+    if value is None:
+        return None
+    return read_text(UTF8_STRING, der.content(value, UTF8_STRING))
+
+
+def _read_publication(value: bytes | None) -> bool | None:
+    """Read the action of a PKIPublicationInfo (section 6.3)."""
+    if value is None:
+        return None
+    parts = der.children(der.content(value, der.SEQUENCE))
+    # dontPublish names no places; pleasePublish may.
+    if [part[0] for part in parts] == [der.INTEGER] and parts[0][1] == b"\x00":
+        return False
+    if [part[0] for part in parts] not in (
+        [der.INTEGER],
+        [der.INTEGER, der.SEQUENCE],
+    ) or parts[0][1] != b"\x01":
+        raise Malformed("the publication information is malformed")
+    return True
+
+
+# --- to the registration authority ------------------------------------------
+
+
+def certificate_request(
+    message: CertReqMsg,
+    generated: PublicKey | None = None,
+    *,
+    lenient: bool = False,
+) -> CertificateRequest:
+    """
+    Return a request as the registration authority takes it.
+
+    Whoever has authorized a proof of another kind than a signature sets
+    ``accepted`` in it; nobody signs for the request otherwise.
+
+    :param generated: the key that the gateway has generated for it, if the
+        template has none.
+    :param lenient: a signature over the CertRequest will do even if the
+        template has no subject, and poposkInput is missing for it: OpenSSL
+        signs like this without ``-subject``.
+    :raises Malformed: it has no key, or names that are none.
+    :raises TooLarge: too many names.
+    :raises ProofOfPossessionFailed: what was signed is not what section 4.1
+        says.
+    """
+    template = message.template
+    key = generated
+    if template.public_key is not None:
+        key = describe_public_key(template.public_key)
+    if key is None:
+        raise Malformed("the certificate request has no public key")
+    extensions = template.extensions or ()
+    names: tuple[GeneralName, ...] = ()
+    for extension in extensions:
+        if extension.oid == SUBJECT_ALTERNATIVE_NAME:
+            names = read_general_names(extension.value)
+    return CertificateRequest(
+        der=message.der,
+        subject=template.subject or (),
+        public_key=key,
+        names=names,
+        extensions=extensions,
+        proof=_possession(message, lenient=lenient),
+    )
+
+
+def _possession(message: CertReqMsg, *, lenient: bool) -> SignatureProof:
+    """Say how the requester proves to hold the private key."""
+    proof, template = message.proof, message.template
+    signed = message.cert_request
+    if isinstance(proof, RAVerified):
+        return SignatureProof("", "", signed, b"", kind="ra-verified")
+    if isinstance(proof, PrivateKey):
+        kind = "encryption" if proof.method == "encrCert" else "other"
+        return SignatureProof("", "", signed, b"", kind=kind)
+    if proof is None:
+        kind = "none" if template.public_key is not None else "generated"
+        return SignatureProof("", "", signed, b"", kind=kind)
+    complete = template.subject is not None and template.public_key is not None
+    # RFC 4211, section 4.1: poposkInput MUST be omitted if the template has
+    # both subject and key, and MUST be present and signed otherwise.
+    if complete != (proof.input is None) and not (
+        lenient and proof.input is None
+    ):
+        raise ProofOfPossessionFailed(
+            "the proof of possession is not over what it must be over"
+        )
+    if proof.input is not None:
+        # Section 4.1: exactly the key of the template.
+        if template.public_key != proof.input.public_key:
+            raise ProofOfPossessionFailed
+        signed = proof.input.der
+    algorithm, digest, parameters = read_algorithm_identifier(proof.algorithm)
+    return SignatureProof(
+        algorithm, digest, signed, proof.signature, parameters
+    )
