@@ -132,6 +132,21 @@ def subject_public_key(certificate: bytes) -> bytes:
     return _tbs_fields(certificate)[5][2]
 
 
+def key_identifier(certificate: bytes) -> bytes | None:
+    """
+    Return the subjectKeyIdentifier of a certificate, if it has one.
+
+    :param certificate: DER, already seen by :func:`trstctl.pkix.der.check`.
+    :raises Malformed: it is no certificate.
+    """
+    last = _tbs_fields(certificate)[-1]
+    if last[0] == 0xA3:
+        for extension in read_extensions(last[1], strict=False):
+            if extension.oid == _SUBJECT_KEY_IDENTIFIER:
+                return der.content(extension.value, der.OCTET_STRING)
+    return None
+
+
 def identifies(
     identifier: CertificateIdentifier,
     certificate: bytes,
@@ -147,7 +162,7 @@ def identifies(
     :raises Malformed: it is no certificate.
     """
     if isinstance(identifier, bytes):
-        return identifier == _key_identifier(certificate)
+        return identifier == key_identifier(certificate)
     own = issuer_and_serial(certificate)
     if own.serial != identifier.serial:
         return False
@@ -175,16 +190,6 @@ def _tbs_fields(certificate: bytes) -> list[tuple[int, bytes, bytes]]:
     ]:
         raise Malformed("not an X.509 certificate")
     return fields
-
-
-def _key_identifier(certificate: bytes) -> bytes | None:
-    """Return the subjectKeyIdentifier of a certificate."""
-    last = _tbs_fields(certificate)[-1]
-    if last[0] == 0xA3:
-        for extension in read_extensions(last[1], strict=False):
-            if extension.oid == _SUBJECT_KEY_IDENTIFIER:
-                return der.content(extension.value, der.OCTET_STRING)
-    return None
 
 
 def _same_name(own: bytes, theirs: bytes) -> bool:

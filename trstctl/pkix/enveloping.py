@@ -13,6 +13,7 @@ from trstctl.pkix.cms import (
     ENVELOPED_DATA,
     content_info,
     issuer_and_serial,
+    key_identifier,
     subject_public_key,
 )
 from trstctl.pkix.encryption import (
@@ -23,7 +24,7 @@ from trstctl.pkix.encryption import (
 )
 from trstctl.pkix.password import wrap_for_password
 
-_DATA = der.oid(DATA)
+_KEY_IDENTIFIER_TAG = 0x80
 
 
 def envelope(
@@ -33,15 +34,20 @@ def envelope(
     cipher: str,
     random_bytes: Callable[[int], bytes],
     scheme: str = PKCS1,
+    content_type: str = DATA,
+    by_key: bool = False,
 ) -> bytes:
     """
     Encrypt to the RSA key of a certificate.
 
-    :param content: of the type id-data.
+    :param content: of the content type.
     :param certificate: DER, already seen by :func:`trstctl.pkix.der.check`.
     :param cipher: a name of :data:`trstctl.pkix.encryption.CIPHERS`.
     :param random_bytes: a cryptographically secure source.
     :param scheme: one of :data:`trstctl.pkix.encryption.SCHEMES`.
+    :param content_type: dotted.
+    :param by_key: name the recipient by its subjectKeyIdentifier, if it has
+        one (RFC 9483, section 4.1.6.1).
     :returns: a ContentInfo.
     :raises Malformed: it is no certificate.
     :raises UnsupportedAlgorithm: no such cipher or scheme, or no RSA key
@@ -49,14 +55,27 @@ def envelope(
     """
     key = random_bytes(content_cipher(cipher).key_size)
     encrypted_key = encrypt_key(subject_public_key(certificate), scheme, key)
+    # RFC 5652, section 6.2.1: version 0 with issuer and serial, 2 with the
+    # key; and so is the whole, as all its recipients are.
+    version, rid = 0, issuer_and_serial(certificate).der()
+    identifier = key_identifier(certificate) if by_key else None
+    if identifier is not None:
+        version, rid = 2, der.tlv(_KEY_IDENTIFIER_TAG, identifier)
     recipient = der.sequence(
-        der.integer(0),
-        issuer_and_serial(certificate).der(),
+        der.integer(version),
+        rid,
         scheme_identifier(scheme),
         der.octet_string(encrypted_key),
     )
-    # RFC 5652, section 6.1: version 0 as all recipients are of version 0.
-    return _enveloped(0, recipient, content, cipher, key, random_bytes)
+    return enveloped_data(
+        version,
+        recipient,
+        content,
+        cipher=cipher,
+        key=key,
+        random_bytes=random_bytes,
+        content_type=content_type,
+    )
 
 
 def envelope_for_password(
@@ -66,17 +85,19 @@ def envelope_for_password(
     cipher: str,
     random_bytes: Callable[[int], bytes],
     iterations: int = 10_000,
+    content_type: str = DATA,
 ) -> bytes:
     """
     Encrypt to whoever knows a password (RFC 8894, section 3.1).
 
     Takes as long as the iterations say: 10,000 about 4 ms.
 
-    :param content: of the type id-data.
+    :param content: of the content type.
     :param password: secret; UTF-8.
     :param cipher: a name of :data:`trstctl.pkix.encryption.CIPHERS`, for the
         content and for its key.
     :param random_bytes: a cryptographically secure source.
+    :param content_type: dotted.
     :returns: a ContentInfo.
     :raises UnsupportedAlgorithm: no such cipher.
     """
@@ -89,18 +110,36 @@ def envelope_for_password(
         random_bytes=random_bytes,
     )
     # RFC 5652, section 6.1: version 3 with a password.
-    return _enveloped(3, recipient, content, cipher, key, random_bytes)
+    return enveloped_data(
+        3,
+        recipient,
+        content,
+        cipher=cipher,
+        key=key,
+        random_bytes=random_bytes,
+        content_type=content_type,
+    )
 
 
-def _enveloped(
+def enveloped_data(
     version: int,
     recipient: bytes,
     content: bytes,
+    *,
     cipher: str,
     key: bytes,
     random_bytes: Callable[[int], bytes],
+    content_type: str = DATA,
 ) -> bytes:
-    """Encrypt the content and put everything together."""
+    """
+    Encrypt the content and put everything together.
+
+    :param version: as section 6.1 says for this recipient.
+    :param recipient: DER RecipientInfo that holds ``key``.
+    :param key: the content-encryption key; secret.
+    :returns: a ContentInfo.
+    :raises UnsupportedAlgorithm: no such cipher.
+    """
     chosen = content_cipher(cipher)
     iv = random_bytes(chosen.block_size)
     encrypted = chosen.encrypt(key, iv, chosen.pad(content))
@@ -110,7 +149,9 @@ def _enveloped(
             der.integer(version),
             der.set_of(recipient),
             der.sequence(
-                _DATA, chosen.identifier(iv), der.tlv(0x80, encrypted)
+                der.oid(content_type),
+                chosen.identifier(iv),
+                der.tlv(0x80, encrypted),
             ),
         ),
     )

@@ -29,6 +29,7 @@ from trstctl.pkix.cms import (
     bags,
     content_info,
     issuer_and_serial,
+    key_identifier,
 )
 from trstctl.pkix.signed import (
     CONTENT_TYPE,
@@ -47,6 +48,7 @@ _RSA_IDENTIFIER = der.sequence(der.oid(RSA_ENCRYPTION), NULL)
 _CONTENT_TYPE = der.oid(CONTENT_TYPE)
 _MESSAGE_DIGEST = der.oid(MESSAGE_DIGEST)
 _SIGNING_TIME = der.oid(SIGNING_TIME)
+_KEY_IDENTIFIER_TAG = 0x80
 _SIGNED_ATTRIBUTES_TAG = 0xA0
 
 
@@ -82,6 +84,7 @@ def prepare_signed(
     certificates: Sequence[bytes] | None = None,
     crls: Sequence[bytes] = (),
     signing_time: datetime | None = None,
+    by_key: bool = False,
 ) -> PreparedSignedData:
     """
     Put a SignedData with one signer together, all but its signature.
@@ -95,6 +98,8 @@ def prepare_signed(
     :param certificates: what the message carries, in this order; without
         it the signer's alone.
     :param signing_time: aware; added as an attribute.
+    :param by_key: name the signer by its subjectKeyIdentifier, if it has
+        one (RFC 9483, section 4.1.6).
     :raises UnsupportedAlgorithm: no such algorithm, or none that CMS knows
         a digest for.
     """
@@ -118,16 +123,22 @@ def prepare_signed(
     if certificates is None:
         certificates = (certificate,)
     digest_identifier = _DIGEST_IDENTIFIERS[digest]
+    # Section 5.3: version 1 with issuer and serial, 3 with the key.
+    version, sid = 1, issuer_and_serial(certificate).der()
+    key = key_identifier(certificate) if by_key else None
+    if key is not None:
+        version, sid = 3, der.tlv(_KEY_IDENTIFIER_TAG, key)
     return PreparedSignedData(
         signed,
         algorithm,
-        # Section 5.1: version 1, but 3 for content that is no data.
-        der.integer(1 if content_type == DATA else 3)
+        # Section 5.1: version 1, but 3 for content that is no data and for
+        # a signer of version 3.
+        der.integer(version if content_type == DATA else 3)
         + der.set_of(digest_identifier)
         + der.sequence(encapsulated)
         + bags(certificates, crls),
-        der.integer(1)
-        + issuer_and_serial(certificate).der()
+        der.integer(version)
+        + sid
         + digest_identifier
         + bytes((_SIGNED_ATTRIBUTES_TAG,))
         + signed[1:]
