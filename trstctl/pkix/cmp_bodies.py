@@ -19,7 +19,7 @@ from attrs import frozen
 from trstctl.errors import Malformed, TooLarge
 from trstctl.pkix import der
 from trstctl.pkix.cmp_hash import read_hash_alg
-from trstctl.pkix.cmp_header import (
+from trstctl.pkix.cmp_itav import (
     InfoTypeAndValue,
     read_info_types_and_values,
 )
@@ -51,6 +51,10 @@ _NULL = b"\x05\x00"
 _ENUMERATED = 0x0A
 _HASH_ALG = 0xA0
 _REASON_CODE = der.oid("2.5.29.21")
+_EXTENSION_SHAPES = (
+    [der.OBJECT_IDENTIFIER, der.OCTET_STRING],
+    [der.OBJECT_IDENTIFIER, der.BOOLEAN, der.OCTET_STRING],
+)
 
 
 def _items(value: bytes, tag: int) -> list[tuple[int, bytes, bytes]]:
@@ -167,15 +171,15 @@ def _read_rev_details(content: bytes) -> RevDetails:
     ):
         raise Malformed("a revocation request is malformed")
     reasons, others = [], []
+    extensions = _items(parts[1][2], der.SEQUENCE) if parts[1:] else []
     # Not read_extensions: whoever gives two reasons is to be told so.
-    for _, extension, _ in (
-        _items(parts[1][2], der.SEQUENCE) if parts[1:] else ()
-    ):
-        oid, *_, octets = der.children(extension)
-        if oid[0] != der.OBJECT_IDENTIFIER or octets[0] != der.OCTET_STRING:
+    for _, extension, _ in extensions:
+        shape = der.children(extension)
+        if [part[0] for part in shape] not in _EXTENSION_SHAPES:
             raise Malformed("a revocation request is malformed")
+        oid, value = shape[0], shape[-1]
         if oid[2] == _REASON_CODE:
-            reasons.append(_read_reason(octets[1]))
+            reasons.append(_read_reason(value[1]))
         else:
             others.append(der.oid_text(oid[1]))
     return RevDetails(

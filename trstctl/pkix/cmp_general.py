@@ -18,7 +18,7 @@ from trstctl.errors import Malformed
 from trstctl.model import GeneralName, Name
 from trstctl.pkix import der
 from trstctl.pkix.algorithms import ALGORITHMS
-from trstctl.pkix.cmp_header import INFO_TYPES, InfoTypeAndValue
+from trstctl.pkix.cmp_itav import INFO_TYPES, InfoTypeAndValue
 from trstctl.pkix.cmp_status import free_text, read_free_text
 from trstctl.pkix.crmf import CONTROLS
 from trstctl.pkix.crmf_template import CertTemplate, read_directory_name

@@ -21,6 +21,11 @@ from attrs import field, frozen
 from trstctl.errors import Malformed, RequestError
 from trstctl.model import Name
 from trstctl.pkix import der
+from trstctl.pkix.cmp_itav import (
+    INFO_TYPES,
+    InfoTypeAndValue,
+    read_info_types_and_values,
+)
 from trstctl.pkix.cmp_status import free_text, read_free_text
 from trstctl.pkix.crmf_template import directory_name, read_directory_name
 from trstctl.pkix.times import (
@@ -29,37 +34,6 @@ from trstctl.pkix.times import (
     read_generalized_time,
 )
 
-_ID_IT = "1.3.6.1.5.5.7.4."
-
-#: The types of InfoTypeAndValue by their names (RFC 9810, section 5.3.19).
-INFO_TYPES: Mapping[str, str] = {
-    name: f"{_ID_IT}{arc}"
-    for name, arc in (
-        ("caProtEncCert", 1),
-        ("signKeyPairTypes", 2),
-        ("encKeyPairTypes", 3),
-        ("preferredSymmAlg", 4),
-        ("caKeyUpdateInfo", 5),
-        ("currentCRL", 6),
-        ("unsupportedOIDs", 7),
-        ("keyPairParamReq", 10),
-        ("keyPairParamRep", 11),
-        ("revPassphrase", 12),
-        ("implicitConfirm", 13),
-        ("confirmWaitTime", 14),
-        ("origPKIMessage", 15),
-        ("suppLangTags", 16),
-        ("caCerts", 17),
-        ("rootCaKeyUpdate", 18),
-        ("certReqTemplate", 19),
-        ("rootCaCert", 20),
-        ("certProfile", 21),
-        ("crlStatusList", 22),
-        ("crls", 23),
-        ("KemCiphertextInfo", 24),
-    )
-}
-_INFO_NAMES = {oid: name for name, oid in INFO_TYPES.items()}
 _NULL = b"\x05\x00"
 
 _MESSAGE_TIME = 0xA0
@@ -72,50 +46,6 @@ _RECIP_NONCE = 0xA6
 _FREE_TEXT = 0xA7
 _GENERAL_INFO = 0xA8
 _ORDER = bytes(range(_MESSAGE_TIME, _GENERAL_INFO + 1))
-
-
-@frozen
-class InfoTypeAndValue:
-    """
-    One piece of general information (RFC 9810, section 5.3.19).
-
-    :ivar oid: dotted type.
-    :ivar value: DER, or ``None`` if absent.
-    """
-
-    oid: str
-    value: bytes | None = field(default=None, repr=False)
-
-    @property
-    def name(self) -> str:
-        """The name of the type, or its dotted form if we know none."""
-        return _INFO_NAMES.get(self.oid, self.oid)
-
-    def der(self) -> bytes:
-        """Return the InfoTypeAndValue."""
-        return der.sequence(der.oid(self.oid), self.value or b"")
-
-
-def read_info_types_and_values(
-    content: bytes,
-) -> tuple[InfoTypeAndValue, ...]:
-    """
-    Read the content octets of a SEQUENCE OF InfoTypeAndValue.
-
-    :raises Malformed: they are none.
-    """
-    found = []
-    for tag, item, _ in der.children(content):
-        parts = der.children(item)
-        if (
-            tag != der.SEQUENCE
-            or not 1 <= len(parts) <= 2
-            or parts[0][0] != der.OBJECT_IDENTIFIER
-        ):
-            raise Malformed("general information is malformed")
-        value = parts[1][2] if len(parts) > 1 else None
-        found.append(InfoTypeAndValue(der.oid_text(parts[0][1]), value))
-    return tuple(found)
 
 
 # --- generalInfo ------------------------------------------------------------

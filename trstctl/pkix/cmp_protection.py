@@ -25,13 +25,22 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Self
 
 from attrs import evolve, field, frozen
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from trstctl.errors import Malformed
+from trstctl.errors import Malformed, RequestError
 from trstctl.pkix import algorithms, der
+from trstctl.pkix.cmp_mac import (
+    GMACS,
+    HMAC_NAMES,
+    HMAC_SHA1,
+    HMACS,
+    MAC,
+    digest_name,
+    read_mac,
+    split_identifier,
+)
 
 #: Fewer iterations are refused (RFC 4211, section 4.4), and so are more.
 MIN_ITERATIONS = 100
@@ -50,85 +59,25 @@ _DIGESTS: Mapping[str, str] = {
     "sha384": "2.16.840.1.101.3.4.2.2",
     "sha512": "2.16.840.1.101.3.4.2.3",
 }
-_HMACS: Mapping[str, str] = {
-    "sha1": "1.2.840.113549.2.7",
-    "sha224": "1.2.840.113549.2.8",
-    "sha256": "1.2.840.113549.2.9",
-    "sha384": "1.2.840.113549.2.10",
-    "sha512": "1.2.840.113549.2.11",
-}
-_HMAC_SHA1 = "1.3.6.1.5.5.8.1.2"  # as RFC 4211 calls the same
-_GMACS: Mapping[str, int] = {
-    # RFC 9044, section 3: octets of the key
-    "2.16.840.1.101.3.4.1.9": 16,
-    "2.16.840.1.101.3.4.1.29": 24,
-    "2.16.840.1.101.3.4.1.49": 32,
-}
-_GMAC_LENGTHS = range(12, 17)
-_MAX_NONCE_OCTETS = 64
 _PASSWORD_BASED_MAC = "1.2.840.113533.7.66.13"  # noqa: S105  an OID
 _PBMAC1 = "1.2.840.113549.1.5.14"
 _PBKDF2 = "1.2.840.113549.1.5.12"
+# BouncyCastle 1.72 writes id-PBES2 where PBKDF2 belongs, with its parameters.
+_PBKDF2_AS_WRITTEN = frozenset((_PBKDF2, "1.2.840.113549.1.5.13"))
 _OTHER_MACS: Mapping[str, str] = {
     "1.2.840.113533.7.66.30": "DHBasedMac",
     "1.2.840.113533.7.66.16": "KemBasedMac",
-    _HMAC_SHA1: "hmac-sha1",
-    **{oid: f"hmac-{digest}" for digest, oid in _HMACS.items()},
+    HMAC_SHA1: "hmac-sha1",
+    **{oid: f"hmac-{digest}" for digest, oid in HMACS.items()},
     "2.16.840.1.101.3.4.2.19": "kmac128",
     "2.16.840.1.101.3.4.2.20": "kmac256",
     "2.16.840.1.101.3.4.2.13": "hmac-sha3-224",
     "2.16.840.1.101.3.4.2.14": "hmac-sha3-256",
     "2.16.840.1.101.3.4.2.15": "hmac-sha3-384",
     "2.16.840.1.101.3.4.2.16": "hmac-sha3-512",
-    **{oid: f"aes-{8 * size}-gmac" for oid, size in _GMACS.items()},
+    **{oid: f"aes-{8 * size}-gmac" for oid, size in GMACS.items()},
 }
 _DIGEST_NAMES = {oid: name for name, oid in _DIGESTS.items()}
-_HMAC_NAMES = {_HMAC_SHA1: "sha1", **{o: n for n, o in _HMACS.items()}}
-
-
-@frozen
-class MAC:
-    """
-    One algorithm for message authentication codes.
-
-    :ivar name: ``hmac-<digest>`` or ``aes-<bits>-gmac``.
-    :ivar identifier: DER AlgorithmIdentifier.
-    :ivar key_size: octets that it requires; 0 if it takes any number.
-    :ivar digest: of an HMAC, else empty.
-    :ivar nonce: of a GMAC, else empty.
-    :ivar length: octets of what it makes.
-    """
-
-    name: str
-    identifier: bytes
-    key_size: int
-    digest: str = ""
-    nonce: bytes = b""
-    length: int = 0
-
-    def compute(self, key: bytes, octets: bytes) -> bytes:
-        """Return the code."""
-        if self.digest:
-            return hmac.digest(key, octets, self.digest)
-        return AESGCM(key).encrypt(self.nonce, b"", octets)[: self.length]
-
-    def renewed(self, random_bytes: Callable[[int], bytes]) -> MAC:
-        """Return the same for another message under the same secret."""
-        if not self.nonce:
-            return self
-        nonce = random_bytes(len(self.nonce))
-        oid, _ = _split(self.identifier)
-        return evolve(
-            self, nonce=nonce, identifier=_gmac(oid, nonce, self.length)
-        )
-
-
-def _gmac(oid: str, nonce: bytes, length: int) -> bytes:
-    """Return the AlgorithmIdentifier of a GMAC (RFC 9044, section 3)."""
-    # DER leaves the default out.
-    size = b"" if length == _GMAC_LENGTHS[0] else der.integer(length)
-    parameters = der.sequence(der.octet_string(nonce), size)
-    return der.sequence(der.oid(oid), parameters)
 
 
 @frozen
@@ -160,7 +109,7 @@ class _SharedSecret:
             self.mac.compute(key, protected_part), protection
         )
 
-    def renewed(self, random_bytes: Callable[[int], bytes]) -> Any:
+    def renewed(self, random_bytes: Callable[[int], bytes]) -> Self:
         """
         Return the same technique with a salt (and nonce) of our own.
 
@@ -222,9 +171,11 @@ class PBMAC1(_SharedSecret):
     PBMAC1 with PBKDF2 (RFC 8018, section 7.1 and appendix A.5).
 
     :ivar key_length: octets.
+    :ivar kdf: dotted identifier of PBKDF2, as the other end writes it.
     """
 
     key_length: int
+    kdf: str = _PBKDF2
 
     def derive(self, secret: bytes) -> bytes:
         """
@@ -239,7 +190,7 @@ class PBMAC1(_SharedSecret):
     def der(self) -> bytes:
         """Return the AlgorithmIdentifier."""
         # The default PRF, hmacWithSHA1, is left out in DER.
-        prf = der.sequence(der.oid(_HMACS[self.digest]), _NULL)
+        prf = der.sequence(der.oid(HMACS[self.digest]), _NULL)
         derivation = der.sequence(
             der.octet_string(self.salt),
             der.integer(self.iterations),
@@ -249,7 +200,7 @@ class PBMAC1(_SharedSecret):
         return der.sequence(
             der.oid(_PBMAC1),
             der.sequence(
-                der.sequence(der.oid(_PBKDF2), derivation),
+                der.sequence(der.oid(self.kdf), derivation),
                 self.mac.identifier,
             ),
         )
@@ -306,7 +257,17 @@ def read_protection(identifier: bytes) -> Protection:
         :func:`trstctl.pkix.der.check`.
     :raises Malformed: it is none, or its parameters are not of their type.
     """
-    oid, parameters = _split(identifier)
+    try:
+        return _read(identifier)
+    except RequestError:
+        raise
+    except Exception as error:
+        raise Malformed("the protection's parameters are malformed") from error
+
+
+def _read(identifier: bytes) -> Protection:
+    """Name what protects a message; may fail with any exception."""
+    oid, parameters = split_identifier(identifier)
     if oid == _PASSWORD_BASED_MAC:
         return _read_password_based_mac(parameters)
     if oid == _PBMAC1:
@@ -317,14 +278,6 @@ def read_protection(identifier: bytes) -> Protection:
     if name in algorithms.ALGORITHMS:
         return SignatureProtection(name)
     return Unsupported(digest, is_mac=False)
-
-
-def _split(identifier: bytes) -> tuple[str, bytes]:
-    """Return an AlgorithmIdentifier's OID and the DER of its parameters."""
-    parts = der.children(der.content(identifier, der.SEQUENCE))
-    if not 1 <= len(parts) <= 2 or parts[0][0] != der.OBJECT_IDENTIFIER:
-        raise Malformed("an algorithm identifier is malformed")
-    return der.oid_text(parts[0][1]), parts[1][2] if len(parts) > 1 else b""
 
 
 def _read_fields(
@@ -358,50 +311,18 @@ def _read_password_based_mac(parameters: bytes) -> Protection:
     salt, owf, iterations, identifier = _read_fields(
         parameters, der.OCTET_STRING, der.SEQUENCE, der.INTEGER, der.SEQUENCE
     )
-    digest = _digest(owf[2], _DIGEST_NAMES)
+    digest = digest_name(owf[2], _DIGEST_NAMES)
     if digest is None:
-        return _unsupported(name, f"algorithm {_split(owf[2])[0]}")
-    mac = _read_mac(identifier[2])
+        return _unsupported(name, f"algorithm {split_identifier(owf[2])[0]}")
+    mac = read_mac(identifier[2])
     if mac is None:
-        return _unsupported(name, f"algorithm {_split(identifier[2])[0]}")
+        return _unsupported(
+            name, f"algorithm {split_identifier(identifier[2])[0]}"
+        )
     count = _bounded(name, salt[1], iterations[1])
     if isinstance(count, Unsupported):
         return count
     return PasswordBasedMac(digest, salt[1], count, mac, owf[2])
-
-
-def _digest(identifier: bytes, names: Mapping[str, str]) -> str | None:
-    """Name the digest of an AlgorithmIdentifier without parameters."""
-    oid, parameters = _split(identifier)
-    return names.get(oid) if parameters in {b"", _NULL} else None
-
-
-def _read_mac(identifier: bytes) -> MAC | None:
-    """Read the AlgorithmIdentifier of a MAC; ``None`` if we have it not."""
-    digest = _digest(identifier, _HMAC_NAMES)
-    if digest is not None:
-        size = hashlib.new(digest).digest_size
-        return MAC(f"hmac-{digest}", identifier, 0, digest, length=size)
-    oid, parameters = _split(identifier)
-    key_size = _GMACS.get(oid)
-    if key_size is None:
-        return None
-    nonce, *size_of = der.children(der.content(parameters, der.SEQUENCE))
-    length = int.from_bytes(size_of[0][1], "big") if size_of else 12
-    if (
-        nonce[0] != der.OCTET_STRING
-        or [each[0] for each in size_of] not in ([], [der.INTEGER])
-        or length not in _GMAC_LENGTHS
-        or not 8 <= len(nonce[1]) <= _MAX_NONCE_OCTETS
-    ):
-        raise Malformed("the protection's parameters are malformed")
-    return MAC(
-        _OTHER_MACS[oid],
-        identifier,
-        key_size,
-        nonce=nonce[1],
-        length=length,
-    )
 
 
 def _read_pbmac1(parameters: bytes) -> Protection:
@@ -409,8 +330,8 @@ def _read_pbmac1(parameters: bytes) -> Protection:
     derivation, identifier = _read_fields(
         parameters, der.SEQUENCE, der.SEQUENCE
     )
-    oid, options = _split(derivation[2])
-    if oid != _PBKDF2:
+    oid, options = split_identifier(derivation[2])
+    if oid not in _PBKDF2_AS_WRITTEN:
         return _unsupported("PBMAC1", f"algorithm {oid}")
     salt, iterations, *optional = der.children(
         der.content(options, der.SEQUENCE)
@@ -426,8 +347,8 @@ def _read_pbmac1(parameters: bytes) -> Protection:
     prf = found.get(der.SEQUENCE)
     digest: str | None = "sha1"  # appendix A.2: the default
     if prf is not None:
-        digest = _digest(der.tlv(der.SEQUENCE, prf), _HMAC_NAMES)
-    mac = _read_mac(identifier[2])
+        digest = digest_name(der.tlv(der.SEQUENCE, prf), HMAC_NAMES)
+    mac = read_mac(identifier[2])
     if digest is None or mac is None:
         return _unsupported("PBMAC1", "an unknown algorithm")
     # A MAC takes keys of many lengths: PBMAC1 has to say which.
@@ -439,4 +360,4 @@ def _read_pbmac1(parameters: bytes) -> Protection:
     count = _bounded("PBMAC1", salt[1], iterations[1])
     if isinstance(count, Unsupported):
         return count
-    return PBMAC1(digest, salt[1], count, mac, length)
+    return PBMAC1(digest, salt[1], count, mac, length, oid)

@@ -15,7 +15,7 @@ from attrs import field, frozen
 from trstctl.pkix import der
 from trstctl.pkix.cmp import PKIBody
 from trstctl.pkix.cmp_bodies import ErrorMsg
-from trstctl.pkix.cmp_header import InfoTypeAndValue
+from trstctl.pkix.cmp_itav import InfoTypeAndValue
 from trstctl.pkix.cmp_status import PKIStatusInfo, free_text
 from trstctl.pkix.crmf_template import CertId
 
