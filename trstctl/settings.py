@@ -10,12 +10,21 @@ from __future__ import annotations
 import re
 from typing import Annotated, ClassVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainSerializer,
+    WithJsonSchema,
+)
 
 _TENANT = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 )
 _LABEL = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_DURATION = re.compile(r"([0-9]{1,9})([smhd])")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def _tenant(value: str) -> str:
@@ -40,8 +49,34 @@ def _label(value: str) -> str:
     return value
 
 
+def _seconds(value: object) -> object:
+    """Return the seconds of a duration such as ``90d``."""
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(
+            "a duration is a whole number and a unit: 90d, 12h, 15m or 30s"
+        )
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _duration(seconds: int) -> str:
+    """Return the shortest way to write a duration."""
+    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds and not seconds % length:
+            return f"{seconds // length}{unit}"
+    return f"{seconds}s"
+
+
 TenantID = Annotated[str, AfterValidator(_tenant)]
 Label = Annotated[str, AfterValidator(_label)]
+
+#: Seconds, written with a unit.
+Duration = Annotated[
+    int,
+    BeforeValidator(_seconds),
+    PlainSerializer(_duration, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,9}[smhd]$"}),
+]
 
 
 class Section(BaseModel):

@@ -8,38 +8,25 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    PlainSerializer,
-    WithJsonSchema,
-)
+from pydantic import AfterValidator, BeforeValidator, Field
 
-_DURATION = re.compile(r"([0-9]{1,9})([smhd])")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+from trstctl.settings import Duration
+
+__all__ = [
+    "Count",
+    "Duration",
+    "FilePath",
+    "Host",
+    "Interface",
+    "Port",
+    "Seconds",
+    "StoreURL",
+]
+
 _HOST = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
     r"(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
 )
-
-
-def _seconds(value: object) -> object:
-    """Return the seconds of a duration such as ``90d``."""
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError(
-            "a duration is a whole number and a unit: 90d, 12h, 15m or 30s"
-        )
-    return int(match[1]) * _UNITS[match[2]]
-
-
-def _duration(seconds: int) -> str:
-    """Return the shortest way to write a duration."""
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds and not seconds % length:
-            return f"{seconds // length}{unit}"
-    return f"{seconds}s"
 
 
 def _interface(value: str) -> str:
@@ -80,13 +67,6 @@ def _path(value: object) -> object:
     return value
 
 
-#: Seconds, written with a unit.
-Duration = Annotated[
-    int,
-    BeforeValidator(_seconds),
-    PlainSerializer(_duration, return_type=str, when_used="json"),
-    WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,9}[smhd]$"}),
-]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Interface = Annotated[str, AfterValidator(_interface)]
 Host = Annotated[str, AfterValidator(_host)]
