@@ -387,7 +387,7 @@ class ThrottleTests:
         """A-3: a token cannot be guessed, so its owner is never shut out."""
         bench = _Bench()
         token = add_token(bench.store, "t")
-        once = add_one_time_token(bench.store, "once")
+        once = add_one_time_token(bench.store, "once", protocol="est")
         for _ in range(10):
             bench.refuses(NotAuthenticated, BearerToken("t.guess"))
         bench.refuses(Throttled, BearerToken("t.guess"))
@@ -434,7 +434,9 @@ class TokenTests:
     def test_one_time_token_is_a_principal(self) -> None:
         """It is bound to its profile and names, and to be burnt."""
         bench = _Bench()
-        secret = add_one_time_token(bench.store, "once", names=("cn:x",))
+        secret = add_one_time_token(
+            bench.store, "once", names=("cn:x",), protocol="est"
+        )
         assert Principal(
             "token",
             "once",
@@ -447,7 +449,9 @@ class TokenTests:
     def test_unknown_one_time_token(self) -> None:
         """An unknown secret and another tenant's are refused alike."""
         bench = _Bench()
-        other = add_one_time_token(bench.store, "once", tenant_id=OTHER_TENANT)
+        other = add_one_time_token(
+            bench.store, "once", tenant_id=OTHER_TENANT, protocol="est"
+        )
         for secret in ("", "guess", other):
             bench.refuses(ChallengeRejected, OneTimeToken(secret))
 
@@ -459,7 +463,7 @@ class TokenTests:
             ("bound", {"key_fingerprint": "ab" * 32}, False),
             ("burnt", {"burnt_at": EPOCH, "burnt_for": "ab" * 32}, True),
         ):
-            secret = add_one_time_token(bench.store, name)
+            secret = add_one_time_token(bench.store, name, protocol="est")
             place = (TENANT, name)
             bench.store._secrets[place] = evolve(
                 bench.store._secrets[place], **changes
@@ -471,7 +475,7 @@ class TokenTests:
     def test_revoked_one_time_token(self) -> None:
         """A secret that was withdrawn buys nothing."""
         bench = _Bench()
-        secret = add_one_time_token(bench.store, "once")
+        secret = add_one_time_token(bench.store, "once", protocol="est")
         place = (TENANT, "once")
         bench.store._secrets[place] = evolve(
             bench.store._secrets[place], revoked_at=EPOCH
@@ -600,7 +604,9 @@ class ManyCredentialsTests:
             bench.certificate(),
             Password("a", "pw"),
             BearerToken(add_token(bench.store, "t")),
-            OneTimeToken(add_one_time_token(bench.store, "once")),
+            OneTimeToken(
+                add_one_time_token(bench.store, "once", protocol="est")
+            ),
         ]
         spoke = []
         while credentials:

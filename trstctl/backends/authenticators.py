@@ -56,9 +56,11 @@ from trstctl.errors import (
 )
 from trstctl.http.site import holder
 from trstctl.interfaces import IAuthenticator, IAuthority, IStore
+from trstctl.minting import check_secret, principal_of
 from trstctl.model import (
     BearerToken,
     CertificateStatus,
+    Challenge,
     ClientCertificate,
     Credential,
     CredentialRecord,
@@ -68,9 +70,9 @@ from trstctl.model import (
     Password,
     Principal,
     RegistrarCall,
-    SecretState,
 )
 from trstctl.pkix.certificate import read_certificate
+from trstctl.ra import gates_of
 
 #: Seconds for which a right password is remembered, and how many are.
 _REMEMBERED_SECONDS = 600.0
@@ -78,7 +80,13 @@ _REMEMBERED = 10_000
 
 #: Whose certificate speaks before a password, and so on; a renewal's
 #: certificate speaks before all of them.
-_PRECEDENCE = {"token": 0, "bearer": 1, "basic": 2, "certificate": 3}
+_PRECEDENCE = {
+    "token": 0,
+    "mdm": 0,
+    "bearer": 1,
+    "basic": 2,
+    "certificate": 3,
+}
 
 #: Longest name and secret that are looked at, in characters.
 _LONGEST = 256
@@ -165,6 +173,11 @@ class StoreAuthenticator:
                 return await self._bearer(request, "bearer", token, now)
             case OneTimeToken(token):
                 return await self._one_time(request, token, now)
+            case Challenge(text, gate):
+                if not gates_of(request):
+                    return None  # the certificate speaks
+                principal: Principal = await gate.admit(request, text, now)
+                return principal
             case _:
                 assert_never(credential)
 
@@ -299,30 +312,19 @@ class StoreAuthenticator:
         the store's, in the transaction, so that of all who ask at once one
         gets it, and a retry of the request it was burnt for passes.
         """
-        tenant = request.endpoint.tenant_id
-        secret = await self._store.find_secret(tenant, secret_digest(token))
-        if secret is None or secret.revoked_at is not None:
+        endpoint = request.endpoint
+        secret = await self._store.find_secret(
+            endpoint.tenant_id, secret_digest(token)
+        )
+        if (
+            secret is None
+            or secret.revoked_at is not None
+            or secret.protocol != endpoint.protocol
+        ):
             self._failed(self._buckets(request, "")[0])
             raise ChallengeRejected
-        key = request.wanted.public_key.fingerprint
-        state = secret.state(now)
-        reused = state is SecretState.BURNT and secret.burnt_for != key
-        if (
-            reused
-            or state is SecretState.EXPIRED
-            or secret.key_fingerprint not in {"", key}
-        ):
-            error = ChallengeRejected(reused=reused)
-            error.facts["principal"] = f"token:{secret.id}"
-            raise error
-        return Principal(
-            kind="token",
-            name=secret.id,
-            tenant_id=tenant,
-            names=secret.names,
-            profiles=(secret.profile,),
-            secret_id=secret.id,
-        )
+        check_secret(secret, request.wanted.public_key.fingerprint, now)
+        return principal_of(secret)
 
     # --- certificates -------------------------------------------------------
 

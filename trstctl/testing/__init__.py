@@ -35,6 +35,8 @@ from trstctl.testing.exchange import (
     settings_for,
 )
 from trstctl.testing.requests import (
+    CHALLENGE_KEYS,
+    add_challenge,
     add_one_time_token,
     add_password,
     add_token,
@@ -53,6 +55,7 @@ from trstctl.testing.time import (
 )
 
 __all__ = [
+    "CHALLENGE_KEYS",
     "EPOCH",
     "OTHER_TENANT",
     "TENANT",
@@ -66,6 +69,7 @@ __all__ = [
     "ProtocolContract",
     "StubAuthority",
     "WallClock",
+    "add_challenge",
     "add_one_time_token",
     "add_password",
     "add_token",

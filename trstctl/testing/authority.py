@@ -20,8 +20,10 @@ from trstctl.backends.authenticators import StoreAuthenticator
 from trstctl.backends.store_memory import MemoryStore
 from trstctl.ca.authority import Authority
 from trstctl.ca.ceremony import make_issuing, make_root
+from trstctl.challenges import ChallengeTokens
 from trstctl.interfaces import (
     IAuthority,
+    IChallengeTokens,
     ICredentials,
     IProfilePolicy,
     IRegistrar,
@@ -37,13 +39,14 @@ from trstctl.model import (
     EnrollmentRequest,
     Issued,
     Pending,
+    PollRequest,
     RegistrarCall,
 )
 from trstctl.pkix import algorithms
 from trstctl.policy.profile import Profile, ProfileSettings, builtin_profiles
 from trstctl.ra import RegistrationAuthority, Rules, Windows, unmarked
 from trstctl.testing.credentials import FakeCredentials
-from trstctl.testing.requests import Key
+from trstctl.testing.requests import CHALLENGE_KEYS, Key
 from trstctl.testing.time import EPOCH, DeterministicBytes, WallClock
 
 
@@ -175,6 +178,9 @@ def make_ra(
         reached=reached,
     )
     ra.credentials = _as_credentials(FakeCredentials(rules.authorities))
+    ra.challenges = _as_challenges(
+        ChallengeTokens(store, lambda: CHALLENGE_KEYS, clock)
+    )
     return ra
 
 
@@ -203,6 +209,12 @@ def _as_credentials(credentials: Any) -> ICredentials:
     return found
 
 
+def _as_challenges(challenges: Any) -> IChallengeTokens:
+    """Tell the type checker what the class says itself."""
+    found: IChallengeTokens = challenges
+    return found
+
+
 def _as_authority(authority: Any) -> IAuthority:
     """Tell the type checker what the class says itself."""
     found: IAuthority = authority
@@ -225,10 +237,13 @@ class StubAuthority:
     :ivar requests: what was asked, in order.
     :ivar refusals: the errors that were audited, in order.
     :ivar now: the wall clock.
-    :ivar credentials: what the test puts there; likewise ``revocation``.
+    :ivar polls: the questions for what became of a request, in order.
+    :ivar credentials: what the test puts there; likewise ``challenges`` and
+        ``revocation``.
     """
 
     credentials: ICredentials
+    challenges: IChallengeTokens
     revocation: IRevocation
 
     def __init__(
@@ -245,6 +260,7 @@ class StubAuthority:
         self.chain = chain
         self.wishes = wishes or CSRWishes()
         self.requests: list[EnrollmentRequest] = []
+        self.polls: list[PollRequest] = []
         self.refusals: list[Exception] = []
         self.now: Callable[[], datetime] = lambda: EPOCH
 
@@ -253,6 +269,11 @@ class StubAuthority:
         self.requests.append(request)
         if isinstance(self.outcome, Deferred):
             return self.outcome
+        return self._answer(self.outcome)
+
+    def poll(self, request: PollRequest) -> Deferred[Issued | Pending]:
+        """Answer with the outcome."""
+        self.polls.append(request)
         return self._answer(self.outcome)
 
     def ca_certificates(self, endpoint: Endpoint) -> tuple[bytes, ...]:
