@@ -54,6 +54,7 @@ from trstctl.backends.keyfiles import KeyFileError
 from trstctl.backends.signers import make_signer
 from trstctl.ca.authority import Authority
 from trstctl.ca.chain import UnfitAuthority
+from trstctl.challenges import ChallengeTokens, key_ring
 from trstctl.config.model import AuthoritySettings, Configuration
 from trstctl.config.reader import ConfigurationError
 from trstctl.config.secrets import SecretError
@@ -309,6 +310,12 @@ class Gateway(Service):
             self._random_bytes,
         )
         self.ra.credentials = self._credentials
+        self.ra.challenges = ChallengeTokens(
+            self.store,
+            key_ring(self.config.state, self._random_bytes).keys,
+            self._reactor,
+            limits.password_failures,
+        )
         await self.ra.tend()
         self.server_certificate = self._server_certificate(self.config, rules)
         with _server_certificate_faults():

@@ -48,6 +48,7 @@ LAYERS = {
     "trstctl.metrics": 4,
     "trstctl.ops": 4,
     "trstctl.own_keys": 3,
+    "trstctl.challenges": 3,
     "trstctl.server_certificate": 5,
     "trstctl.founding": 5,
     "trstctl.gateway": 5,
