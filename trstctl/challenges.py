@@ -278,6 +278,20 @@ def _mac(key: bytes, record: OneTimeSecret) -> bytes:
     return hmac.digest(key, framed, "sha256")[:_MAC_OCTETS]
 
 
+def texts_under(
+    keys: Mapping[int, bytes], record: OneTimeSecret
+) -> Iterator[str]:
+    """Yield the challenge of a record under each key, the newest first."""
+    for number, key in reversed(list(keys.items())):
+        octets = (
+            bytes([number])
+            + _end_of(record).to_bytes(5, "big")
+            + bytes.fromhex(record.id)
+            + _mac(key, record)
+        )
+        yield _as_base32(octets)
+
+
 # --- the gate ---------------------------------------------------------------
 
 
@@ -308,14 +322,7 @@ class ChallengeTokens:
 
     def texts(self, record: OneTimeSecret) -> Iterator[str]:
         """Yield the challenge of a record under each key, newest first."""
-        for number, key in reversed(list(self._keys().items())):
-            octets = (
-                bytes([number])
-                + _end_of(record).to_bytes(5, "big")
-                + bytes.fromhex(record.id)
-                + _mac(key, record)
-            )
-            yield _as_base32(octets)
+        return texts_under(self._keys(), record)
 
     def admit(
         self, request: EnrollmentRequest, challenge: str, now: datetime

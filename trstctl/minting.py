@@ -245,17 +245,18 @@ def mint_challenges(
     order: SecretOrder,
     now: datetime,
     ids: RandomBytes,
-    challenges: IChallengeTokens,
+    texts: Callable[[OneTimeSecret], Iterator[str]],
 ) -> Iterator[MintedSecret]:
     """
     Yield new challenges, to be added to the store before they are shown.
 
     :param order: checked, and canonical.
+    :param texts: as :meth:`~trstctl.interfaces.IChallengeTokens.texts`.
     :raises Unavailable: the keys cannot be read or made.
     """
 
     def text(record: OneTimeSecret) -> str:
-        return next(iter(challenges.texts(record)))
+        return next(texts(record))
 
     return mint(tenant_id, order, now, ids, None, text, CHALLENGE_ID_OCTETS)
 
@@ -343,7 +344,7 @@ class Registrar:
         else:
             made = list(
                 mint_challenges(
-                    tenant_id, order, self._now(), ids, self._challenges
+                    tenant_id, order, self._now(), ids, self._challenges.texts
                 )
             )
         try:

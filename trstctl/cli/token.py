@@ -26,6 +26,7 @@ from trstctl.cli.main import Surroundings
 from trstctl.cli.output import Listing, Row, moment, output_option
 from trstctl.config.values import Duration
 from trstctl.interfaces import IStore
+from trstctl.minting import BOOTSTRAP
 from trstctl.model import OneTimeSecret, SecretState
 from trstctl.policy.patterns import split_pattern
 
@@ -309,8 +310,9 @@ def list_(
                     tenant_id, only, now, after, _PAGE
                 )
                 for secret in page:
-                    row = _row(secret)
-                    listing.add({**row, "state": secret.state(now).value})
+                    if secret.protocol == BOOTSTRAP:
+                        state = secret.state(now).value
+                        listing.add({**_row(secret), "state": state})
                 if len(page) < _PAGE:
                     break
         listing.close()

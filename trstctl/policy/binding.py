@@ -11,6 +11,7 @@ for a renewal (RFC 7030, section 4.2.2), none but them for an enrollment.
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 
 from cryptography import x509
@@ -38,6 +39,9 @@ from trstctl.policy.patterns import principal_allows
 
 # Subject attributes that say who somebody is, beside the common name.
 _IDENTIFYING = (SERIAL_NUMBER, USER_ID, EMAIL_ADDRESS)
+
+# A comma that ends an RDN, and the spaces that people put behind it.
+_COMMA = re.compile(r"(\\.)|, +")
 
 _TYPES = {
     short: x509.ObjectIdentifier(oid) for short, oid in ATTRIBUTE_OIDS.items()
@@ -140,10 +144,17 @@ def subject_text(text: str) -> str:
     """
     Return a distinguished name as :func:`principal_subject` compares it.
 
-    :param text: RFC 4514, last RDN first.
+    :param text: RFC 4514, last RDN first; spaces may follow a comma.
     :raises ValueError: it is no such name; the text says why.
     """
-    return name_text(read_name(x509.Name.from_rfc4514_string(text, _TYPES)))
+    text = _COMMA.sub(lambda found: found[1] or ",", text)
+    try:
+        name = x509.Name.from_rfc4514_string(text, _TYPES)
+    except ValueError as error:
+        raise ValueError(
+            str(error) or "write it as CN=router-7,O=Example (RFC 4514)"
+        ) from None
+    return name_text(read_name(name))
 
 
 def canonical_name(name: GeneralName) -> GeneralName:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from ipaddress import ip_address
 from typing import Any
 
@@ -14,7 +15,6 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
-from twisted.internet.task import Clock
 
 from trstctl.backends.passwords import (
     new_secret,
@@ -22,7 +22,7 @@ from trstctl.backends.passwords import (
     secret_digest,
     token_verifier,
 )
-from trstctl.challenges import ChallengeTokens
+from trstctl.challenges import texts_under
 from trstctl.interfaces import IStore
 from trstctl.minting import canonical_order, mint_challenges
 from trstctl.model import (
@@ -221,13 +221,12 @@ def add_challenge(
     :returns: the challenge, with what the store keeps of it.
     """
     wishes = {"profile": "device", "protocol": "scep", **wishes}
-    tokens: Any = ChallengeTokens(store, lambda: CHALLENGE_KEYS, Clock())
     (made,) = mint_challenges(
         tenant_id,
         canonical_order(SecretOrder(**wishes)),
         now,
         DeterministicBytes(f"challenge {tenant_id} {sorted(wishes.items())}"),
-        tokens,
+        partial(texts_under, CHALLENGE_KEYS),
     )
     result_of(store.add_secrets((made.record,), "test"))
     return made
