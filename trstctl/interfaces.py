@@ -380,6 +380,26 @@ class IRegistrationAuthority(Interface):
         :raises RequestError: as :meth:`enroll`.
         """
 
+    def identify(
+        endpoint: Endpoint, certificate: bytes
+    ) -> Deferred[Principal]:
+        """
+        Return for whom a certificate of ours speaks, which has signed a
+        question that is no enrollment.
+
+        :param certificate: DER; its key has been proven.
+        :raises NotAuthenticated: it is none of this endpoint's authority.
+        :raises NotAuthorized: it is revoked, expired or of another tenant.
+        """
+
+    def sign_message(endpoint: Endpoint, content: bytes) -> Deferred[bytes]:
+        """
+        Return a CMS SignedData around octets, signed by the authority's own
+        key (RFC 8894, section 4.7.1).
+
+        :raises Unavailable: the key cannot be used now.
+        """
+
     def ca_certificates(endpoint: Endpoint) -> tuple[bytes, ...]:
         """Return the DER chain of the endpoint's authority, issuer first."""
 
@@ -460,6 +480,7 @@ class IAuthority(Interface):
     certificate = Attribute("DER of the CA certificate.")
     chain = Attribute("DER tuple: the CA certificate first, the root last.")
     not_after = Attribute("Aware datetime: the CA certificate's end.")
+    algorithm = Attribute("The name of its signature algorithm.")
 
     def prepare(approved: Approved, serial: str) -> bytes:
         """
@@ -474,6 +495,15 @@ class IAuthority(Interface):
 
         :raises Unavailable: the signer cannot be reached or is saturated.
         :raises Internal: the signature does not verify.
+        """
+
+    def sign_message(attributes: bytes) -> Deferred[bytes]:
+        """
+        Return the signature over the signed attributes of a CMS message.
+
+        :param attributes: a DER SET, which no certificate and no CRL is.
+        :raises Unavailable: the signer cannot be reached or is saturated.
+        :raises Internal: it is no SET, or the signature does not verify.
         """
 
     def check() -> Deferred[None]:
@@ -512,6 +542,11 @@ class IAuthenticator(Interface):
         :raises NotAuthorized: the certificate is revoked or expired.
         :raises Throttled: too many wrong ones.
         """
+
+    def identify(
+        endpoint: Endpoint, certificate: bytes, now: datetime
+    ) -> Deferred[Principal]:
+        """See :meth:`IRegistrationAuthority.identify`."""
 
     def authenticate_registrar(
         call: RegistrarCall, now: datetime

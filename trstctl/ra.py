@@ -81,6 +81,8 @@ from trstctl.interfaces import (
     IChallengeGate,
     IChallengeTokens,
     ICredentials,
+    IDeviceSecrets,
+    IOutbound,
     IProfilePolicy,
     IRegistrar,
     IRegistrationAuthority,
@@ -113,6 +115,7 @@ from trstctl.model import (
 from trstctl.pkix.certificate import read_certificate
 from trstctl.pkix.csr import read_csr, verify_proof
 from trstctl.pkix.names import name_text
+from trstctl.pkix.signing import prepare_signed
 from trstctl.refusals import RefusalAudit
 from trstctl.shield import Shield
 
@@ -242,6 +245,8 @@ class RegistrationAuthority:
     credentials: ICredentials
     challenges: IChallengeTokens
     revocation: IRevocation
+    device_secrets: IDeviceSecrets
+    outbound: IOutbound
 
     def __init__(
         self,
@@ -542,7 +547,7 @@ class RegistrationAuthority:
             if secret is None or secret.revoked_at is not None:
                 raise ChallengeRejected
             return evolve(principal_of(secret), kind=kind, name=name)
-        if kind == "mdm":
+        if kind in {"mdm", "anonymous"}:
             # What bound it was judged with this very request.
             return Principal(kind, name, tenant_id)
         raise UnknownCertificate("there is no such request")
@@ -778,6 +783,27 @@ class RegistrationAuthority:
         return self._refusals.record(
             endpoint, operation, error, request_id, peer, known
         )
+
+    def identify(
+        self, endpoint: Endpoint, certificate: bytes
+    ) -> Deferred[Principal]:
+        """Return for whom a certificate speaks."""
+        return self._authenticator.identify(endpoint, certificate, self.now())
+
+    def sign_message(
+        self, endpoint: Endpoint, content: bytes
+    ) -> Deferred[bytes]:
+        """Return a message that the authority itself has signed."""
+        authority = self.rules.authorities[endpoint.authority]
+        prepared = prepare_signed(
+            content,
+            certificate=authority.certificate,
+            algorithm=authority.algorithm,
+            attributes={},
+            certificates=authority.chain,
+        )
+        signing = authority.sign_message(prepared.to_sign)
+        return signing.addCallback(prepared.finish)
 
     def find(self, tenant_id: str, serial: str) -> Deferred[CertificateRecord]:
         """Return a certificate of the tenant."""

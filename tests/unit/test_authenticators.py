@@ -576,6 +576,44 @@ class CertificateTests:
         bench.prove(certificate, operation=Operation.RENEW)
 
 
+class IdentifyTests:
+    """A certificate that asks a question and wants no other."""
+
+    def test_own_certificate(self) -> None:
+        """It speaks for itself, while it is good."""
+        bench = _Bench()
+        certificate = bench.certificate()
+        who = bench.prove(certificate)
+        found = result_of(
+            bench.authenticator.identify(
+                ENDPOINT, certificate.der, bench.now()
+            )
+        )
+        assert who == found
+
+    def test_nobody_elses(self) -> None:
+        """What this authority did not issue is not authenticated."""
+        bench = _Bench()
+        with pytest.raises(NotAuthenticated):
+            result_of(
+                bench.authenticator.identify(
+                    ENDPOINT, b"\x30\x00", bench.now()
+                )
+            )
+
+    def test_expired(self) -> None:
+        """Only a renewal may be late."""
+        bench = _Bench()
+        certificate = bench.certificate()
+        end = bench.prove(certificate).certificate.not_after
+        with pytest.raises(NotAuthorized):
+            result_of(
+                bench.authenticator.identify(
+                    ENDPOINT, certificate.der, end + timedelta(days=1)
+                )
+            )
+
+
 class ManyCredentialsTests:
     """Each credential present must be right, and one of them speaks."""
 

@@ -64,6 +64,7 @@ from trstctl.model import (
     ClientCertificate,
     Credential,
     CredentialRecord,
+    Endpoint,
     EnrollmentRequest,
     OneTimeToken,
     Operation,
@@ -328,11 +329,33 @@ class StoreAuthenticator:
 
     # --- certificates -------------------------------------------------------
 
+    def identify(
+        self, endpoint: Endpoint, certificate: bytes, now: datetime
+    ) -> Deferred[Principal]:
+        """Judge a certificate that asks a question; see the interface."""
+
+        async def identify() -> Principal:
+            principal = await self._owner(endpoint, certificate, now)
+            if principal is None:
+                raise NotAuthenticated
+            _require_current(principal, now)
+            return principal
+
+        return Deferred.fromCoroutine(identify())
+
     async def _certificate(
         self, request: EnrollmentRequest, der: bytes, now: datetime
     ) -> Principal | None:
-        """Judge the client certificate of the TLS session (A-4)."""
-        endpoint = request.endpoint
+        """Judge the client certificate of a request (A-4)."""
+        principal = await self._owner(request.endpoint, der, now)
+        if principal is not None and request.operation is not Operation.RENEW:
+            _require_current(principal, now)
+        return principal
+
+    async def _owner(
+        self, endpoint: Endpoint, der: bytes, now: datetime
+    ) -> Principal | None:
+        """Return whose certificate it is, if it is ours and not revoked."""
         authority = self._authorities().get(endpoint.authority)
         try:
             facts = read_certificate(der)
@@ -359,8 +382,6 @@ class StoreAuthenticator:
         )
         if record.status is CertificateStatus.REVOKED:
             raise _known(principal, "the client certificate has been revoked")
-        if facts.not_after < now and request.operation is not Operation.RENEW:
-            raise _known(principal, "the client certificate has expired")
         return principal
 
     # --- what they share ----------------------------------------------------
@@ -401,6 +422,14 @@ class StoreAuthenticator:
         wait = self._throttle.wait(*buckets)
         if wait:
             raise Throttled(wait)
+
+
+def _require_current(principal: Principal, now: datetime) -> None:
+    """Refuse an expired certificate."""
+    facts = principal.certificate
+    assert facts is not None
+    if facts.not_after < now:
+        raise _known(principal, "the client certificate has expired")
 
 
 def _principal(record: CredentialRecord) -> Principal:

@@ -40,6 +40,7 @@ from trstctl.model import (
     Issued,
     Pending,
     PollRequest,
+    Principal,
     RegistrarCall,
 )
 from trstctl.pkix import algorithms
@@ -269,6 +270,18 @@ class StubAuthority:
         self.requests.append(request)
         if isinstance(self.outcome, Deferred):
             return self.outcome
+        return self._answer(self.outcome)
+
+    def identify(
+        self, endpoint: Endpoint, certificate: bytes
+    ) -> Deferred[Principal]:
+        """Answer with the outcome."""
+        return self._answer(self.outcome)
+
+    def sign_message(
+        self, endpoint: Endpoint, content: bytes
+    ) -> Deferred[bytes]:
+        """Answer with the outcome."""
         return self._answer(self.outcome)
 
     def poll(self, request: PollRequest) -> Deferred[Issued | Pending]:
