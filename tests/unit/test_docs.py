@@ -258,7 +258,7 @@ class CommandTests:
         """What is mentioned exists."""
         commands = _commands()
         text = "\n".join(_texts())
-        for phrase in re.findall(r"``trstctl ([a-z]+(?: [a-z]+)?)", text):
+        for phrase in re.findall(r"``trstctl ([a-z]+(?: [a-z-]+)?)", text):
             words = tuple(phrase.split())
             assert any(words == known[: len(words)] for known in commands)
 
