@@ -93,7 +93,9 @@ class DeviceSecrets:
             own = count - _SHARED // 2
             return bytes.fromhex(shared) + self._random_bytes(own)
 
-        (made,) = mint_challenges(tenant_id, order, now, ids, self._challenges)
+        (made,) = mint_challenges(
+            tenant_id, order, now, ids, self._challenges.texts
+        )
         await self._store.add_secrets((made.record,), voucher)
         return made
 

@@ -34,6 +34,7 @@ from trstctl.testing.exchange import (
     request_octets,
     settings_for,
 )
+from trstctl.testing.outbound import FakeOutbound
 from trstctl.testing.requests import (
     CHALLENGE_KEYS,
     add_challenge,
@@ -63,6 +64,7 @@ __all__ = [
     "DeterministicBytes",
     "Example",
     "FakeCredentials",
+    "FakeOutbound",
     "FakeSigner",
     "InlineThreads",
     "MemoryStore",

@@ -25,6 +25,7 @@ from trstctl.interfaces import (
     IAuthority,
     IChallengeTokens,
     ICredentials,
+    IDeviceSecrets,
     IProfilePolicy,
     IRegistrar,
     IRegistrationAuthority,
@@ -47,8 +48,10 @@ from trstctl.pkix import algorithms
 from trstctl.policy.profile import Profile, ProfileSettings, builtin_profiles
 from trstctl.ra import RegistrationAuthority, Rules, Windows, unmarked
 from trstctl.testing.credentials import FakeCredentials
+from trstctl.testing.outbound import FakeOutbound
 from trstctl.testing.requests import CHALLENGE_KEYS, Key
 from trstctl.testing.time import EPOCH, DeterministicBytes, WallClock
+from trstctl.vouching import DeviceSecrets
 
 
 @implementer(ISigner)
@@ -182,6 +185,12 @@ def make_ra(
     ra.challenges = _as_challenges(
         ChallengeTokens(store, lambda: CHALLENGE_KEYS, clock)
     )
+    device_secrets: Any = DeviceSecrets(
+        store, ra.challenges, ra.now, random_bytes
+    )
+    ra.device_secrets = device_secrets
+    others: Any = FakeOutbound()
+    ra.outbound = others
     return ra
 
 
@@ -246,6 +255,7 @@ class StubAuthority:
     credentials: ICredentials
     challenges: IChallengeTokens
     revocation: IRevocation
+    device_secrets: IDeviceSecrets
 
     def __init__(
         self,
@@ -258,6 +268,7 @@ class StubAuthority:
         wishes: CSRWishes | None = None,
     ) -> None:
         self.outcome = outcome
+        self.outbound = FakeOutbound()
         self.chain = chain
         self.wishes = wishes or CSRWishes()
         self.requests: list[EnrollmentRequest] = []
