@@ -105,7 +105,9 @@ class Served:
 
         Each is enforced, and nothing else is accepted.
         """
-        found = ["AES", "POSTPKIOperation", "Renewal", "SHA-256", "SHA-512"]
+        found = ["AES", "POSTPKIOperation", "Renewal"]
+        # SHA-384 has no keyword in the RFC, and is accepted; so it is told.
+        found += ["SHA-256", "SHA-384", "SHA-512"]
         if "des-ede3-cbc" in self.ciphers:
             found.append("DES3")
         if "sha1" in self.digests:
