@@ -47,15 +47,19 @@ def length(octets: int, draw) -> bytes:
     return bytes((0x80 | form,)) + octets.to_bytes(form, "big")
 
 
-def encode_sloppily(value, draw) -> bytes:
+def encode_sloppily(value, draw, pieces=2) -> bytes:
     """Return some BER of a value."""
     tag, content = value
     if isinstance(content, list):
-        octets = b"".join(encode_sloppily(each, draw) for each in content)
-    elif tag == 0x04 and draw(st.booleans()):
+        octets = b"".join(
+            encode_sloppily(each, draw, pieces) for each in content
+        )
+    elif tag == 0x04 and pieces and draw(st.booleans()):
         cut = draw(st.integers(0, len(content)))
-        pieces = [(0x04, content[:cut]), (0x04, content[cut:])]
-        octets = b"".join(encode_sloppily(each, draw) for each in pieces)
+        octets = b"".join(
+            encode_sloppily((0x04, piece), draw, pieces - 1)
+            for piece in (content[:cut], content[cut:])
+        )
         tag = 0x24
     else:
         return bytes((tag,)) + length(len(content), draw) + content
