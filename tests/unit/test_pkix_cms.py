@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import cache
 
 import pytest
-from cms_vectors import CERTIFICATE, RSA_KEY
+from cms_vectors import CERTIFICATE, EC_CERTIFICATE, RSA_KEY
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
@@ -18,12 +18,13 @@ from pyasn1.codec.der import decoder, encoder
 from pyasn1_modules import rfc5652
 
 from trstctl.errors import Malformed, TooLarge
-from trstctl.pkix import der
+from trstctl.pkix import algorithms, der
 from trstctl.pkix.certificate import split_signed
 from trstctl.pkix.cms import (
     IssuerAndSerial,
     certs_only,
     identifies,
+    is_self_signed,
     issuer_and_serial,
     read_certs_only,
     read_issuer_and_serial,
@@ -313,6 +314,7 @@ class IdentifierTests:
             (renamed(der.tlv(30, b"\0d")), True),
             (renamed(der.tlv(12, b" D ")), True),
             (renamed(der.tlv(12, b"e")), None),
+            (renamed(der.tlv(12, b"d" + b" " * 200)), None),
             (der.sequence(), None),
             (renamed(NULL), None),
         ],
@@ -326,3 +328,34 @@ class IdentifierTests:
         assert identifies(name, CERTIFICATE) == (lenient is False)
         other = IssuerAndSerial(issuer, "5eee")
         assert not identifies(other, CERTIFICATE, lenient=True)
+
+
+class SelfSignedTests:
+    """``is_self_signed``."""
+
+    def test_by_its_own_key(self) -> None:
+        """The signature decides, not the names."""
+        assert is_self_signed(CERTIFICATE)
+        assert is_self_signed(EC_CERTIFICATE)
+        for corrupt in (
+            CERTIFICATE[:-1] + bytes((CERTIFICATE[-1] ^ 1,)),
+            CERTIFICATE.replace(b"\x0c\x01d", b"\x0c\x01e"),
+        ):
+            assert not is_self_signed(corrupt)
+
+    def test_sha1(self) -> None:
+        """Old clients sign their own certificate with SHA-1."""
+        sha1 = der.sequence(der.oid("1.2.840.113549.1.1.5"), NULL)
+        tbs, sha256, _ = split_signed(CERTIFICATE)
+        tbs = tbs.replace(sha256, sha1)
+        signature = algorithms.sign(RSA_KEY, "sha1-with-rsa", tbs, legacy=True)
+        old = der.sequence(tbs, sha1, der.bit_string(signature))
+        assert is_self_signed(old, legacy=True)
+        assert not is_self_signed(old)
+
+    def test_two_algorithms(self) -> None:
+        """RFC 5280, section 4.1.1.2: both MUST be the same."""
+        tbs, sha256, signature = split_signed(CERTIFICATE)
+        without_null = der.sequence(der.content(sha256, der.SEQUENCE)[:-2])
+        odd = der.sequence(tbs, without_null, der.bit_string(signature))
+        assert not is_self_signed(odd)

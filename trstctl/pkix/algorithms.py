@@ -263,6 +263,27 @@ def read_algorithm_identifier(identifier: bytes) -> tuple[str, str, bytes]:
     return f"other:{oid}", digest, parameters
 
 
+_LEGACY_IDENTIFIERS: Mapping[bytes, str] = {
+    der.sequence(der.oid(algorithm.oid), parameters): name
+    for name, algorithm in LEGACY_ALGORITHMS.items()
+    for parameters in (b"", _NULL)
+}
+
+
+def signature_name(identifier: bytes) -> str:
+    """
+    Name a DER AlgorithmIdentifier of a signature, legacy ones included.
+
+    :returns: a name of :data:`ALGORITHMS` or :data:`LEGACY_ALGORITHMS`, or
+        ``other:<oid>``.
+    :raises Malformed: it is not an AlgorithmIdentifier.
+    """
+    return (
+        _LEGACY_IDENTIFIERS.get(identifier)
+        or read_algorithm_identifier(identifier)[0]
+    )
+
+
 def _named(name: str, *, legacy: bool = False) -> SignatureAlgorithm:
     """Return the algorithm of this name."""
     known = ALGORITHMS.get(name)

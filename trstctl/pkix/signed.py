@@ -86,11 +86,6 @@ _RSA_IDENTIFIERS = frozenset(
     der.sequence(der.oid(RSA_ENCRYPTION), parameters)
     for parameters in (b"", NULL)
 )
-_LEGACY_IDENTIFIERS: Mapping[bytes, str] = {
-    der.sequence(der.oid(algorithm.oid), parameters): name
-    for name, algorithm in algorithms.LEGACY_ALGORITHMS.items()
-    for parameters in (b"", NULL)
-}
 #: Those which sign without a digest, and the one that CMS wants with them.
 PURE_DIGESTS: Mapping[str, str] = dict.fromkeys(
     ("ed25519", "ml-dsa-44", "ml-dsa-65", "ml-dsa-87"), "sha512"
@@ -375,10 +370,7 @@ def _algorithm_name(identifier: bytes, digest: str) -> str:
     # RFC 3370, section 3.2: rsaEncryption goes with any digest.
     if identifier in _RSA_IDENTIFIERS:
         return f"{digest}-with-rsa"
-    return (
-        _LEGACY_IDENTIFIERS.get(identifier)
-        or algorithms.read_algorithm_identifier(identifier)[0]
-    )
+    return algorithms.signature_name(identifier)
 
 
 def _check_protection(
