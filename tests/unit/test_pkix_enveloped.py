@@ -317,6 +317,37 @@ class ReadTests:
             }
 
 
+WRONG_CONTENTS = [
+    b"",
+    encrypted()[:-1],
+    encrypted()[:-16],
+    encrypted() + b"\0",
+    encrypted()[:15],
+    encrypted(b""),
+    encrypted(b"0"),
+    encrypted(b"no request"),
+    encrypted(CONTENT + b"\0"),
+    encrypted(CONTENT[:-1]),
+    encrypted(b"\x31" + CONTENT[1:]),
+    encrypted(b"\x30\x80" + CONTENT[2:] + b"\0\0"),
+    *(
+        AES_128.encrypt(
+            KEY, IV, der.sequence(bytes(46 - size)) + end.rjust(size, b"\0")
+        )
+        for size, end in (
+            (0, b""),
+            (1, b"\x00"),
+            (1, b"\xff"),
+            (2, b"\x01\x02"),
+            (3, b"\x03\x02\x03"),
+            (3, b"\x02\x03\x03"),
+            (16, b"\x11" * 16),
+            (16, b"\x0f" + b"\x10" * 15),
+        )
+    ),
+]
+
+
 class OracleTests:
     """Nothing tells one fault of an encrypted message from another."""
 
@@ -325,81 +356,37 @@ class OracleTests:
         """Return a message of this ciphertext."""
         return read_enveloped(raw(content=der.tlv(0x80, content)))
 
+    @staticmethod
+    def fails(message: Enveloped, key: bytes | None) -> None:
+        """
+        Assert what a failure looks like: a key is drawn in any case, and
+        nobody gets to read anything.
+        """
+        dice = Dice()
+        seen: list[bytes] = []
+        with pytest.raises(MessageCheckFailed) as caught:
+            message.open(key, seen.append, random_bytes=dice)
+        assert MessageCheckFailed.detail == caught.value.detail
+        assert caught.value.facts == {}
+        assert [len(drawn) for drawn in dice.given] == [16]
+        assert seen == []
+
     @pytest.mark.parametrize(
         "key",
         [None, b"", KEY[:15], KEY + b"\0", bytes(32), bytes(16)],
         ids=["none", "empty", "short", "long", "other size", "wrong"],
     )
-    @pytest.mark.parametrize(
-        "content",
-        [
-            encrypted(),
-            b"",
-            encrypted()[:-1],
-            encrypted()[:-16],
-            encrypted() + b"\0",
-            encrypted()[:15],
-            AES_128.encrypt(KEY, IV, bytes(32)),
-        ],
-    )
-    def test_wrong_keys(self, key, content) -> None:
+    def test_wrong_keys(self, key) -> None:
         """RFC 3218, section 2.3: go on with a random key."""
-        self.fails(self.message(content), key)
+        for content in (encrypted(), *WRONG_CONTENTS):
+            self.fails(self.message(content), key)
 
     @pytest.mark.parametrize(
-        "content",
-        [
-            b"",
-            encrypted()[:-1],
-            encrypted() + b"\0",
-            encrypted()[:15],
-            *(
-                AES_128.encrypt(KEY, IV, bytes(31 - len(end)) + b"x" + end)
-                for end in (
-                    b"\x00",
-                    b"\x11" * 17,
-                    b"\xff",
-                    b"\x01\x02",
-                    b"\x03\x02\x03",
-                    b"\x0f" + b"\x10" * 15,
-                )
-            ),
-            encrypted(b"no request"),
-        ],
+        "content", WRONG_CONTENTS, ids=range(len(WRONG_CONTENTS))
     )
     def test_wrong_contents(self, content) -> None:
-        """Bad padding, cut blocks and a bad plaintext are all alike."""
+        """Bad padding, cut blocks and garbage are all alike."""
         self.fails(self.message(content), KEY)
-
-    @staticmethod
-    def fails(message: Enveloped, key: bytes | None) -> None:
-        """Assert what every failure looks like, and that it does it all."""
-        dice = Dice()
-        seen = []
-
-        def read(plaintext: bytes) -> None:
-            seen.append(plaintext)
-            raise PolicyViolation("p", "r", "a telling detail")
-
-        with pytest.raises(MessageCheckFailed) as caught:
-            message.open(key, read, random_bytes=dice)
-        assert MessageCheckFailed.detail == caught.value.detail
-        assert caught.value.facts == {}
-        assert [len(drawn) for drawn in dice.given] == [16]
-        assert len(seen) == 1
-
-    def test_bad_padding_fails_though_it_reads(self) -> None:
-        """A reader that takes anything changes nothing."""
-        content = AES_128.encrypt(KEY, IV, bytes(32))
-        assert (
-            refusal(opened, self.message(content), KEY) == "MessageCheckFailed"
-        )
-
-    def test_every_padding(self) -> None:
-        """Contents of every length around two blocks come back."""
-        for length in range(33):
-            text = bytes(range(length))
-            assert text == opened(self.message(encrypted(text)))
 
     def test_absent_content(self) -> None:
         """No content is one more content that does not open."""
@@ -407,13 +394,40 @@ class OracleTests:
         assert message.encrypted_content == b""
         self.fails(message, KEY)
 
+    def test_failures_of_the_reader(self) -> None:
+        """What the reader refuses looks like all the rest."""
+
+        def read(plaintext: bytes) -> None:
+            assert plaintext == CONTENT
+            raise PolicyViolation("p", "r", "a telling detail")
+
+        with pytest.raises(MessageCheckFailed) as caught:
+            opened(self.message(encrypted()), KEY, read)
+        assert MessageCheckFailed.detail == caught.value.detail
+        assert caught.value.facts == {}
+
+    @pytest.mark.parametrize(
+        "lengths",
+        [range(33), range(0x7C, 0x8C), range(0xFC, 0x10C), (0xFFFF, 0x10000)],
+        ids=["short", "one octet", "two octets", "three octets"],
+    )
+    def test_every_length(self, lengths) -> None:
+        """Contents of every length, with padding of every length."""
+        for length in lengths:
+            content = der.sequence(bytes(length))
+            message = read_enveloped(
+                raw(content=der.tlv(0x80, encrypted(content))),
+                max_bytes=1 << 20,
+            )
+            assert content == opened(message)
+
     def test_spare_key(self) -> None:
         """The spare key is what decrypts, and not the one given."""
         dice = Dice()
         spare = Dice()(16)
-        content = AES_128.encrypt(spare, IV, AES_128.pad(b"seen"))
+        content = AES_128.encrypt(spare, IV, AES_128.pad(CONTENT))
         found = self.message(content).open(b"short", bytes, random_bytes=dice)
-        assert found == b"seen"
+        assert found == CONTENT
 
     def test_faults_of_the_program_show(self) -> None:
         """What is no ``RequestError`` is no fault of the peer."""
