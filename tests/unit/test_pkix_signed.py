@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 from datetime import UTC, datetime, timedelta, timezone
 from functools import cache
+from time import process_time
 
 import cms_vectors
 import pytest
@@ -561,6 +562,38 @@ class MessageTests:
         ):
             bags = der.tlv(0xA0, number * der.sequence())
             assert expected == refusal(verified, raw(raw_signer(), bags=bags))
+
+    @pytest.mark.parametrize(
+        "bomb",
+        [
+            lambda: raw(
+                raw_signer(
+                    attributes=raw_attributes(
+                        *(attribute(f"1.2.{arc}", NULL) for arc in range(900))
+                    )
+                )
+            ),
+            lambda: raw(
+                raw_signer(),
+                announced=SHA256
+                + b"".join(
+                    der.sequence(der.oid(f"1.2.{arc}")) for arc in range(1900)
+                ),
+            ),
+            lambda: raw(
+                raw_signer(version=der.integer(3), sid=der.tlv(0x80, b"x")),
+                bags=der.tlv(0xA0, 40 * CERTIFICATE),
+                version=3,
+            ),
+        ],
+        ids=["attributes", "digests", "certificates"],
+    )
+    def test_bombs(self, bomb) -> None:
+        """What is just not too much takes less than 50 ms."""
+        data = bomb()
+        before = process_time()
+        assert refusal(read_signed_data, data) is None
+        assert process_time() - before < 0.05
 
     def test_ambiguous_signer(self) -> None:
         """Two certificates of the signer's name: which one was meant?"""
