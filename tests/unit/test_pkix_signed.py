@@ -282,7 +282,9 @@ class ReadTests:
             ("SHA1", RSA_SPKI, True),
             ("ECDSA", subject_public_key(EC_CERTIFICATE), False),
             ("STREAM", RSA_SPKI, False),
+            ("KEY_IDENTIFIER", RSA_SPKI, False),
         ],
+        ids=["SHA1", "ECDSA", "STREAM", "KEY_IDENTIFIER"],
     )
     def test_corruption(self, name, key, legacy) -> None:
         """

@@ -244,11 +244,9 @@ def _versions(
         return {5}
     if 0xA2 in other_certificates:
         return {4}
-    if (
-        0xA1 in other_certificates
-        or message.content_type != DATA
-        or any(isinstance(signer.sid, bytes) for signer in message.signers)
-    ):
+    if any(isinstance(signer.sid, bytes) for signer in message.signers):
+        return {3}
+    if 0xA1 in other_certificates or message.content_type != DATA:
         # PKCS #7 1.5 knows version 1 only, whatever the content.
         return {1, 3}
     return {1}
