@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL.crypto import FILETYPE_ASN1
 from treq.client import HTTPClient
 from twisted.internet.defer import (
+    CancelledError,
     Deferred,
     gatherResults,
     maybeDeferred,
@@ -177,7 +178,7 @@ class Outbound:
                     raise
             await deferLater(self._clock, pause * (0.5 + self._fraction()))
             pause *= 2
-        raise AssertionError  # a call has at least one try
+        raise _Failed("it may not even be tried once")
 
     async def _send(self, call: OutboundCall) -> OutboundReply:
         """Send the request once, and read the answer."""
@@ -199,7 +200,7 @@ class Outbound:
                 reactor=self._clock,
             )
             return OutboundReply(response.code, await _read(response))
-        except _Failed:
+        except (_Failed, CancelledError):
             raise
         except Exception as error:
             raise _Failed(_reason(error)) from error

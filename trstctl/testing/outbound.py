@@ -13,7 +13,7 @@ from trstctl.interfaces import IOutbound
 from trstctl.model import OutboundCall, OutboundReply
 
 
-def nobody(call: OutboundCall) -> OutboundReply:
+def nobody(_call: OutboundCall) -> OutboundReply:
     """Be unavailable."""
     raise Unavailable
 
