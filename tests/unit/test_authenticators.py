@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 from cryptography import x509
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
@@ -29,6 +29,7 @@ from trstctl.errors import (
 from trstctl.interfaces import IAuthenticator
 from trstctl.model import (
     BearerToken,
+    Challenge,
     ClientCertificate,
     Credential,
     Endpoint,
@@ -45,6 +46,7 @@ from trstctl.testing import (
     DeterministicBytes,
     MemoryStore,
     WallClock,
+    add_challenge,
     add_one_time_token,
     add_password,
     add_token,
@@ -612,6 +614,92 @@ class IdentifyTests:
                     ENDPOINT, certificate.der, end + timedelta(days=1)
                 )
             )
+
+
+class ChallengeTests:
+    """Challenges are judged by the gate that comes with them."""
+
+    def test_gate_is_asked(self) -> None:
+        """With the text, the request and the time."""
+        bench = _Bench()
+        gate = _Gate(Principal("mdm", "phone-1", TENANT))
+        challenge = Challenge("secret", gate)
+        assert gate.answer == bench.prove(challenge)
+        (asked,) = gate.asked
+        assert (bench.request(challenge), "secret", bench.now()) == asked
+
+    def test_none_was_sent(self) -> None:
+        """The gate decides what an empty one means."""
+        gate = _Gate(ChallengeRejected())
+        _Bench().refuses(ChallengeRejected, Challenge("", gate))
+        assert 1 == len(gate.asked)
+
+    def test_own_certificate_renews_without(self) -> None:
+        """The certificate speaks, and the gate is not asked."""
+        bench = _Bench()
+        certificate = bench.certificate()
+        gate = _Gate(ChallengeRejected())
+        credentials = (Challenge("old", gate), certificate)
+        principal = bench.prove(*credentials, operation=Operation.RENEW)
+        assert "certificate" == principal.kind
+        assert [] == gate.asked
+
+    def test_strangers_certificate_renews_nothing(self) -> None:
+        """And leaves nobody to speak."""
+        bench = _Bench()
+        gate = _Gate(Principal("mdm", "phone-1", TENANT))
+        stranger = ClientCertificate(b"")
+        bench.refuses(
+            NotAuthenticated,
+            stranger,
+            Challenge("secret", gate),
+            operation=Operation.RENEW,
+        )
+        assert [] == gate.asked
+
+    def test_each_must_be_right(self) -> None:
+        """An enrollment with both: the challenge is judged, and speaks."""
+        bench = _Bench()
+        certificate = bench.certificate()
+        gate = _Gate(Principal("mdm", "phone-1", TENANT))
+        assert "mdm" == bench.prove(certificate, Challenge("x", gate)).kind
+        gate = _Gate(ChallengeRejected())
+        bench.refuses(ChallengeRejected, certificate, Challenge("x", gate))
+
+    def test_token_of_another_protocol(self) -> None:
+        """A bootstrap's token is no secret of any other protocol."""
+        bench = _Bench()
+        token = add_one_time_token(bench.store, "once")
+        error = bench.refuses(ChallengeRejected, OneTimeToken(token))
+        unknown = bench.refuses(ChallengeRejected, OneTimeToken("guess"))
+        assert str(unknown) == str(error)
+        assert unknown.__dict__ == error.__dict__
+        endpoint = evolve(ENDPOINT, protocol="bootstrap")
+        bench.prove(OneTimeToken(token), endpoint=endpoint)
+
+    def test_challenge_is_no_token(self) -> None:
+        """And a challenge is none of the bootstrap's."""
+        bench = _Bench()
+        made = add_challenge(bench.store, device="a")
+        endpoint = evolve(ENDPOINT, protocol="bootstrap")
+        bench.refuses(
+            ChallengeRejected, OneTimeToken(made.secret), endpoint=endpoint
+        )
+
+
+class _Gate:
+    """A gate with one answer for all."""
+
+    def __init__(self, answer: Principal | Exception) -> None:
+        self.answer = answer
+        self.asked: list[Any] = []
+
+    def admit(self, *arguments: Any) -> Deferred[Any]:
+        """Answer."""
+        self.asked.append(arguments)
+        if isinstance(self.answer, Exception):
+            return fail(self.answer)
+        return succeed(self.answer)
 
 
 class ManyCredentialsTests:
