@@ -84,6 +84,7 @@ _REMEMBERED = 10_000
 _PRECEDENCE = {
     "token": 0,
     "mdm": 0,
+    "anonymous": 0,
     "bearer": 1,
     "basic": 2,
     "certificate": 3,

@@ -16,9 +16,10 @@ is verified there, so that the caller can judge algorithms and key first:
    OpenSSL sees it the same way.  They are never encoded again.
 3. Only what the RFC demands is accepted where nothing protects a field:
    versions fit, the signer's digest algorithm is announced, algorithm
-   identifiers are those that we know by heart, unsigned attributes are
-   refused.  What is left unprotected are the bags: of the certificates
-   only the signer's matters, and whoever relies on it verifies it.
+   identifiers are those that we know by heart.  What is left unprotected
+   are unsigned attributes, which nobody reads, and the bags: of the
+   certificates only the signer's matters, and whoever relies on it
+   verifies it.
 
 Algorithms are those of :mod:`trstctl.pkix.digests`.
 """
@@ -62,6 +63,7 @@ ALGORITHM_PROTECTION = "1.2.840.113549.1.9.52"
 MAX_CERTIFICATES = 64
 
 _SIGNED_ATTRIBUTES_TAG = 0xA0
+_UNSIGNED_ATTRIBUTES_TAG = 0xA1
 _OTHER_CERTIFICATES = frozenset({0xA0, 0xA1, 0xA2, 0xA3})
 _OTHER_REVOCATION = frozenset({0xA1})
 
@@ -264,7 +266,10 @@ def _read_signer(
     """Read a SignerInfo; may fail with any exception."""
     parts = der.children(_expect(info, der.SEQUENCE))
     # version, sid, digestAlgorithm, signedAttrs, signatureAlgorithm and
-    # signature.  Nobody signs unsignedAttrs: one more part is refused.
+    # signature.  Nobody vouches for unsignedAttrs: whoever has the message
+    # can add them, and nothing here reads them.
+    if len(parts) > 6 and parts[6][0] == _UNSIGNED_ATTRIBUTES_TAG:
+        del parts[6]
     version, sid, digest, signed, algorithm, signature = parts
     identifier = read_identifier(sid)
     # RFC 5652, section 5.3: 1 with issuer and serial, 3 with the key.

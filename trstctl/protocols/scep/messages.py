@@ -256,6 +256,7 @@ class PKIOperation:
                 random_bytes=self._ra.random_bytes,
             )
         except MessageCheckFailed as error:
+            read.make_up()
             self._log.info(
                 "a message could not be opened: {reason}",
                 event="scep.unopened",

@@ -20,11 +20,9 @@ R-2  *The name of our CA, else nothing.*  What names a certificate proves
      parse.  A whole issuer name is more than that, so it is compared here.
 R-3  *What says nothing is not opened.*  A CertPoll is about its transactionID
      and its key (section 3.3.3); its content is never decrypted.
-R-4  *The padding does not show.*  The octets to read are cut off by their
-     own length, so that they are the same, and take the same time, whether
-     or not the padding behind them is right.
-R-5  *What cannot be read takes as long.*  A decoy is read in its place, with
-     a signature of the sender's own kind of key to verify.
+R-4  *What is not read takes as long.*  Wherever reading ended, and if it was
+     never begun, a decoy is read then, with a signature of the sender's own
+     kind of key to verify.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from trstctl.errors import (
     Malformed,
@@ -58,8 +56,40 @@ from trstctl.protocols.scep.codec import (
 
 T = TypeVar("T")
 
-#: Takes a plaintext, with its padding on if that was wrong.
-Reader = Callable[[bytes], T]
+
+class Reader(Generic[T]):
+    """
+    Reads one plaintext.
+
+    :param read: makes a value of it.  Whatever but ``ProofOfPossessionFailed``
+        it raises, it has not done all its work.
+    :param decoy: what takes it as long.
+    """
+
+    def __init__(self, read: Callable[[bytes], T], decoy: bytes) -> None:
+        self._read = read
+        self._decoy = decoy
+        self._done = False
+
+    def __call__(self, plaintext: bytes) -> T:
+        """
+        Read it.
+
+        :raises RequestError: it is not what it should be.
+        """
+        try:
+            value = self._read(plaintext)
+        except ProofOfPossessionFailed:
+            self._done = True
+            raise
+        self._done = True
+        return value
+
+    def make_up(self) -> None:
+        """Do the work of reading, unless it has been done (R-4)."""
+        if not self._done:
+            with suppress(RequestError):
+                self._read(self._decoy)
 
 
 def require_affordable(key: PublicKey) -> None:
@@ -94,10 +124,8 @@ def request_reader(
     :param message: whose signature is verified.
     :param lenient: see :func:`trstctl.pkix.csr.read_csr`.
     """
-    return partial(
-        _read_alike,
-        read=partial(_read_proven, lenient=lenient),
-        decoy=_decoy_request(message),
+    return Reader(
+        partial(_read_proven, lenient=lenient), _decoy_request(message)
     )
 
 
@@ -107,45 +135,7 @@ def certificate_reader(issuer: bytes) -> Reader[IssuerAndSerial]:
 
     :param issuer: DER of the CA certificate.
     """
-    return partial(
-        _read_alike,
-        read=partial(_read_ours, issuer=issuer),
-        decoy=_DECOY_NAME,
-    )
-
-
-def _read_alike(
-    content: bytes, *, read: Callable[[bytes], T], decoy: bytes
-) -> T:
-    """Read the value that the content begins with (R-4, R-5)."""
-    size = _extent(content)
-    cause: RequestError | None = None
-    if size:
-        try:
-            value = read(content[:size])
-        except ProofOfPossessionFailed as error:
-            raise Malformed from error  # after all the work there is
-        except RequestError as error:
-            cause = error
-        else:
-            if size != len(content):
-                raise Malformed("more than one value is encrypted")
-            return value
-    with suppress(RequestError):
-        read(decoy)
-    raise Malformed from cause
-
-
-def _extent(content: bytes) -> int:
-    """Return how long the first DER value is; 0 if there is no whole one."""
-    with suppress(IndexError):
-        length, start = content[1], 2
-        if length > 0x80:
-            start += length & 0x7F
-            length = int.from_bytes(content[2:start], "big")
-        if start + length <= len(content):
-            return start + length
-    return 0
+    return Reader(partial(_read_ours, issuer=issuer), _DECOY_NAME)
 
 
 def _read_proven(content: bytes, *, lenient: bool) -> CertificateRequest:
