@@ -510,6 +510,16 @@ class SQLiteStoreTests(ChallengeContract):
         assert sorted(outcomes) == ["Opened"] + ["StoredRequest"] * 15
         assert self.sql("SELECT count(*) FROM requests") == [(1,)]
 
+    def test_secret_that_was_deleted(self) -> None:
+        """A request can be decided, whatever became of its secret."""
+        self.add_secret()
+        held = self.reserve()
+        connection = sqlite3.connect(self.path)
+        with connection:
+            connection.execute("DELETE FROM secrets")
+        connection.close()
+        assert self.decide(held.id).state is RequestState.APPROVED
+
     @pytest.mark.parametrize("uses", [1, 3])
     def test_threads_race_for_a_secret(self, uses: int) -> None:
         """I-10: 8 stores, 64 keys, one secret: as many as it has uses."""
