@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from cli_state import OTHER, TENANT, State, state
 from contracts.store_samples import new_request
+from ruamel.yaml import YAML
 
 from trstctl.backends.passwords import secret_digest
 from trstctl.challenges import LENGTH
@@ -47,7 +48,6 @@ class CreateTests:
             "challenge", "create", "--device", "router-1", "-o", "json"
         )
         assert "shown this once" in result.stderr
-        assert "does not offer profile device" in result.stderr
         (row,) = json.loads(result.stdout)
         assert LENGTH == len(row["challenge"])
         secret = found(state, row["challenge"])
@@ -83,6 +83,31 @@ class CreateTests:
         assert names == secret.alternative_names
         assert list(names) == row["names"]
         assert state.now + timedelta(minutes=15) == secret.expires_at
+
+    def test_profile_that_is_not_offered(self, state: State) -> None:
+        """It is created, with a note, while nothing takes it."""
+        result = state.run(
+            *("challenge", "create", "--device", "a"),
+            *("--profile", "tls-client"),
+        )
+        assert "does not offer profile tls-client" in result.stderr
+
+    def test_profile_of_the_endpoint(self, state: State) -> None:
+        """Where SCEP is enabled, its profile is the default."""
+        yaml = YAML()
+        config = yaml.load(state.config.read_text())
+        config["protocols"]["scep"] = {
+            "enabled": True,
+            "tenant_id": TENANT,
+            "profile": "tls-client",
+        }
+        with state.config.open("w") as file:
+            yaml.dump(config, file)
+        result = state.run(
+            "challenge", "create", "--device", "a", "-o", "json"
+        )
+        assert "tls-client" == json.loads(result.stdout)[0]["profile"]
+        assert "does not offer" not in result.stderr
 
     def test_count(
         self, state: State, monkeypatch: pytest.MonkeyPatch
