@@ -17,7 +17,7 @@ from trstctl.backends.passwords import secret_digest
 from trstctl.challenges import LENGTH
 from trstctl.cli import challenge as challenge_module
 from trstctl.interfaces import IStore
-from trstctl.model import OneTimeSecret
+from trstctl.model import SYSTEM_TENANT, OneTimeSecret
 
 __all__ = ["state"]
 
@@ -295,3 +295,17 @@ class RotateTests:
         state.run("challenge", "rotate-key", "--drop-old", "--yes")
         (line,) = self.keys(state)
         assert line.startswith("3 ")
+
+    def test_audit(self, state: State) -> None:
+        """The gateway's own chain says who did it; never the key."""
+        state.run("challenge", "rotate-key")
+
+        async def read(store: IStore) -> Any:
+            return await store.audit_records(SYSTEM_TENANT, 0, 100)
+
+        body = json.loads(state.with_store(read)[-1].body)
+        assert ("secret.rekeyed", "operator:test") == (
+            body["event"],
+            body["actor"],
+        )
+        assert {"key": "2", "kept": "1 2"} == body["fields"]

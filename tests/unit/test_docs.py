@@ -313,6 +313,7 @@ def _audit_events() -> set[str]:
         *(_ROOT / "trstctl" / "backends").glob("s*.py"),
         _ROOT / "trstctl" / "gateway.py",
         _ROOT / "trstctl" / "refusals.py",
+        _ROOT / "trstctl" / "cli" / "challenge.py",
     ]
     found = {
         event for file in files for event in _AUDITED.findall(file.read_text())

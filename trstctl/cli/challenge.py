@@ -36,6 +36,8 @@ from trstctl.minting import (
     mint_challenges,
 )
 from trstctl.model import (
+    SYSTEM_TENANT,
+    AuditEvent,
     MintedSecret,
     OneTimeSecret,
     SecretOrder,
@@ -438,5 +440,19 @@ def rotate_key(
     if drop_old:
         confirm("Refuse every challenge that is out?", yes)
     ring = key_ring(desk.config.state, around.random_bytes)
-    number = ring.rotate(drop=drop_old)
+
+    async def rotate(store: IStore) -> int:
+        number = ring.rotate(drop=drop_old)
+        kept = " ".join(map(str, ring.keys()))
+        event = AuditEvent(
+            SYSTEM_TENANT,
+            around.now(),
+            "secret.rekeyed",
+            around.actor,
+            {"key": str(number), "kept": kept},
+        )
+        await store.append_audit((event,))
+        return number
+
+    number = desk.with_store(rotate)
     click.echo(f"Challenges are made with key {number} from now on.")
