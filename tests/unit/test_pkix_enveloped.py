@@ -235,6 +235,12 @@ class ReadTests:
         """Encrypted content comes whole or in pieces of any length form."""
         assert CONTENT == opened(read_enveloped(raw(content=pieces)))
 
+    @pytest.mark.parametrize("version", range(5))
+    def test_versions(self, version: int) -> None:
+        """PyScep writes 1, which the standard does not have."""
+        data = raw(version=der.integer(version))
+        assert CONTENT == opened(read_enveloped(data))
+
     def test_what_nobody_needs(self) -> None:
         """originatorInfo and unprotectedAttrs are skipped."""
         data = raw(
@@ -253,7 +259,7 @@ class ReadTests:
             content_info(ENVELOPED_DATA, der.sequence()),
             content_info(ENVELOPED_DATA, der.sequence(NULL)),
             content_info(ENVELOPED_DATA, der.sequence(*3 * [NULL])),
-            raw(version=der.integer(1)),
+            raw(version=der.integer(5)),
             raw(version=NULL),
             raw(after=NULL),
             raw(before=NULL),

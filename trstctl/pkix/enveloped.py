@@ -74,6 +74,10 @@ _ATTRIBUTES_TAG = 0xA1
 _PASSWORD_TAG = 0xA3
 _OTHER_RECIPIENTS = frozenset({0xA1, 0xA2, 0xA4})
 
+# RFC 5652, section 6.1, but for 1, which PyScep 0.0.14 writes; nothing
+# depends on it.
+_VERSIONS = frozenset({b"\x00", b"\x01", b"\x02", b"\x03", b"\x04"})
+
 T = TypeVar("T")
 
 
@@ -231,7 +235,7 @@ def _read(fields: bytes) -> Enveloped:
         der.INTEGER,
         der.SET,
         der.SEQUENCE,
-    ] or parts[0][1] not in {b"\x00", b"\x02", b"\x03", b"\x04"}:
+    ] or parts[0][1] not in _VERSIONS:
         raise Malformed("not an encrypted message")
     infos = der.children(parts[1][1])
     if len(infos) > MAX_RECIPIENTS:
