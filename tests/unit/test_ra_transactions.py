@@ -108,6 +108,10 @@ class _Gate:
         return [step for step, _ in self.heard]
 
 
+class _Killed(BaseException):
+    """The process ends here: nothing that comes after it runs."""
+
+
 class _Bench:
     """A registration authority behind a gate."""
 
@@ -119,10 +123,16 @@ class _Bench:
         self.signer = FakeSigner()
         self.authority: Any = make_authority(signer=self.signer)
         self.gate = _Gate()
+        self.kill_at = ""
         self.profiles: dict[str, Any] = {"device": APPROVAL} if held else {}
         self.ra = self.process("first")
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.wanted = make_request(key=self.key)
+
+    def reached(self, point: str) -> None:
+        """End the process at a failure point."""
+        if point == self.kill_at:
+            raise _Killed
 
     def process(self, owner: str) -> Any:
         """Start a process on the store."""
@@ -133,6 +143,7 @@ class _Bench:
             clock=self.clock,
             now=self.now,
             owner=owner,
+            reached=self.reached,
         )
         result_of(ra.tend())
         return ra
@@ -591,6 +602,39 @@ class GateTests:
             bench.enroll()
         (record,) = bench.certificates()
         assert CertificateStatus.REVOKED is record.status
+
+    def test_killed_before_it_could_hear(self) -> None:
+        """I-8: the retry tells it, whichever process it comes to."""
+        bench = _Bench()
+        bench.kill_at = "after-commit"
+        with pytest.raises(_Killed):
+            bench.enroll()
+        assert ["admit"] == bench.gate.steps
+        bench.kill_at = ""
+        bench.ra = bench.process("second")
+        assert bench.enroll().replayed
+        assert ["admit", "admit", "issued"] == bench.gate.steps
+
+    @pytest.mark.parametrize(
+        "point",
+        ["before-intent", "after-intent", "after-sign", "after-commit"],
+    )
+    @pytest.mark.parametrize("poll", [True, False])
+    def test_killed_after_the_approval(self, point: str, poll: bool) -> None:
+        """I-8: one certificate for a reserved secret, by poll or retry."""
+        bench = _Bench(held=True)
+        made = add_challenge(bench.store, device="device.example")
+        own = (Challenge(made.secret, bench.ra.challenges),)
+        bench.decide(bench.enroll(credentials=own).reference)
+        bench.kill_at = point
+        with pytest.raises(_Killed):
+            bench.poll()
+        bench.kill_at = ""
+        bench.clock.advance(120)
+        bench.ra = bench.process("second")
+        again = bench.poll() if poll else bench.enroll(credentials=own)
+        assert isinstance(again, Issued)
+        assert [again.serial] == [one.serial for one in bench.certificates()]
 
     def test_client_that_leaves(self) -> None:
         """I-7: what the gate is to hear, it hears."""
