@@ -95,11 +95,12 @@ class Bench:
             profiles=profiles,
             clock=self.clock,
         )
-        self.ra.revocation = Revocation()
+        revocation: Any = Revocation()
+        self.ra.revocation = revocation
         self.resource = PLUGIN.make_resource(
             self.ra, settings_for(PLUGIN, **settings)
         )
-        self.recipient = self.credential().certificate
+        self.recipient = self.credential(authorities[0]).certificate
 
     def credential(self, authority: str = "issuing") -> Any:
         """Return the newest message credential."""

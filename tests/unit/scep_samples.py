@@ -238,6 +238,7 @@ def self_signed(
     begins: datetime = NOW - timedelta(days=1),
     days: int = 6,
     critical_key_identifier: bool = False,
+    digest: str = "sha256",
 ) -> bytes:
     """
     Return the certificate with which a device signs its first message.
@@ -265,7 +266,18 @@ def self_signed(
             ),
             critical=True,
         )
-    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+    certificate = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+    if digest == "sha256":
+        return certificate
+    # The library signs nothing with older hashes.
+    tbs = x509.load_der_x509_certificate(certificate).tbs_certificate_bytes
+    old, new = (
+        DER.algorithm(DIGESTS[each][2], NULL) for each in ("sha256", digest)
+    )
+    assert len(old) == len(new)
+    tbs = tbs.replace(old, new)
+    _, signature = signed_by(key, tbs, digest)
+    return DER.tlv(0x30, tbs, new, DER.tlv(3, b"\0", signature))
 
 
 def signed_by(

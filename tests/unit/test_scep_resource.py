@@ -398,11 +398,7 @@ class RenewalTests:
 
     def test_other_ca(self, bench: Bench) -> None:
         """So is that of somebody whose certificate another CA issued."""
-        other = (
-            Bench(authorities=("elsewhere",), authority="elsewhere")
-            if 0
-            else Bench()
-        )
+        other = Bench()  # of the same name
         stranger = other.enrolled(
             other.message(content=csr(challenge=other.challenge()))
         )
@@ -821,6 +817,40 @@ class MessageTests:
         reply = bench.ask(message)
         assert SUCCESS == reply.status
         assert [bench.recipient] == reply.certificates
+
+
+class SignerTests:
+    """Whose certificate signs (section 2.3)."""
+
+    def test_of_another_ca(self, bench: Bench) -> None:
+        """Neither self-signed nor ours: a stranger's."""
+        other = Bench(authorities=("elsewhere",), authority="elsewhere")
+        stranger = other.enrolled(
+            other.message(content=csr(challenge=other.challenge()))
+        )
+        content = csr(challenge=bench.challenge())
+        message = bench.message(content=content, certificate=stranger)
+        reply = bench.ask(message)
+        assert BAD_REQUEST == reply.status
+        assert "neither self-signed" in (reply.reason or "")
+
+    def test_signed_with_sha1(self, bench: Bench) -> None:
+        """What a device signs its own certificate with does not matter."""
+        certificate = self_signed(digest="sha1")
+        message = bench.message(
+            content=csr(challenge=bench.challenge()), certificate=certificate
+        )
+        assert SUCCESS == bench.ask(message).status
+
+    def test_changed(self, bench: Bench) -> None:
+        """A certificate that was changed on the way is refused."""
+        certificate = bytearray(self_signed())
+        certificate[-1] ^= 1
+        message = bench.message(
+            content=csr(challenge=bench.challenge()),
+            certificate=bytes(certificate),
+        )
+        assert BAD_REQUEST == bench.ask(message).status
 
 
 class RefusalTests:

@@ -58,7 +58,12 @@ from trstctl.model import (
     PollRequest,
     Purpose,
 )
-from trstctl.pkix.cms import DATA, IssuerAndSerial, certs_only
+from trstctl.pkix.cms import (
+    DATA,
+    IssuerAndSerial,
+    certs_only,
+    is_self_signed,
+)
 from trstctl.pkix.enveloped import Enveloped, decoy, read_enveloped
 from trstctl.pkix.enveloping import envelope, envelope_for_password
 from trstctl.protocols.scep import codec
@@ -96,12 +101,15 @@ class _Asked:
     """
     A message with what it is answered with.
 
+    :ivar ours: whether the signer's certificate claims to be of our CA, or
+        of the one that follows it; the authenticator finds out.
     :ivar credential: signs the answer.
     :ivar endpoint: of the authority that issues.
     :ivar cipher: what the message is encrypted with; likewise ``scheme``.
     """
 
     message: PKIMessage
+    ours: bool
     request: HTTPRequest = field(repr=False)
     credential: IMessageCredential
     endpoint: Endpoint
@@ -131,6 +139,14 @@ class PKIOperation:
         self._ra = ra
         self._served = served
         self._gate = gate
+        self._endpoints = tuple(
+            evolve(served.endpoint, authority=authority)
+            for authority in (
+                served.endpoint.authority,
+                served.next_authority,
+            )
+            if authority is not None
+        )
 
     async def answer(self, request: HTTPRequest, body: bytes) -> HTTPResponse:
         """
@@ -148,7 +164,9 @@ class PKIOperation:
         credential = await self._ra.credentials.get(
             endpoint.authority, Purpose.SCEP
         )
-        asked = _Asked(message, request, credential, endpoint)
+        asked = _Asked(
+            message, self._is_ours(message), request, credential, endpoint
+        )
         facts = {"transaction": message.transaction}
         try:
             enveloped = self._judged(asked)
@@ -190,6 +208,14 @@ class PKIOperation:
             raise Malformed("no such message type")
         require_affordable(message.signer_key)
         codec.check_message(message, served.digests)
+        # RFC 8894, section 2.3: who has no certificate MUST sign with one
+        # that is self-signed.  What the message's signature leaves open of
+        # it, nobody may change on the way.
+        if not asked.ours and not is_self_signed(message.signer, legacy=True):
+            raise NotAuthorized(
+                "the message is signed with a certificate that is neither "
+                "self-signed nor of this CA"
+            )
         if (
             message.signer_key.algorithm != "rsa"
             and message.message_type not in codec.ENROLLMENTS
@@ -219,19 +245,16 @@ class PKIOperation:
 
     async def _addressed(self, asked: _Asked, enveloped: Enveloped) -> _Asked:
         """Find out to which of our certificates the message is encrypted."""
-        served = self._served
-        for authority in (served.endpoint.authority, served.next_authority):
-            if authority is None:
-                continue
+        for endpoint in self._endpoints:
             for known in await self._ra.credentials.known(
-                authority, Purpose.SCEP
+                endpoint.authority, Purpose.SCEP
             ):
                 recipient = enveloped.recipient_for(known.certificate)
                 if recipient is not None:
                     return evolve(
                         asked,
                         credential=known,
-                        endpoint=evolve(served.endpoint, authority=authority),
+                        endpoint=endpoint,
                         cipher=enveloped.cipher,
                         scheme=recipient.scheme,
                     )
@@ -337,7 +360,7 @@ class PKIOperation:
         message = asked.message
         challenge = wanted.challenge_password or ""
         credential: Credential
-        if self._is_ours(asked):
+        if asked.ours:
             operation = Operation.RENEW
             credential = ClientCertificate(message.signer)
         elif message.message_type == codec.RENEWAL_REQ:
@@ -367,18 +390,13 @@ class PKIOperation:
             )
         )
 
-    def _is_ours(self, asked: _Asked) -> bool:
-        """
-        Tell whether the signer's certificate claims to be of our CA, or of
-        the one before it, if the next one is asked.
-
-        Whether it really is, the authenticator finds out.
-        """
+    def _is_ours(self, message: PKIMessage) -> bool:
+        """Tell whether the signer's certificate claims to be of our CA."""
         return any(
             codec.is_issued_by(
-                asked.message.signer, self._ra.ca_certificates(endpoint)[0]
+                message.signer, self._ra.ca_certificates(endpoint)[0]
             )
-            for endpoint in (asked.endpoint, self._served.endpoint)
+            for endpoint in self._endpoints
         )
 
     # --- the other message types --------------------------------------------
@@ -397,7 +415,7 @@ class PKIOperation:
                 endpoint=asked.endpoint,
                 transaction=message.transaction,
                 public_key_fingerprint=message.signer_key.fingerprint,
-                credentials=own if self._is_ours(asked) else (),
+                credentials=own if asked.ours else (),
                 request_id=asked.request.request_id,
                 peer=asked.request.peer,
             )
