@@ -54,11 +54,12 @@ from trstctl.backends.keyfiles import KeyFileError
 from trstctl.backends.signers import make_signer
 from trstctl.ca.authority import Authority
 from trstctl.ca.chain import UnfitAuthority
+from trstctl.challenges import ChallengeTokens, key_ring
 from trstctl.config.model import AuthoritySettings, Configuration
 from trstctl.config.reader import ConfigurationError
 from trstctl.config.secrets import SecretError
 from trstctl.discovery import Discovery, DiscoveryError
-from trstctl.errors import TrstctlError
+from trstctl.errors import TrstctlError, Unavailable
 from trstctl.founding import (
     CA_DIRECTORY,
     Founded,
@@ -74,6 +75,7 @@ from trstctl.log import JSONLogObserver, LogFile
 from trstctl.metrics import Metrics
 from trstctl.model import SYSTEM_TENANT, AuditEvent
 from trstctl.ops import Readiness, make_ops_root
+from trstctl.outbound import Connections, Outbound
 from trstctl.own_keys import OwnCredentials
 from trstctl.pkix.algorithms import describe_public_key
 from trstctl.policy.profile import Profile
@@ -81,6 +83,7 @@ from trstctl.policy.settings import gateway_profiles
 from trstctl.ra import RegistrationAuthority, Rules, Windows, unmarked
 from trstctl.server_certificate import ServerCertificate, read_files
 from trstctl.tls import ServerTLS, make_context, wrap_site
+from trstctl.vouching import DeviceSecrets
 from trstctl.web import Limits, make_root, make_site
 
 #: Seconds that a stop waits for requests under way.
@@ -95,6 +98,9 @@ _ROUNDS = 4
 
 #: How often the server certificate is looked at, in seconds.
 _CERTIFICATE_SECONDS = 600.0
+
+#: How often protocols do their rounds, in seconds.
+_PROTOCOL_SECONDS = 300.0
 
 
 class StartFault(Exception):
@@ -145,6 +151,7 @@ class Gateway(Service):
         self._loops: list[LoopingCall] = []
         self._ports: list[IListeningPort] = []
         self._sites: list[Site] = []
+        self._served: list[Any] = []
         self._log_file: LogFile | None = None
         self._lines: JSONLogObserver | None = None
         # Start, reloads and renewals of the certificate: one at a time.
@@ -301,6 +308,17 @@ class Gateway(Service):
             ),
             reached=self._reached,
         )
+        self.ra.outbound = outbound = Outbound(
+            Connections(self._reactor),
+            self._reactor,
+            self._random_fraction,
+            self.metrics.called,
+        )
+        self.metrics.observe(
+            "trstctl_outbound_open_circuits",
+            "Hosts that are left alone because they failed.",
+            outbound.open_circuits,
+        )
         self._credentials = OwnCredentials(
             self.ra,
             self.config.state,
@@ -309,6 +327,15 @@ class Gateway(Service):
             self._random_bytes,
         )
         self.ra.credentials = self._credentials
+        self.ra.challenges = ChallengeTokens(
+            self.store,
+            key_ring(self.config.state, self._random_bytes).keys,
+            self._reactor,
+            limits.password_failures,
+        )
+        self.ra.device_secrets = DeviceSecrets(
+            self.store, self.ra.challenges, self._now, self._random_bytes
+        )
         await self.ra.tend()
         self.server_certificate = self._server_certificate(self.config, rules)
         with _server_certificate_faults():
@@ -435,7 +462,10 @@ class Gateway(Service):
     def _listen(self) -> None:
         """Open all listeners, or none of them."""
         listeners = self.config.listeners
-        secure, plain = self._roots(self.config)
+        try:
+            secure, plain, self._served = self._roots(self.config)
+        except (SecretError, ValueError, OSError) as error:
+            raise StartFault(f"{self.config.path}: {error}") from error
         self._https = self._site(secure)
         self._listen_at(
             listeners.https.port,
@@ -517,18 +547,23 @@ class Gateway(Service):
         self._sites.append(site)
         return site
 
-    def _roots(self, config: Configuration) -> tuple[Root, Root]:
-        """Return what is served with TLS, and what is served without."""
+    def _roots(self, config: Configuration) -> tuple[Root, Root, list[Any]]:
+        """
+        Return what is served with TLS, what is served without, and each
+        protocol's resource.
+        """
         secure: dict[str, Any] = {}
         plain: dict[str, Any] = {}
+        served = []
         for name, settings in config.protocols.items():
             plugin = self._discovery.protocols[name]
             made = plugin.make_resource(self.ra, settings)
+            served.append(made)
             for path in plugin.paths(settings):
                 secure[path] = made
                 if plugin.plain_http():
                     plain[path] = made
-        return make_root(secure), make_root(plain)
+        return make_root(secure), make_root(plain), served
 
     def _running(self) -> float:
         """Return how many requests hold a place now."""
@@ -551,6 +586,7 @@ class Gateway(Service):
         self._repeat(lease / _ROUNDS, self.ra.tend)
         self._repeat(_CERTIFICATE_SECONDS, self._renew_certificate)
         self._repeat(_CERTIFICATE_SECONDS, self._credentials.tend)
+        self._repeat(_PROTOCOL_SECONDS, self._tend_protocols)
 
     def _take_signals(self) -> None:
         """
@@ -591,6 +627,23 @@ class Gateway(Service):
         loop.clock = self._reactor
         loop.start(seconds, now=False)
         self._loops.append(loop)
+
+    async def _tend_protocols(self) -> None:
+        """Let each protocol do what it does every few minutes."""
+        for made in self._served:
+            # A third party's resource may be any of twisted.web's.
+            tend = getattr(made, "tend", None)
+            if tend is None:
+                continue
+            try:
+                await tend()
+            except Unavailable as error:
+                self._log.warn(
+                    "a protocol could not do its rounds: {reason}",
+                    event="round.unavailable",
+                    protocol=getattr(made, "name", ""),
+                    reason=str(error),
+                )
 
     async def _renew_certificate(self) -> None:
         """Renew the server certificate in time, for new connections (G-4)."""
@@ -681,6 +734,7 @@ class Gateway(Service):
         self._https.resource = roots[0]
         if self._http is not None:
             self._http.resource = roots[1]
+        self._served = roots[2]
         self._say_what_needs_a_restart(old, config)
         self._log.info("the configuration was reloaded", event="reload.done")
         return True

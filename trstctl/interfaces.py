@@ -41,6 +41,8 @@ from trstctl.model import (
     NewRequest,
     OneTimeSecret,
     Opened,
+    OutboundCall,
+    OutboundReply,
     Pending,
     PollRequest,
     Principal,
@@ -248,6 +250,62 @@ class IChallengeTokens(IChallengeGate):
         """
 
 
+class IDeviceSecrets(Interface):
+    """
+    Single-use secrets for devices that somebody else vouches for.
+
+    Who vouches (*the voucher*) has been proven already.  Each secret is for
+    one device; a device has at most a few of one voucher.
+    """
+
+    def mint(
+        order: SecretOrder, tenant_id: str, voucher: str
+    ) -> Deferred[MintedSecret]:
+        """
+        Make a challenge; the device's unused ones of this voucher are
+        revoked, so that it has one at a time.
+
+        :param order: for one device, of which there is one.
+        :param voucher: a name of this program's own, for the audit log.
+        :raises Malformed: there can be no such device.
+        :raises Unavailable: not now.
+        """
+
+    def keep(
+        secret: OneTimeSecret, voucher: str, most: int, since: datetime
+    ) -> Deferred[OneTimeSecret]:
+        """
+        Keep a secret that the voucher made, so that it can be burnt.
+
+        The same one again is no other.
+
+        :param secret: its id is the voucher's name for it, any text; its
+            digest does not count.
+        :param most: how many of one device may have been kept since then,
+            this one included.
+        :returns: as it is kept, with an id of ours.
+        :raises ChallengeRejected: the device has had too many.
+        """
+
+
+class IOutbound(Interface):
+    """
+    HTTPS to others.
+
+    Bounded in time and size, with every certificate verified, and never to
+    another place than the one that was named.
+    """
+
+    def call(call: OutboundCall) -> Deferred[OutboundReply]:
+        """
+        Make a call.
+
+        :returns: the reply, whatever its status; redirects are not followed.
+        :raises Unavailable: there was none in time, it was too large, or
+            the place failed so often lately that it is left alone.
+        """
+
+
 class IRegistrar(Interface):
     """
     A proven registrar at work: makes, lists and revokes single-use secrets.
@@ -297,6 +355,8 @@ class IRegistrationAuthority(Interface):
     credentials = Attribute("An :class:`ICredentials`.")
     challenges = Attribute("An :class:`IChallengeTokens`.")
     revocation = Attribute("An :class:`IRevocation`.")
+    device_secrets = Attribute("An :class:`IDeviceSecrets`.")
+    outbound = Attribute("An :class:`IOutbound`.")
 
     def now() -> datetime:
         """Return the wall clock's time, UTC."""
@@ -324,6 +384,26 @@ class IRegistrationAuthority(Interface):
 
         :raises UnknownCertificate: there is no such request.
         :raises RequestError: as :meth:`enroll`.
+        """
+
+    def identify(
+        endpoint: Endpoint, certificate: bytes
+    ) -> Deferred[Principal]:
+        """
+        Return for whom a certificate of ours speaks, which has signed a
+        question that is no enrollment.
+
+        :param certificate: DER; its key has been proven.
+        :raises NotAuthenticated: it is none of this endpoint's authority.
+        :raises NotAuthorized: it is revoked, expired or of another tenant.
+        """
+
+    def sign_message(endpoint: Endpoint, content: bytes) -> Deferred[bytes]:
+        """
+        Return a CMS SignedData around octets, signed by the authority's own
+        key (RFC 8894, section 4.7.1).
+
+        :raises Unavailable: the key cannot be used now.
         """
 
     def ca_certificates(endpoint: Endpoint) -> tuple[bytes, ...]:
@@ -434,6 +514,15 @@ class IAuthority(Interface):
         :raises Internal: the signature does not verify.
         """
 
+    def sign_message(attributes: bytes) -> Deferred[bytes]:
+        """
+        Return the signature over the signed attributes of a CMS message.
+
+        :param attributes: a DER SET, which no certificate and no CRL is.
+        :raises Unavailable: the signer cannot be reached or is saturated.
+        :raises Internal: it is no SET, or the signature does not verify.
+        """
+
     def check() -> Deferred[None]:
         """
         Prove that the key still signs, on bytes that are no certificate.
@@ -470,6 +559,11 @@ class IAuthenticator(Interface):
         :raises NotAuthorized: the certificate is revoked or expired.
         :raises Throttled: too many wrong ones.
         """
+
+    def identify(
+        endpoint: Endpoint, certificate: bytes, now: datetime
+    ) -> Deferred[Principal]:
+        """See :meth:`IRegistrationAuthority.identify`."""
 
     def authenticate_registrar(
         call: RegistrarCall, now: datetime

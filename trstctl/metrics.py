@@ -97,6 +97,14 @@ class Metrics:
                 registry=registry,
             )
         )
+        self._calls = _Children(
+            Counter(
+                "trstctl_outbound_calls",
+                "Calls of others, by what they were for.",
+                ("service", "outcome"),
+                registry=registry,
+            )
+        )
         self._certificates = Gauge(
             "trstctl_certificates",
             "Certificates in the inventory.",
@@ -144,6 +152,15 @@ class Metrics:
     def refused(self, protocol: str, error: str) -> None:
         """Count a refusal under the name of its error class."""
         self._refusals[(protocol, error)].inc()
+
+    def called(self, service: str, outcome: str) -> None:
+        """
+        Count a call of somebody else.
+
+        :param service: a word of this program's own.
+        :param outcome: ``answered``, ``failed`` or ``skipped``.
+        """
+        self._calls[(service, outcome)].inc()
 
     # set now and then -------------------------------------------------------
 

@@ -292,6 +292,8 @@ class Endpoint:
     :ivar name: label or alias; empty for the default one.
     :ivar gated: whether who enrolls here must show something; else its
         profile must demand a person's approval.
+    :ivar may_wait: whether a client can be told to come back; if not, its
+        profile must not demand an approval.
     """
 
     protocol: str
@@ -300,6 +302,7 @@ class Endpoint:
     profile: str
     authority: str
     gated: bool = True
+    may_wait: bool = True
 
 
 @frozen
@@ -920,3 +923,43 @@ class AuditRecord:
     body: str
     previous: str
     hash: str
+
+
+# --- what we ask of others --------------------------------------------------
+
+
+@frozen
+class OutboundCall:
+    """
+    A request that the gateway makes of somebody else, over HTTPS.
+
+    :ivar service: what it is for, a word of this program's own; log and
+        metrics name it, and nothing else of the call but the host.
+    :ivar body: of a POST; ``None`` for a GET.
+    :ivar headers: may be secret.
+    :ivar timeout: seconds for the whole of it, tries included.
+    :ivar tries: how often it may be sent, where the first ones fail; more
+        than once only for what does no harm twice.
+    :ivar trust: PEM file of the CAs to trust; ``None``: the system's.
+    """
+
+    service: str
+    url: str = field(repr=False)
+    body: bytes | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(factory=dict, repr=False)
+    timeout: float = 10.0
+    tries: int = 1
+    trust: str | None = None
+
+
+@frozen
+class OutboundReply:
+    """
+    What came back.
+
+    :ivar status: the HTTP status, whatever it is.
+    :ivar body: whole, and bounded.
+    """
+
+    status: int
+    body: bytes = field(repr=False)

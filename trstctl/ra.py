@@ -38,15 +38,23 @@ I-10 *A secret buys one certificate.*  A single-use secret is the idempotency
      key of its request, and what counts of that is its signed part: whoever
      has the same key and asks for the same, signed anew, gets that
      certificate, byte for byte; any other key is refused, and is an alarm.
+I-11 *One request in a transaction.*  Where a protocol has a transactionID and
+     no secret pays, the key is made of it and the fingerprint, for a short
+     time: the same again, much later, is a renewal.  Another request has to
+     wait until the first is finished.
+I-12 *The gate hears of it first.*  Where a gate has admitted the request, no
+     certificate is handed out that the gate did not hear of; one that it
+     cannot hear of is revoked.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -56,8 +64,10 @@ from zope.interface import implementer
 
 from trstctl.ca.authority import new_serial
 from trstctl.errors import (
+    ChallengeRejected,
     Conflict,
     Internal,
+    NotAuthenticated,
     NotAuthorized,
     RequestError,
     SerialTaken,
@@ -68,17 +78,23 @@ from trstctl.errors import (
 from trstctl.interfaces import (
     IAuthenticator,
     IAuthority,
+    IChallengeGate,
+    IChallengeTokens,
     ICredentials,
+    IDeviceSecrets,
+    IOutbound,
     IProfilePolicy,
     IRegistrar,
     IRegistrationAuthority,
     IRevocation,
     IStore,
 )
-from trstctl.minting import Registrar
+from trstctl.minting import Registrar, principal_of
 from trstctl.model import (
     Approved,
     CertificateRecord,
+    Challenge,
+    ClientCertificate,
     CSRWishes,
     Endpoint,
     EnrollmentRequest,
@@ -89,16 +105,23 @@ from trstctl.model import (
     Opened,
     Operation,
     Pending,
+    PollRequest,
     Principal,
     RegistrarCall,
     RequestKey,
     RequestState,
     StoredRequest,
 )
-from trstctl.pkix.csr import verify_proof
+from trstctl.pkix.certificate import read_certificate
+from trstctl.pkix.csr import read_csr, verify_proof
 from trstctl.pkix.names import name_text
+from trstctl.pkix.signing import prepare_signed
 from trstctl.refusals import RefusalAudit
 from trstctl.shield import Shield
+
+#: Why a certificate is revoked that its gate could not hear of: nobody has
+#: it, and nothing is known against its key.
+WITHDRAWN = "cessationOfOperation"
 
 #: How often a taken serial is replaced before something must be wrong.
 _SERIAL_TRIES = 3
@@ -148,6 +171,7 @@ class _Asked:
     One request with everything that was found out before judging it.
 
     :ivar key_life: for how long its idempotency key is remembered.
+    :ivar gates: what has admitted it, and is to hear what comes of it.
     """
 
     request: EnrollmentRequest
@@ -157,6 +181,7 @@ class _Asked:
     key: RequestKey
     key_life: timedelta
     fingerprint: str = field(repr=False)
+    gates: tuple[IChallengeGate, ...] = ()
 
 
 def unmarked(point: str) -> None:
@@ -182,6 +207,24 @@ def fingerprint_of(
     return digest.hexdigest()
 
 
+def gates_of(request: EnrollmentRequest) -> tuple[IChallengeGate, ...]:
+    """
+    Return the gates that a request has to pass.
+
+    None if it renews by certificate: no challenge is asked for then.
+    """
+    gates: list[IChallengeGate] = []
+    for credential in request.credentials:
+        if isinstance(credential, Challenge):
+            gates.append(credential.gate)
+        elif (
+            isinstance(credential, ClientCertificate)
+            and request.operation is Operation.RENEW
+        ):
+            return ()
+    return tuple(gates)
+
+
 @implementer(IRegistrationAuthority)
 class RegistrationAuthority:
     """
@@ -194,12 +237,16 @@ class RegistrationAuthority:
     :param reached: called with the name of each failure point; drills kill
         the process there.
     :ivar credentials: the gateway's own keys; set before anything listens.
+    :ivar challenges: the gate of our own tokens; likewise.
     :ivar revocation: what the authorities say of what they signed; likewise.
     """
 
     _log = Logger()
     credentials: ICredentials
+    challenges: IChallengeTokens
     revocation: IRevocation
+    device_secrets: IDeviceSecrets
+    outbound: IOutbound
 
     def __init__(
         self,
@@ -253,7 +300,13 @@ class RegistrationAuthority:
                 self._asked(request, principal, self.rules)
             )
         except RequestError as error:
-            await self._refuse(request, principal, error)
+            who = principal.id if principal else ""
+            await self._refuse(request, request.operation.value, who, error)
+            gates = gates_of(request)
+            if gates and principal is not None:
+                await self._shield.run(
+                    self._tell_refused(gates, request, error)
+                )
             raise
 
     async def enroll_own(
@@ -284,6 +337,8 @@ class RegistrationAuthority:
             settled = self._settled(asked, earlier)
             if settled is not None:
                 if not settled_in_flight(settled):
+                    if asked.gates and isinstance(settled, Issued):
+                        await self._shielded(self._told(asked, settled))
                     return settled
                 if self._clock.seconds() >= patience:
                     return settled
@@ -302,14 +357,21 @@ class RegistrationAuthority:
             if isinstance(decision, Held):
                 await self._hold(asked, decision)
                 continue
-            if self._shield.closed:
-                # Its lease is being given up: it could promise nothing.
-                raise Unavailable
             self._reached("before-intent")
-            outcome = await self._shield.run(self._issue(asked, decision))
+            outcome = await self._shielded(self._issue(asked, decision))
             if outcome is not None:
                 return outcome
         raise Unavailable
+
+    def _shielded(
+        self, work: Coroutine[Any, Any, Issued | None]
+    ) -> Deferred[Issued | None]:
+        """Run what a client that leaves must not stop (I-7)."""
+        if self._shield.closed:
+            # The lease is being given up: nothing could be promised.
+            work.close()
+            raise Unavailable
+        return self._shield.run(work)
 
     async def _issue(self, asked: _Asked, approved: Approved) -> Issued | None:
         """
@@ -325,7 +387,8 @@ class RegistrationAuthority:
                 continue
             if not isinstance(opened, Opened):
                 return None
-            return await self._sign(asked, intent)
+            issued = await self._sign(asked, intent)
+            return await self._told(asked, issued)
         raise Internal("no free serial number was found")
 
     async def _sign(self, asked: _Asked, intent: Intent) -> Issued:
@@ -354,6 +417,161 @@ class RegistrationAuthority:
             principal=asked.principal.id,
         )
 
+    # --- the gate -----------------------------------------------------------
+
+    async def _told(self, asked: _Asked, issued: Issued) -> Issued:
+        """Let each gate hear of the certificate, or revoke it (I-12)."""
+        for gate in asked.gates:
+            try:
+                await gate.issued(asked.request, asked.principal, issued)
+            except Exception as error:
+                await self._withdraw(asked, issued, error)
+                raise Unavailable from error
+        return issued
+
+    async def _withdraw(
+        self, asked: _Asked, issued: Issued, error: Exception
+    ) -> None:
+        """
+        Revoke a certificate that may not be handed out.
+
+        If that fails, too, the next try to hand it out comes here again.
+        """
+        tenant_id = asked.key.tenant_id
+        self._log.error(
+            "a gate could not be told of a certificate: {reason}",
+            event="issuance.withdrawn",
+            request_id=asked.request.request_id,
+            tenant=tenant_id,
+            principal=asked.principal.id,
+            serial=issued.serial,
+            reason=f"{type(error).__name__}: {error}",
+        )
+        await self._store.revoke_certificate(
+            tenant_id, issued.serial, WITHDRAWN, "gateway", self.now()
+        )
+
+    async def _tell_refused(
+        self,
+        gates: tuple[IChallengeGate, ...],
+        request: EnrollmentRequest,
+        error: RequestError,
+    ) -> None:
+        """Let each gate hear that the request was refused after all."""
+        for gate in gates:
+            try:
+                await gate.refused(request, error)
+            except Exception:  # noqa: BLE001 (the refusal stays what it is)
+                self._log.failure(
+                    "a gate could not be told of a refusal",
+                    event="gate.failed",
+                    request_id=request.request_id,
+                    tenant=request.endpoint.tenant_id,
+                )
+
+    # --- what became of it --------------------------------------------------
+
+    def poll(self, request: PollRequest) -> Deferred[Issued | Pending]:
+        """Tell what became of a request; see the interface."""
+        return Deferred.fromCoroutine(self._poll(request))
+
+    async def _poll(self, request: PollRequest) -> Issued | Pending:
+        """Find the request, take it up again, and answer as to itself."""
+        who = ""
+        try:
+            row = await self._polled(request)
+            who = row.key.principal
+            return await self._answer(await self._taken_up(request, row))
+        except RequestError as error:
+            await self._refuse(request, "poll", who, error)
+            raise
+
+    async def _polled(self, request: PollRequest) -> StoredRequest:
+        """Return the newest request of the transaction and the signer."""
+        endpoint = request.endpoint
+        rows = await self._store.find_transactions(
+            endpoint.tenant_id,
+            endpoint.protocol,
+            endpoint.name,
+            request.transaction,
+            self.now(),
+        )
+        # Whether it is ours is proven before anything is told.
+        signers = [
+            f"certificate:{endpoint.authority}:{read_certificate(one.der).serial}"
+            for one in request.credentials
+            if isinstance(one, ClientCertificate)
+        ]
+        for row in rows:
+            if (
+                row.public_key_fingerprint == request.public_key_fingerprint
+                or row.key.principal in signers
+            ):
+                return row
+        raise UnknownCertificate("there is no such request")
+
+    async def _taken_up(
+        self, request: PollRequest, row: StoredRequest
+    ) -> _Asked:
+        """Return the request as it was, of whoever it was, if he still is."""
+        again = EnrollmentRequest(
+            endpoint=request.endpoint,
+            operation=Operation(row.operation),
+            # What was forgiven when it came in is forgiven now.
+            wanted=read_csr(row.csr, lenient=True),
+            credentials=request.credentials,
+            request_id=request.request_id,
+            peer=request.peer,
+            transaction=request.transaction,
+        )
+        principal = await self._principal_of(again, row)
+        asked = self._asked(again, principal, self.rules)
+        return evolve(asked, key=row.key, fingerprint=row.fingerprint)
+
+    async def _principal_of(
+        self, request: EnrollmentRequest, row: StoredRequest
+    ) -> Principal:
+        """
+        Return who made a request, as the store knows him now.
+
+        :raises RequestError: his credential was revoked since.
+        """
+        tenant_id = row.key.tenant_id
+        kind, _, name = row.key.principal.partition(":")
+        if kind == "certificate":
+            return await self._certified(request, row.key.principal)
+        if row.secret_id is not None:
+            secret = await self._store.find_secret_by_id(
+                tenant_id, row.secret_id
+            )
+            if secret is None or secret.revoked_at is not None:
+                raise ChallengeRejected
+            return evolve(principal_of(secret), kind=kind, name=name)
+        if kind in {"mdm", "anonymous"}:
+            # What bound it was judged with this very request.
+            return Principal(kind, name, tenant_id)
+        raise UnknownCertificate("there is no such request")
+
+    async def _certified(
+        self, request: EnrollmentRequest, principal_id: str
+    ) -> Principal:
+        """Return the principal of the certificate that made a request."""
+        if not any(
+            isinstance(one, ClientCertificate) for one in request.credentials
+        ):
+            # The new key has signed: it may ask, while the old one is good.
+            record = await self._store.find_certificate(
+                request.endpoint.tenant_id, principal_id.rpartition(":")[2]
+            )
+            if record is None:
+                raise UnknownCertificate
+            own = (ClientCertificate(record.der), *request.credentials)
+            request = evolve(request, credentials=own)
+        principal = await self._authenticator.authenticate(request, self.now())
+        if principal.id != principal_id:
+            raise NotAuthenticated
+        return principal
+
     # --- its steps ----------------------------------------------------------
 
     def _asked(
@@ -372,13 +590,17 @@ class RegistrationAuthority:
             # the answer may sign its request anew, which changes the bytes
             # (an ECDSA signature is random), and name any key of its own:
             # it still asks for the one certificate that the secret buys.
-            own = None
             fingerprint = fingerprint_of(request, request.wanted.proof.signed)
+            key = f"csr:{fingerprint}"
         else:
             fingerprint = fingerprint_of(request)
-            if own is None:
+            if own is not None:
+                key = f"key:{own}"
+            else:
                 key_life = self.windows.retry
-        key = f"csr:{fingerprint}" if own is None else f"key:{own}"
+                key = f"csr:{fingerprint}"
+                if request.transaction:  # I-11
+                    key = f"tid:{request.transaction}:{fingerprint}"
         policy = rules.profiles.get(endpoint.profile)
         authority = rules.authorities.get(endpoint.authority)
         if policy is None or authority is None:
@@ -394,6 +616,7 @@ class RegistrationAuthority:
             ),
             key_life=key_life,
             fingerprint=fingerprint,
+            gates=gates_of(request),
         )
 
     def _settled(
@@ -491,6 +714,8 @@ class RegistrationAuthority:
             csr=request.wanted.der,
             request_id=request.request_id,
             peer=request.peer,
+            transaction=request.transaction,
+            secret_id=asked.principal.secret_id,
         )
 
     def _new_id(self) -> str:
@@ -512,19 +737,18 @@ class RegistrationAuthority:
 
     async def _refuse(
         self,
-        request: EnrollmentRequest,
-        principal: Principal | None,
+        request: EnrollmentRequest | PollRequest,
+        operation: str,
+        principal_id: str,
         error: RequestError,
     ) -> None:
         """Audit a refusal once, and leave its facts on the error (I-6)."""
-        who = error.facts.setdefault(
-            "principal", principal.id if principal else ""
-        )
+        who = error.facts.setdefault("principal", principal_id)
         error.facts.setdefault("profile", request.endpoint.profile)
         error.recorded = True
         await self._refusals.record(
             request.endpoint,
-            request.operation.value,
+            operation,
             error,
             request.request_id,
             request.peer,
@@ -560,6 +784,27 @@ class RegistrationAuthority:
             endpoint, operation, error, request_id, peer, known
         )
 
+    def identify(
+        self, endpoint: Endpoint, certificate: bytes
+    ) -> Deferred[Principal]:
+        """Return for whom a certificate speaks."""
+        return self._authenticator.identify(endpoint, certificate, self.now())
+
+    def sign_message(
+        self, endpoint: Endpoint, content: bytes
+    ) -> Deferred[bytes]:
+        """Return a message that the authority itself has signed."""
+        authority = self.rules.authorities[endpoint.authority]
+        prepared = prepare_signed(
+            content,
+            certificate=authority.certificate,
+            algorithm=authority.algorithm,
+            attributes={},
+            certificates=authority.chain,
+        )
+        signing = authority.sign_message(prepared.to_sign)
+        return signing.addCallback(prepared.finish)
+
     def find(self, tenant_id: str, serial: str) -> Deferred[CertificateRecord]:
         """Return a certificate of the tenant."""
 
@@ -587,7 +832,12 @@ class RegistrationAuthority:
                 call, self.now()
             )
             return Registrar(
-                principal, call, self._store, self.now, self.random_bytes
+                principal,
+                call,
+                self._store,
+                self.now,
+                self.random_bytes,
+                self.challenges,
             )
 
         return Deferred.fromCoroutine(admit())

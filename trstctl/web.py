@@ -189,6 +189,14 @@ class ProtocolResource(BoundedResource):
         """
         raise NotImplementedError
 
+    async def tend(self) -> None:
+        """
+        Do what has to be done every few minutes; by default, nothing.
+
+        Every process does it, at about the same time.  What it raises is
+        logged, and nothing else.
+        """
+
     def explain(
         self, error: TrstctlError, request: HTTPRequest
     ) -> HTTPResponse:

@@ -62,6 +62,8 @@ class ChallengeContract(RevocationContract):
         request = self.asked()
         held = self.hold(request)
         assert ("t", None) == (held.transaction, held.secret_id)
+        assert "t" == self.facts()["transaction"]
+        assert "secret" not in self.facts()
         self.decide(held.id)
         self.finish(request)
         found = self.find(request)
@@ -319,7 +321,8 @@ class ChallengeContract(RevocationContract):
         """A held request reserves its secret: for itself only."""
         self.add_secret()
         held = self.reserve()
-        assert "token" == held.secret_id
+        assert "token" == held.secret_id == self.facts()["secret"]
+        assert "transaction" not in self.facts()
         secret = self.secret()
         assert NOW == secret.burnt_at
         assert digest("key of one") == secret.burnt_for

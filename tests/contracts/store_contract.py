@@ -620,7 +620,7 @@ class StoreContract:
     def hold(self, request: Any, now: Any = NOW) -> Any:
         return self.wait(self.store.hold(request, now))
 
-    def test_hold(self) -> None:
+    def test_held_request(self) -> None:
         """A held request waits, under its key, audited once."""
         request = new_request()
         held = self.hold(request)

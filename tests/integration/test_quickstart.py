@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -131,19 +132,29 @@ class QuickstartTests:
             text += quickstart.process.stdout.readline()
         _, _, recipes = text.partition("\n# ")
         groups = [f"# {group}" for group in recipes.split("\n# ")]
-        assert 5 == len(groups)
+        assert 7 == len(groups)
+        strongswan = shutil.which("pki") is not None
+        if not strongswan and os.environ.get("TRSTCTL_REQUIRE_CLIENTS"):
+            pytest.fail("pki is not installed, and must be in CI")
+        certificates = 7 if strongswan else 5
         elsewhere = tmp_path / "elsewhere"
         elsewhere.mkdir()
         verified = 0
         for group in groups:
             assert len(group.strip().splitlines()) < 10
+            if "pki --" in group and not strongswan:
+                continue
             done = pasted(group, elsewhere)
             assert 0 == done.returncode, (group, done.stderr)
             verified += done.stdout.count(".pem: OK\n")
+            if "GetCACaps" in group:
+                assert "SCEPStandard\n" in done.stdout
+                assert 3 == done.stdout.count("BEGIN CERTIFICATE")
             if "readyz" in group:
-                assert 5 == done.stdout.count("CN=device-")
+                told = done.stdout.count("CN=device-")
+                assert certificates == told
                 assert '"ready": true' in done.stdout
-        assert 5 == verified
+        assert certificates == verified
         assert [] == list(elsewhere.iterdir())
 
         status, _, log = quickstart.stop()
@@ -160,14 +171,17 @@ class QuickstartTests:
             "simpleenroll",
             "bootstrap",
             "renewal",
+            *(["PKIOperation", "PKIOperation"] if strongswan else []),
         ] == issued
         assert first["est"]["password"] not in log
         assert first["bootstrap"]["token"] not in log
+        assert first["scep"]["challenge"] not in log
 
         quickstart.start()
         second = quickstart.facts()
-        # The token of the first run is used up; everything else stays.
+        # What the first run used up is made anew; everything else stays.
         assert first.pop("bootstrap") != second.pop("bootstrap")
+        assert first.pop("scep") != second.pop("scep")
         assert first == second
         done = pasted(groups[1], elsewhere)
         assert 0 == done.returncode, done.stderr
@@ -191,6 +205,8 @@ class QuickstartTests:
         assert {"url", "token"} == set(facts["bootstrap"])
         url = f"https://localhost:{https}/enroll/bootstrap"
         assert url == facts["bootstrap"]["url"]
+        assert {"url", "challenge"} == set(facts["scep"])
+        assert f"http://localhost:{http}/scep" == facts["scep"]["url"]
 
     def test_taken_port(self, quickstart: Quickstart) -> None:
         """A port that is taken is one clear line and status 1."""

@@ -38,6 +38,7 @@ from trstctl.backends.owners import OwnerLocks
 from trstctl.backends.sqlite_writer import Bounds
 from trstctl.backends.store_sqlite import SQLiteStore, connect
 from trstctl.errors import (
+    ChallengeRejected,
     Conflict,
     Internal,
     SerialTaken,
@@ -510,6 +511,46 @@ class SQLiteStoreTests(ChallengeContract):
             thread.join()
         assert sorted(outcomes) == ["Opened"] + ["StoredRequest"] * 15
         assert self.sql("SELECT count(*) FROM requests") == [(1,)]
+
+    def test_secret_that_was_deleted(self) -> None:
+        """A request can be decided, whatever became of its secret."""
+        self.add_secret()
+        held = self.reserve()
+        connection = sqlite3.connect(self.path)
+        with connection:
+            connection.execute("DELETE FROM secrets")
+        connection.close()
+        assert self.decide(held.id).state is RequestState.APPROVED
+
+    @pytest.mark.parametrize("uses", [1, 3])
+    def test_threads_race_for_a_secret(self, uses: int) -> None:
+        """I-10: 8 stores, 64 keys, one secret: as many as it has uses."""
+        barrier = Barrier(8)
+        outcomes: list[bool] = []
+        self.add_secret(uses=uses)
+
+        def race(name: str) -> None:
+            driver, store = open_store(self.path)
+            barrier.wait(30)
+            for number in range(8):
+                device = f"{name}-{number}"
+                intent = new_intent(
+                    device, owner=name, key=device, secret_id="token"
+                )
+                try:
+                    driver.wait(store.open_intent(intent, NOW))
+                except ChallengeRejected as error:
+                    outcomes.append(error.reused)
+            barrier.wait(30)
+            driver.wait(store.close())
+
+        threads = [Thread(target=race, args=(f"r{n}",)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert outcomes == [True] * (64 - uses)
+        assert self.sql("SELECT count(*) FROM requests") == [(uses,)]
 
     @pytest.mark.slow
     def test_processes_race(self) -> None:

@@ -30,6 +30,8 @@ LAYERS = {
     "trstctl.refusals": 2,
     "trstctl.shield": 2,
     "trstctl.minting": 2,
+    "trstctl.vouching": 2,
+    "trstctl.outbound": 2,
     "trstctl.ca": 2,
     "trstctl.web": 2,
     "trstctl.admission": 2,
@@ -40,11 +42,13 @@ LAYERS = {
     "trstctl.backends.passwords": 0,  # imports nothing of ours
     "trstctl.testing": 3,
     "trstctl.config": 4,
+    "trstctl.config.secrets": 1,  # imports nothing of ours
     "trstctl.discovery": 4,
     "trstctl.log": 4,
     "trstctl.metrics": 4,
     "trstctl.ops": 4,
     "trstctl.own_keys": 3,
+    "trstctl.challenges": 3,
     "trstctl.server_certificate": 5,
     "trstctl.founding": 5,
     "trstctl.gateway": 5,

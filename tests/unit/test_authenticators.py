@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 from cryptography import x509
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
@@ -29,6 +29,7 @@ from trstctl.errors import (
 from trstctl.interfaces import IAuthenticator
 from trstctl.model import (
     BearerToken,
+    Challenge,
     ClientCertificate,
     Credential,
     Endpoint,
@@ -46,6 +47,7 @@ from trstctl.testing import (
     DeterministicBytes,
     MemoryStore,
     WallClock,
+    add_challenge,
     add_one_time_token,
     add_password,
     add_token,
@@ -479,7 +481,7 @@ class ThrottleTests:
         """A-3: a token cannot be guessed, so its owner is never shut out."""
         bench = _Bench()
         token = add_token(bench.store, "t")
-        once = add_one_time_token(bench.store, "once")
+        once = add_one_time_token(bench.store, "once", protocol="est")
         for _ in range(10):
             bench.refuses(NotAuthenticated, BearerToken("t.guess"))
         bench.refuses(Throttled, BearerToken("t.guess"))
@@ -526,7 +528,9 @@ class TokenTests:
     def test_one_time_token_is_a_principal(self) -> None:
         """It is bound to its profile and names, and to be burnt."""
         bench = _Bench()
-        secret = add_one_time_token(bench.store, "once", names=("cn:x",))
+        secret = add_one_time_token(
+            bench.store, "once", names=("cn:x",), protocol="est"
+        )
         assert Principal(
             "token",
             "once",
@@ -539,7 +543,9 @@ class TokenTests:
     def test_unknown_one_time_token(self) -> None:
         """An unknown secret and another tenant's are refused alike."""
         bench = _Bench()
-        other = add_one_time_token(bench.store, "once", tenant_id=OTHER_TENANT)
+        other = add_one_time_token(
+            bench.store, "once", tenant_id=OTHER_TENANT, protocol="est"
+        )
         for secret in ("", "guess", other):
             bench.refuses(ChallengeRejected, OneTimeToken(secret))
 
@@ -551,7 +557,7 @@ class TokenTests:
             ("bound", {"key_fingerprint": "ab" * 32}, False),
             ("burnt", {"burnt_at": EPOCH, "burnt_for": "ab" * 32}, True),
         ):
-            secret = add_one_time_token(bench.store, name)
+            secret = add_one_time_token(bench.store, name, protocol="est")
             place = (TENANT, name)
             bench.store._secrets[place] = evolve(
                 bench.store._secrets[place], **changes
@@ -563,7 +569,7 @@ class TokenTests:
     def test_revoked_one_time_token(self) -> None:
         """A secret that was withdrawn buys nothing."""
         bench = _Bench()
-        secret = add_one_time_token(bench.store, "once")
+        secret = add_one_time_token(bench.store, "once", protocol="est")
         place = (TENANT, "once")
         bench.store._secrets[place] = evolve(
             bench.store._secrets[place], revoked_at=EPOCH
@@ -664,6 +670,130 @@ class CertificateTests:
         bench.prove(certificate, operation=Operation.RENEW)
 
 
+class IdentifyTests:
+    """A certificate that asks a question and wants no other."""
+
+    def test_own_certificate(self) -> None:
+        """It speaks for itself, while it is good."""
+        bench = _Bench()
+        certificate = bench.certificate()
+        who = bench.prove(certificate)
+        found = result_of(
+            bench.authenticator.identify(
+                ENDPOINT, certificate.der, bench.now()
+            )
+        )
+        assert who == found
+
+    def test_nobody_elses(self) -> None:
+        """What this authority did not issue is not authenticated."""
+        bench = _Bench()
+        with pytest.raises(NotAuthenticated):
+            result_of(
+                bench.authenticator.identify(
+                    ENDPOINT, b"\x30\x00", bench.now()
+                )
+            )
+
+    def test_expired(self) -> None:
+        """Only a renewal may be late."""
+        bench = _Bench()
+        certificate = bench.certificate()
+        end = bench.prove(certificate).certificate.not_after
+        with pytest.raises(NotAuthorized):
+            result_of(
+                bench.authenticator.identify(
+                    ENDPOINT, certificate.der, end + timedelta(days=1)
+                )
+            )
+
+
+class ChallengeTests:
+    """Challenges are judged by the gate that comes with them."""
+
+    def test_gate_is_asked(self) -> None:
+        """With the text, the request and the time."""
+        bench = _Bench()
+        gate = _Gate(Principal("mdm", "phone-1", TENANT))
+        challenge = Challenge("secret", gate)
+        assert gate.answer == bench.prove(challenge)
+        (asked,) = gate.asked
+        assert (bench.request(challenge), "secret", bench.now()) == asked
+
+    def test_none_was_sent(self) -> None:
+        """The gate decides what an empty one means."""
+        gate = _Gate(ChallengeRejected())
+        _Bench().refuses(ChallengeRejected, Challenge("", gate))
+        assert 1 == len(gate.asked)
+
+    def test_own_certificate_renews_without(self) -> None:
+        """The certificate speaks, and the gate is not asked."""
+        bench = _Bench()
+        certificate = bench.certificate()
+        gate = _Gate(ChallengeRejected())
+        credentials = (Challenge("old", gate), certificate)
+        principal = bench.prove(*credentials, operation=Operation.RENEW)
+        assert "certificate" == principal.kind
+        assert [] == gate.asked
+
+    def test_strangers_certificate_renews_nothing(self) -> None:
+        """And leaves nobody to speak."""
+        bench = _Bench()
+        gate = _Gate(Principal("mdm", "phone-1", TENANT))
+        stranger = ClientCertificate(b"")
+        bench.refuses(
+            NotAuthenticated,
+            stranger,
+            Challenge("secret", gate),
+            operation=Operation.RENEW,
+        )
+        assert [] == gate.asked
+
+    def test_each_must_be_right(self) -> None:
+        """An enrollment with both: the challenge is judged, and speaks."""
+        bench = _Bench()
+        certificate = bench.certificate()
+        gate = _Gate(Principal("mdm", "phone-1", TENANT))
+        assert "mdm" == bench.prove(certificate, Challenge("x", gate)).kind
+        gate = _Gate(ChallengeRejected())
+        bench.refuses(ChallengeRejected, certificate, Challenge("x", gate))
+
+    def test_token_of_another_protocol(self) -> None:
+        """A bootstrap's token is no secret of any other protocol."""
+        bench = _Bench()
+        token = add_one_time_token(bench.store, "once")
+        error = bench.refuses(ChallengeRejected, OneTimeToken(token))
+        unknown = bench.refuses(ChallengeRejected, OneTimeToken("guess"))
+        assert str(unknown) == str(error)
+        assert unknown.__dict__ == error.__dict__
+        endpoint = evolve(ENDPOINT, protocol="bootstrap")
+        bench.prove(OneTimeToken(token), endpoint=endpoint)
+
+    def test_challenge_is_no_token(self) -> None:
+        """And a challenge is none of the bootstrap's."""
+        bench = _Bench()
+        made = add_challenge(bench.store, device="a")
+        endpoint = evolve(ENDPOINT, protocol="bootstrap")
+        bench.refuses(
+            ChallengeRejected, OneTimeToken(made.secret), endpoint=endpoint
+        )
+
+
+class _Gate:
+    """A gate with one answer for all."""
+
+    def __init__(self, answer: Principal | Exception) -> None:
+        self.answer = answer
+        self.asked: list[Any] = []
+
+    def admit(self, *arguments: Any) -> Deferred[Any]:
+        """Answer."""
+        self.asked.append(arguments)
+        if isinstance(self.answer, Exception):
+            return fail(self.answer)
+        return succeed(self.answer)
+
+
 class ManyCredentialsTests:
     """Each credential present must be right, and one of them speaks."""
 
@@ -692,7 +822,9 @@ class ManyCredentialsTests:
             bench.certificate(),
             Password("a", "pw"),
             BearerToken(add_token(bench.store, "t")),
-            OneTimeToken(add_one_time_token(bench.store, "once")),
+            OneTimeToken(
+                add_one_time_token(bench.store, "once", protocol="est")
+            ),
         ]
         spoke = []
         while credentials:

@@ -701,12 +701,12 @@ class TokenTests:
         assert 200 == bench.post(token).status
 
     def test_held(self) -> None:
-        """A held request burns nothing until it is approved."""
+        """A held request reserves its token: for its own key only."""
         bench = _Bench(approval="always")
         token, csr = bench.token(), bench.csr()
         answer = bench.post(token, csr)
         assert 202 == answer.status
-        assert not bench.burnt()
+        assert 401 == bench.post(token, make_csr("d.example")).status
         reference = json.loads(answer.body)["reference"]
         result_of(
             bench.store.decide_request(

@@ -557,6 +557,36 @@ class SignTests:
         assert Unavailable is failure.type
 
 
+class MessageTests:
+    """The authority's own key signs messages, and nothing in disguise."""
+
+    def test_signs_a_set(self) -> None:
+        """Signed attributes of CMS are a SET (RFC 5652, section 5.4)."""
+        signer = RecordingSigner(key_of("p-256"))
+        authority = make_authority(signer=signer)
+        attributes = bytes.fromhex("3103020101")
+        signature = outcome(authority.sign_message(attributes))
+        assert verify(
+            signer.public_key(), authority.algorithm, signature, attributes
+        )
+
+    @pytest.mark.parametrize("octets", ["", "3003020101"])
+    def test_refuses_anything_else(self, octets: str) -> None:
+        """A TBSCertificate is a SEQUENCE, and so is a TBSCertList."""
+        signer = RecordingSigner(key_of("p-256"))
+        with pytest.raises(Internal):
+            make_authority(signer=signer).sign_message(bytes.fromhex(octets))
+        assert [] == signer.signed
+
+    def test_verifies(self) -> None:
+        """A signature that is not right does not leave."""
+        signer = RecordingSigner(key_of("p-256"), lambda one: one[:-1])
+        failure = outcome(
+            make_authority(signer=signer).sign_message(b"\x31\x00")
+        )
+        assert Internal is failure.type
+
+
 class CheckTests:
     """Readiness is proven by a signature that certifies nothing."""
 

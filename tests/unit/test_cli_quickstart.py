@@ -90,29 +90,90 @@ class CredentialsTests:
 
 
 class OneTimeTests:
-    """A fresh token for each run."""
+    """A fresh token and a fresh challenge for each run."""
 
-    def test_unused(self, state: State) -> None:
-        """Two runs, two tokens; none where nothing would take it."""
+    def once(self, state: State) -> dict[str, str]:
+        """Make them, as a run does once it listens."""
         around = Surroundings(lambda: state.now, state._random, "operator:t")
+        config = load(state.config, discover().protocols)
 
-        def once() -> dict[str, str]:
-            config = load(state.config, discover().protocols)
+        async def act(store: IStore) -> dict[str, str]:
+            gateway: Any = SimpleNamespace(store=store, config=config)
+            return await quickstart._once(gateway, around)
 
-            async def act(store: IStore) -> dict[str, str]:
-                gateway: Any = SimpleNamespace(store=store, config=config)
-                return await quickstart._once(gateway, around)
+        return state.with_store(act)
 
-            return state.with_store(act)
-
-        assert {} == once()
-        head, _, tail = state.config.read_text().partition("  bootstrap:\n")
-        state.config.write_text(
-            f"{head}  bootstrap:\n{tail.replace('false', 'true')}"
+    def enable(self, state: State, protocol: str, whether: str) -> None:
+        """Switch a protocol on or off."""
+        head, section, tail = state.config.read_text().partition(
+            f"  {protocol}:\n    enabled: "
         )
-        assert once() != once()
-        listed = state.listed("token", "list", "--state", "unused")
+        _, _, rest = tail.partition("\n")
+        state.config.write_text(f"{head}{section}{whether}\n{rest}")
+
+    def test_nothing_to_use_it(self, state: State) -> None:
+        """None where nothing would take it."""
+        self.enable(state, "scep", "false")
+        assert {} == self.once(state)
+        assert [] == state.listed("token", "list")
+
+    def test_token(self, state: State) -> None:
+        """Two runs, two tokens."""
+        self.enable(state, "bootstrap", "true")
+        self.enable(state, "scep", "false")
+        first, second = self.once(state), self.once(state)
+        assert {"once"} == first.keys() == second.keys()
+        assert first != second
+        assert 2 == len(state.listed("token", "list", "--state", "unused"))
+
+    def test_challenge(self, state: State) -> None:
+        """Two runs, two challenges, of the profile that SCEP offers."""
+        first, second = self.once(state), self.once(state)
+        assert {"challenge"} == first.keys() == second.keys()
+        assert first != second
+        listed = state.listed("challenge", "list", "--state", "unused")
         assert 2 == len(listed)
+        assert {"device"} == {row["profile"] for row in listed}
+        assert {"1"} == {row["uses"] for row in listed}
+
+
+class FactsTests:
+    """What quickstart.json says of protocols that may be off."""
+
+    def facts(
+        self, state: State, ports: dict[str, int], **secrets: str
+    ) -> dict[str, Any]:
+        """Return them for a gateway that listens at these ports."""
+        config = load(state.config, discover().protocols)
+        gateway: Any = SimpleNamespace(config=config, listening=lambda: ports)
+        given = {"password": "p", "token": "t", **secrets}
+        return quickstart._facts(gateway, state.path, given)
+
+    def test_all(self, state: State) -> None:
+        """Each has its address, and SCEP's is without TLS."""
+        ports = {"https": 1, "http": 2, "ops": 3}
+        facts = self.facts(state, ports, once="o", challenge="c")
+        assert {
+            "url": "http://localhost:2/scep",
+            "challenge": "c",
+        } == facts["scep"]
+        assert {
+            "url": "https://localhost:1/enroll/bootstrap",
+            "token": "o",
+        } == facts["bootstrap"]
+        told = quickstart._told(facts)
+        assert "--password c " in told
+        assert "SCEP" in told
+
+    def test_off(self, state: State) -> None:
+        """What is off is not told."""
+        for facts in (
+            self.facts(state, {"https": 1, "http": 2, "ops": 3}),
+            self.facts(state, {"https": 1, "ops": 3}, challenge="c"),
+        ):
+            assert "scep" not in facts
+            assert "bootstrap" not in facts
+            assert "SCEP" not in quickstart._told(facts)
 
 
 class PortTests:

@@ -250,8 +250,8 @@ class RevokeTests:
         database = sqlite3.connect(state.path / "trstctl.db")
         with database:
             database.execute(
-                "UPDATE secrets SET burnt_at = created_at, burnt_for = ?",
-                (KEY,),
+                "UPDATE secrets SET burnt_at = created_at, burns = ?",
+                (json.dumps([[KEY, "", "", "", False, None]]),),
             )
         database.close()
         (listed,) = state.listed("token", "list", "--state", "burnt")

@@ -9,11 +9,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from attrs import evolve
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from trstctl.backends.passwords import secret_digest
+from trstctl.challenges import ChallengeTokens
 from trstctl.errors import (
+    ChallengeRejected,
     Conflict,
     Malformed,
     NotAuthenticated,
@@ -26,20 +29,27 @@ from trstctl.minting import (
     MAX_LIFE,
     MAX_NAMES,
     MAX_PATTERN,
+    MAX_USES,
+    canonical_order,
     check_order,
+    check_secret,
     derived,
+    is_bound,
     mint,
+    principal_of,
 )
 from trstctl.model import (
     BearerToken,
     Endpoint,
     MintedSecret,
     OneTimeSecret,
+    Principal,
     RegistrarCall,
     SecretOrder,
     SecretState,
 )
 from trstctl.testing import (
+    CHALLENGE_KEYS,
     EPOCH,
     OTHER_TENANT,
     TENANT,
@@ -174,6 +184,7 @@ class _Bench:
     def __init__(self, **limits: Any) -> None:
         self.clock = Clock()
         self.now = WallClock(self.clock)
+        self.protocol = "bootstrap"
         self.store: Any = MemoryStore()
         self.ra = self.another_process("first")
         self.token = add_token(self.store, "mdm", kind="registrar", **limits)
@@ -186,7 +197,7 @@ class _Bench:
         self, token: str | None = None, ra: Any = None, name: str = ""
     ) -> Any:
         """Let a registrar in."""
-        endpoint = Endpoint("bootstrap", name, TENANT, "device", "issuing")
+        endpoint = Endpoint(self.protocol, name, TENANT, "device", "issuing")
         call = RegistrarCall(
             endpoint, (BearerToken(token or self.token),), "192.0.2.1"
         )
@@ -276,6 +287,233 @@ class MintingTests:
         """Nobody could use its token."""
         order = SecretOrder("tls-server")
         assert "not offered" in _Bench().refuses(NotAuthorized, order)
+
+
+class CanonicalTests:
+    """M-1: what is ordered is kept as a certificate has it."""
+
+    def test_canonical(self) -> None:
+        """Subject and names, each once; the rest stays."""
+        order = SecretOrder(
+            "device",
+            device="router-7",
+            subject="CN=a, O=b",
+            alternative_names=("ip:192.0.2.1", "dns:B.a", "dns:b.A"),
+        )
+        canonical = canonical_order(order)
+        assert "CN=a,O=b" == canonical.subject
+        assert ("dns:b.a", "ip:192.0.2.1") == canonical.alternative_names
+        assert canonical == canonical_order(canonical)
+        assert ORDER == canonical_order(ORDER)
+        none = SecretOrder("device", alternative_names=())
+        assert none == canonical_order(none)
+
+    @pytest.mark.parametrize(
+        ("wishes", "told"),
+        [
+            ({"device": "a" * (MAX_PATTERN + 1)}, "more than 512"),
+            ({"subject": "a" * (MAX_PATTERN + 1)}, "more than 512"),
+            ({"device": "a\n"}, "printable"),
+            ({"device": " a"}, "spaces around"),
+            ({"subject": "a"}, "the subject 'a': write it as"),
+            ({"alternative_names": ("a",)}, "the name 'a': begin with"),
+            ({"alternative_names": ("dns:a b",)}, "the name 'dns:a b': "),
+            (
+                {"alternative_names": ("dns:" + "a" * MAX_PATTERN,)},
+                "a name has more than",
+            ),
+            ({"alternative_names": ("dns:a",) * 33}, "more than 32 names"),
+        ],
+    )
+    def test_malformed(self, wishes: Any, told: str) -> None:
+        """The text says what is wrong."""
+        with pytest.raises(Malformed, match=told):
+            canonical_order(SecretOrder("device", **wishes))
+
+    @pytest.mark.parametrize(
+        ("wishes", "told"),
+        [
+            ({"uses": 0}, "1 to 100"),
+            ({"uses": MAX_USES + 1}, "1 to 100"),
+            ({"uses": 2, "key_fingerprint": KEY}, "one certificate"),
+        ],
+    )
+    def test_uses(self, wishes: Any, told: str) -> None:
+        """As many as there can be, of keys as well."""
+        with pytest.raises(Malformed, match=told):
+            check_order(SecretOrder("device", **wishes), ("device",))
+        check_order(SecretOrder("device", uses=MAX_USES), ("device",))
+
+    def test_bound(self) -> None:
+        """Whatever says for whom it is."""
+        assert not is_bound(ORDER)
+        for wishes in (
+            {"names": ("cn:a",)},
+            {"device": "a"},
+            {"subject": "CN=a"},
+            {"alternative_names": ()},
+        ):
+            assert is_bound(SecretOrder("device", **wishes))  # type: ignore[arg-type]
+
+    def test_principal(self) -> None:
+        """What is not bound is nothing, rather than empty."""
+        (made,) = mint(
+            TENANT,
+            SecretOrder("device", ("cn:a",)),
+            EPOCH,
+            DeterministicBytes("mint"),
+        )
+        record = made.record
+        principal = Principal(
+            "token",
+            record.id,
+            TENANT,
+            ("cn:a",),
+            ("device",),
+            secret_id=record.id,
+        )
+        assert principal == principal_of(record)
+        bound = evolve(
+            record, device="d", subject="CN=a", alternative_names=("dns:a",)
+        )
+        assert principal_of(bound) == evolve(
+            principal, device="d", subject="CN=a", alternative_names=("dns:a",)
+        )
+
+
+class HopelessTests:
+    """What need not come before the store."""
+
+    @pytest.mark.parametrize(
+        ("changes", "reused"),
+        [
+            ({}, None),
+            ({"key_fingerprint": "k"}, None),
+            ({"key_fingerprint": "l"}, False),
+            ({"expires_at": EPOCH}, False),
+            ({"expires_at": EPOCH, "burnt_keys": ("k",)}, None),
+            ({"burnt_at": EPOCH, "burnt_keys": ("k",)}, None),
+            ({"burnt_at": EPOCH, "burnt_keys": ("l",)}, True),
+            (
+                {
+                    "burnt_at": EPOCH,
+                    "burnt_keys": ("l",),
+                    "reserved_until": EPOCH,
+                },
+                None,
+            ),
+            ({"revoked_at": EPOCH}, False),
+            ({"revoked_at": EPOCH, "burnt_keys": ("k",)}, False),
+        ],
+    )
+    def test_secret(
+        self, changes: dict[str, Any], reused: bool | None
+    ) -> None:
+        """What was used by the key passes; used up by others: an alarm."""
+        (made,) = mint(TENANT, ORDER, EPOCH, DeterministicBytes("mint"))
+        secret = evolve(made.record, **changes)
+        if reused is None:
+            check_secret(secret, "k", EPOCH)
+            return
+        with pytest.raises(ChallengeRejected) as caught:
+            check_secret(secret, "k", EPOCH)
+        assert reused is caught.value.reused
+        assert {"principal": f"token:{secret.id}"} == caught.value.facts
+
+
+class ChallengeTests:
+    """Registrars of other protocols get challenges."""
+
+    ORDER = SecretOrder("device", device="router-7", life=timedelta(hours=1))
+
+    def bench(self, **limits: Any) -> _Bench:
+        """Return a bench at whose door SCEP's registrars stand."""
+        bench = _Bench(**limits)
+        bench.protocol = "scep"
+        return bench
+
+    def test_challenge(self) -> None:
+        """M-1: kept as a digest; good at the gate."""
+        bench = self.bench()
+        (made,) = bench.mint(self.ORDER)
+        assert ("scep", "router-7") == (
+            made.record.protocol,
+            made.record.device,
+        )
+        assert secret_digest(made.secret) == made.record.digest
+        assert [made.secret] == list(bench.ra.challenges.texts(made.record))
+
+    def test_unbound(self) -> None:
+        """A registrar says for whom it is."""
+        told = self.bench().refuses(Malformed, ORDER)
+        assert "say what it is for" in told
+
+    def test_malformed(self) -> None:
+        """What no certificate could have is refused."""
+        order = evolve(self.ORDER, subject="a")
+        assert "subject" in self.bench().refuses(Malformed, order)
+
+    def test_limits(self) -> None:
+        """M-2: a limited one has to say so by names."""
+        bench = self.bench(names=("cn:router-*",))
+        bench.refuses(NotAuthorized, self.ORDER)
+        bench.mint(evolve(self.ORDER, names=("cn:router-7",)))
+
+    def test_same_order(self) -> None:
+        """M-3: the same challenges again, later, after a rotation, and in
+        another process."""
+        bench = self.bench()
+        order = evolve(self.ORDER, count=3)
+        made = bench.mint(order, "key")
+        bench.clock.advance(100)
+        ra = bench.another_process("second")
+        keys = {**CHALLENGE_KEYS, 9: bytes(32)}
+        ra.challenges = ChallengeTokens(bench.store, lambda: keys, bench.clock)
+        assert made == bench.mint(order, "key", ra=ra)
+        # Without the key that has made it, it cannot be made again.
+        del keys[1]
+        with pytest.raises(Conflict):
+            bench.mint(order, "key", ra=ra)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"device": "router-8"},
+            {"subject": "CN=a"},
+            {"alternative_names": ()},
+            {"names": ("cn:a",)},
+            {"profile": "tls-client"},
+            {"uses": 2},
+            {"life": timedelta(hours=2)},
+            {"key_fingerprint": KEY},
+        ],
+        ids=lambda change: next(iter(change)),
+    )
+    def test_other_order(self, change: dict[str, Any]) -> None:
+        """M-3: another one under the same key is refused."""
+        bench = self.bench()
+        bench.mint(self.ORDER, "key")
+        bench.refuses(Conflict, evolve(self.ORDER, **change), key="key")
+
+    def test_more_of_the_same(self) -> None:
+        """M-3: more than were made then is another order."""
+        bench = self.bench()
+        bench.mint(self.ORDER, "key")
+        bench.refuses(Conflict, evolve(self.ORDER, count=2), key="key")
+
+    def test_each_protocol_by_itself(self) -> None:
+        """Tokens and challenges do not meet."""
+        bench = self.bench()
+        (challenge,) = bench.mint(self.ORDER)
+        bench.protocol = "bootstrap"
+        (token,) = bench.mint()
+        assert [token.record.id] == bench.found(None, "", 10)[0]
+        with pytest.raises(UnknownCertificate):
+            result_of(bench.registrar().revoke(challenge.record.id))
+        bench.protocol = "scep"
+        assert [challenge.record.id] == bench.found(None, "", 10)[0]
+        revoked = result_of(bench.registrar().revoke(challenge.record.id))
+        assert challenge.record.id == revoked.id
 
 
 class LimitTests:

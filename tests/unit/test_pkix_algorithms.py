@@ -198,6 +198,52 @@ def ecdsa_forms(r: int, s: int) -> dict[str, bytes]:
     }
 
 
+class LegacyTests:
+    """What only those get who ask for it."""
+
+    NAME = "sha1-with-rsa"
+
+    def test_only_on_demand(self) -> None:
+        """SHA-1 signs and verifies for messages, by an explicit switch."""
+        with pytest.raises(UnsupportedAlgorithm):
+            algorithms.sign(rsa_key(), self.NAME, b"text")
+        signature = algorithms.sign(rsa_key(), self.NAME, b"text", legacy=True)
+        key = spki(rsa_key())
+        assert algorithms.verify(
+            key, self.NAME, signature, b"text", legacy=True
+        )
+        assert not algorithms.verify(key, self.NAME, signature, b"text")
+        assert not algorithms.verify(
+            key, self.NAME, signature, b"other", legacy=True
+        )
+
+    def test_no_algorithm_of_certificates(self) -> None:
+        """Nothing else finds it, by name or by identifier."""
+        assert not set(algorithms.LEGACY_ALGORITHMS) & set(
+            algorithms.ALGORITHMS
+        )
+        with pytest.raises(UnsupportedAlgorithm):
+            algorithms.algorithm_identifier(self.NAME)
+
+    def test_unknown_stays_unknown(self) -> None:
+        """The switch adds no more than what is listed."""
+        with pytest.raises(UnsupportedAlgorithm):
+            algorithms.sign(rsa_key(), "md5-with-rsa", b"text", legacy=True)
+
+    def test_names(self) -> None:
+        """Identifiers are named, the others as everywhere."""
+        sha1 = der.oid("1.2.840.113549.1.1.5")
+        for identifier in (
+            der.sequence(sha1),
+            der.sequence(sha1, b"\x05\x00"),
+        ):
+            assert algorithms.signature_name(identifier) == self.NAME
+            name, digest, _ = algorithms.read_algorithm_identifier(identifier)
+            assert (name, digest) == ("other:1.2.840.113549.1.1.5", "sha1")
+        for name, algorithm in algorithms.ALGORITHMS.items():
+            assert name == algorithms.signature_name(algorithm.identifier)
+
+
 class MalleabilityTests:
     """A signature has one form; the cases are those of Project Wycheproof."""
 

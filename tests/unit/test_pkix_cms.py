@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The degenerate SignedData (RFC 5652, section 5)."""
+"""How CMS (RFC 5652) names certificates, and certs-only messages."""
 
 from __future__ import annotations
 
@@ -7,18 +7,29 @@ from datetime import UTC, datetime
 from functools import cache
 
 import pytest
+from cms_vectors import CERTIFICATE, EC_CERTIFICATE, RSA_KEY
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 from cryptography.x509.oid import NameOID
-from pkix_samples import P256, corruptions, refusal, rsa_key
+from pkix_samples import P256, corruptions, refusal, rsa_key, spki
 from pyasn1.codec.ber import decoder as ber_decoder
-from pyasn1.codec.der import encoder
+from pyasn1.codec.der import decoder, encoder
 from pyasn1_modules import rfc5652
 
 from trstctl.errors import Malformed, TooLarge
-from trstctl.pkix import der
-from trstctl.pkix.cms import certs_only, read_certs_only
+from trstctl.pkix import algorithms, der
+from trstctl.pkix.certificate import split_signed
+from trstctl.pkix.cms import (
+    IssuerAndSerial,
+    certs_only,
+    identifies,
+    is_self_signed,
+    issuer_and_serial,
+    read_certs_only,
+    read_issuer_and_serial,
+    subject_public_key,
+)
 
 NULL = b"\x05\x00"
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -192,3 +203,159 @@ class CertsOnlyTests:
         for bad in corruptions(certs_only(chain()[1:2])):
             outcome = refusal(read_certs_only, bad)
             assert outcome in {None, "Malformed", "TooLarge"}
+
+
+NO_KEY_IDENTIFIER = chain()[0]
+
+
+def renamed(common_name: bytes) -> bytes:
+    """Return an issuer of one common name."""
+    kind = der.oid("2.5.4.3")
+    return der.sequence(der.set_of(der.sequence(kind, common_name)))
+
+
+class IdentifierTests:
+    """How certificates are named (RFC 5652, sections 5.3 and 6.2.1)."""
+
+    def test_issuer_and_serial(self) -> None:
+        """Issuer and serial number as the certificate has them."""
+        name = issuer_and_serial(CERTIFICATE)
+        certificate = x509.load_der_x509_certificate(CERTIFICATE)
+        assert name.issuer == certificate.issuer.public_bytes()
+        assert int(name.serial, 16) == certificate.serial_number
+        assert name == read_issuer_and_serial(name.der())
+        decoded, rest = decoder.decode(
+            name.der(), asn1Spec=rfc5652.IssuerAndSerialNumber()
+        )
+        assert not rest
+        assert decoded["serialNumber"] == certificate.serial_number
+
+    @pytest.mark.parametrize("serial", [0, 1, -1, 0x80, 1 << 159])
+    def test_serial_numbers(self, serial) -> None:
+        """Clients' own certificates have any serial number."""
+        value = der.sequence(der.sequence(), der.integer(serial))
+        name = read_issuer_and_serial(value)
+        assert serial == int(name.serial, 16)
+        assert value == name.der()
+
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            NULL,
+            der.sequence(),
+            der.sequence(der.sequence()),
+            der.sequence(der.sequence(), NULL),
+            der.sequence(der.set_of(), der.integer(1)),
+            der.sequence(der.sequence(), der.integer(1), NULL),
+        ],
+    )
+    def test_no_issuer_and_serial(self, bad) -> None:
+        """Anything else is refused."""
+        assert refusal(read_issuer_and_serial, bad) == "Malformed"
+
+    def test_subject_public_key(self) -> None:
+        """The key of a certificate of either version."""
+        assert subject_public_key(CERTIFICATE) == spki(RSA_KEY)
+        assert subject_public_key(NO_KEY_IDENTIFIER) == spki(rsa_key())
+        tbs, algorithm, _ = split_signed(CERTIFICATE)
+        fields = der.children(der.content(tbs, der.SEQUENCE))
+        version_1 = der.sequence(
+            der.sequence(*(field[2] for field in fields[1:7])),
+            algorithm,
+            der.bit_string(b""),
+        )
+        assert subject_public_key(version_1) == spki(RSA_KEY)
+        assert issuer_and_serial(version_1) == issuer_and_serial(CERTIFICATE)
+        assert not identifies(b"", version_1)
+
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            NULL,
+            der.sequence(),
+            der.sequence(der.sequence(), der.sequence(), der.bit_string(b"")),
+            der.sequence(
+                der.sequence(der.integer(1), *4 * [der.sequence()]),
+                der.sequence(),
+                der.bit_string(b""),
+            ),
+        ],
+    )
+    def test_no_certificate(self, bad) -> None:
+        """Anything else is refused."""
+        assert refusal(issuer_and_serial, bad) == "Malformed"
+        assert refusal(subject_public_key, bad) == "Malformed"
+        assert refusal(identifies, b"", bad) == "Malformed"
+
+    def test_key_identifier(self) -> None:
+        """The subjectKeyIdentifier names a certificate that has one."""
+        extension = x509.load_der_x509_certificate(
+            CERTIFICATE
+        ).extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+        assert identifies(extension.value.digest, CERTIFICATE)
+        assert not identifies(b"another", CERTIFICATE)
+        assert not identifies(extension.value.digest, NO_KEY_IDENTIFIER)
+        name = x509.Name([x509.NameAttribute(CN, "constrained")])
+        other = (
+            x509.CertificateBuilder(
+                name, name, P256.public_key(), 1, START, END
+            )
+            .add_extension(x509.BasicConstraints(False, None), critical=True)
+            .sign(P256, hashes.SHA256())
+            .public_bytes(Encoding.DER)
+        )
+        assert not identifies(extension.value.digest, other)
+
+    @pytest.mark.parametrize(
+        ("issuer", "lenient"),
+        [
+            (renamed(der.tlv(12, b"d")), False),
+            (renamed(der.tlv(19, b"d")), True),
+            (renamed(der.tlv(30, b"\0d")), True),
+            (renamed(der.tlv(12, b" D ")), True),
+            (renamed(der.tlv(12, b"e")), None),
+            (renamed(der.tlv(12, b"d" + b" " * 200)), None),
+            (der.sequence(), None),
+            (renamed(NULL), None),
+        ],
+    )
+    def test_issuer_anew(self, issuer, lenient) -> None:
+        """Some clients write the issuer's name their own way."""
+        name = IssuerAndSerial(issuer, "5eed")
+        assert identifies(name, CERTIFICATE, lenient=True) == (
+            lenient is not None
+        )
+        assert identifies(name, CERTIFICATE) == (lenient is False)
+        other = IssuerAndSerial(issuer, "5eee")
+        assert not identifies(other, CERTIFICATE, lenient=True)
+
+
+class SelfSignedTests:
+    """``is_self_signed``."""
+
+    def test_by_its_own_key(self) -> None:
+        """The signature decides, not the names."""
+        assert is_self_signed(CERTIFICATE)
+        assert is_self_signed(EC_CERTIFICATE)
+        for corrupt in (
+            CERTIFICATE[:-1] + bytes((CERTIFICATE[-1] ^ 1,)),
+            CERTIFICATE.replace(b"\x0c\x01d", b"\x0c\x01e"),
+        ):
+            assert not is_self_signed(corrupt)
+
+    def test_sha1(self) -> None:
+        """Old clients sign their own certificate with SHA-1."""
+        sha1 = der.sequence(der.oid("1.2.840.113549.1.1.5"), NULL)
+        tbs, sha256, _ = split_signed(CERTIFICATE)
+        tbs = tbs.replace(sha256, sha1)
+        signature = algorithms.sign(RSA_KEY, "sha1-with-rsa", tbs, legacy=True)
+        old = der.sequence(tbs, sha1, der.bit_string(signature))
+        assert is_self_signed(old, legacy=True)
+        assert not is_self_signed(old)
+
+    def test_two_algorithms(self) -> None:
+        """RFC 5280, section 4.1.1.2: both MUST be the same."""
+        tbs, sha256, signature = split_signed(CERTIFICATE)
+        without_null = der.sequence(der.content(sha256, der.SEQUENCE)[:-2])
+        odd = der.sequence(tbs, without_null, der.bit_string(signature))
+        assert not is_self_signed(odd)

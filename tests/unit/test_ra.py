@@ -783,7 +783,7 @@ class SecretTests:
     def bench(self) -> tuple[_Bench, tuple[Credential, ...]]:
         """Return a bench and the credential."""
         bench = _Bench()
-        secret = add_one_time_token(bench.store, "once")
+        secret = add_one_time_token(bench.store, "once", protocol="est")
         return bench, (OneTimeToken(secret),)
 
     def burnt(self, bench: _Bench) -> bool:

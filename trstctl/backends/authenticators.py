@@ -56,21 +56,24 @@ from trstctl.errors import (
 )
 from trstctl.http.site import holder
 from trstctl.interfaces import IAuthenticator, IAuthority, IStore
+from trstctl.minting import check_secret, principal_of
 from trstctl.model import (
     BearerToken,
     CertificateStatus,
+    Challenge,
     ClientCertificate,
     Credential,
     CredentialRecord,
+    Endpoint,
     EnrollmentRequest,
     OneTimeToken,
     Operation,
     Password,
     Principal,
     RegistrarCall,
-    SecretState,
 )
 from trstctl.pkix.certificate import read_certificate
+from trstctl.ra import gates_of
 
 #: Seconds for which a right password is remembered, and how many are.
 _REMEMBERED_SECONDS = 600.0
@@ -78,7 +81,14 @@ _REMEMBERED = 10_000
 
 #: Whose certificate speaks before a password, and so on; a renewal's
 #: certificate speaks before all of them.
-_PRECEDENCE = {"token": 0, "bearer": 1, "basic": 2, "certificate": 3}
+_PRECEDENCE = {
+    "token": 0,
+    "mdm": 0,
+    "anonymous": 0,
+    "bearer": 1,
+    "basic": 2,
+    "certificate": 3,
+}
 
 #: Longest name and secret that are looked at, in characters.
 _LONGEST = 256
@@ -165,6 +175,11 @@ class StoreAuthenticator:
                 return await self._bearer(request, "bearer", token, now)
             case OneTimeToken(token):
                 return await self._one_time(request, token, now)
+            case Challenge(text, gate):
+                if not gates_of(request):
+                    return None  # the certificate speaks
+                principal: Principal = await gate.admit(request, text, now)
+                return principal
             case _:
                 assert_never(credential)
 
@@ -299,38 +314,49 @@ class StoreAuthenticator:
         the store's, in the transaction, so that of all who ask at once one
         gets it, and a retry of the request it was burnt for passes.
         """
-        tenant = request.endpoint.tenant_id
-        secret = await self._store.find_secret(tenant, secret_digest(token))
-        if secret is None or secret.revoked_at is not None:
+        endpoint = request.endpoint
+        secret = await self._store.find_secret(
+            endpoint.tenant_id, secret_digest(token)
+        )
+        if (
+            secret is None
+            or secret.revoked_at is not None
+            or secret.protocol != endpoint.protocol
+        ):
             self._failed(self._buckets(request, "")[0])
             raise ChallengeRejected
-        key = request.wanted.public_key.fingerprint
-        state = secret.state(now)
-        reused = state is SecretState.BURNT and secret.burnt_for != key
-        if (
-            reused
-            or state is SecretState.EXPIRED
-            or secret.key_fingerprint not in {"", key}
-        ):
-            error = ChallengeRejected(reused=reused)
-            error.facts["principal"] = f"token:{secret.id}"
-            raise error
-        return Principal(
-            kind="token",
-            name=secret.id,
-            tenant_id=tenant,
-            names=secret.names,
-            profiles=(secret.profile,),
-            secret_id=secret.id,
-        )
+        check_secret(secret, request.wanted.public_key.fingerprint, now)
+        return principal_of(secret)
 
     # --- certificates -------------------------------------------------------
+
+    def identify(
+        self, endpoint: Endpoint, certificate: bytes, now: datetime
+    ) -> Deferred[Principal]:
+        """Judge a certificate that asks a question; see the interface."""
+
+        async def identify() -> Principal:
+            principal = await self._owner(endpoint, certificate, now)
+            if principal is None:
+                raise NotAuthenticated
+            _require_current(principal, now)
+            return principal
+
+        return Deferred.fromCoroutine(identify())
 
     async def _certificate(
         self, request: EnrollmentRequest, der: bytes, now: datetime
     ) -> Principal | None:
-        """Judge the client certificate of the TLS session (A-4)."""
-        endpoint = request.endpoint
+        """Judge the client certificate of a request (A-4)."""
+        principal = await self._owner(request.endpoint, der, now)
+        if principal is not None and request.operation is not Operation.RENEW:
+            _require_current(principal, now)
+        return principal
+
+    async def _owner(
+        self, endpoint: Endpoint, der: bytes, now: datetime
+    ) -> Principal | None:
+        """Return whose certificate it is, if it is ours and not revoked."""
         authority = self._authorities().get(endpoint.authority)
         try:
             facts = read_certificate(der)
@@ -357,8 +383,6 @@ class StoreAuthenticator:
         )
         if record.status is CertificateStatus.REVOKED:
             raise _known(principal, "the client certificate has been revoked")
-        if facts.not_after < now and request.operation is not Operation.RENEW:
-            raise _known(principal, "the client certificate has expired")
         return principal
 
     # --- what they share ----------------------------------------------------
@@ -399,6 +423,14 @@ class StoreAuthenticator:
         wait = self._throttle.wait(*buckets)
         if wait:
             raise Throttled(wait)
+
+
+def _require_current(principal: Principal, now: datetime) -> None:
+    """Refuse an expired certificate."""
+    facts = principal.certificate
+    assert facts is not None
+    if facts.not_after < now:
+        raise _known(principal, "the client certificate has expired")
 
 
 def _principal(record: CredentialRecord) -> Principal:

@@ -246,6 +246,16 @@ def read_private_key(
     return load_private_key(_read_secret(path, owner), passphrase, str(path))
 
 
+def read_secret_file(path: str | Path, *, owner: int | None = None) -> bytes:
+    """
+    Read a file that nobody else could have read or replaced.
+
+    :param owner: user id that must own the file; this process's by default.
+    :raises KeyFileError: with the remedy.
+    """
+    return _read_secret(Path(path), owner)
+
+
 def load_private_key(
     content: bytes, passphrase: bytes | None, source: str
 ) -> CertificateIssuerPrivateKeyTypes:

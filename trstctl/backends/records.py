@@ -80,7 +80,7 @@ def request_facts(request: NewRequest, request_id: str) -> dict[str, str]:
     :param request_id: the id of the row, which an earlier request may have
         made.
     """
-    return {
+    facts = {
         "request": request_id,
         "protocol": request.key.protocol,
         "endpoint": request.endpoint,
@@ -92,6 +92,11 @@ def request_facts(request: NewRequest, request_id: str) -> dict[str, str]:
         "request_id": request.request_id,
         "peer": request.peer,
     }
+    if request.transaction:
+        facts["transaction"] = request.transaction
+    if request.secret_id is not None:
+        facts["secret"] = request.secret_id
+    return facts
 
 
 def opened_facts(intent: Intent, request_id: str) -> dict[str, str]:

@@ -232,6 +232,20 @@ class Authority:
         )
         return crl
 
+    def sign_message(self, attributes: bytes) -> Deferred[bytes]:
+        """See :meth:`trstctl.interfaces.IAuthority.sign_message`."""
+        if attributes[:1] != bytes((der.SET,)):
+            self._refuse("what it is to sign is no message")
+
+        def judge(signature: bytes) -> bytes:
+            if not algorithms.verify(
+                self._public_key, self.algorithm, signature, attributes
+            ):
+                self._refuse("a signature just made does not verify")
+            return signature
+
+        return self._signer.sign(attributes, self.algorithm).addCallback(judge)
+
     def check(self) -> Deferred[None]:
         """See :meth:`trstctl.interfaces.IAuthority.check`."""
 

@@ -27,6 +27,7 @@ _MODULES: Mapping[str, str] = {
     "audit": "trstctl.cli.audit",
     "ca": "trstctl.cli.ca",
     "cert": "trstctl.cli.cert",
+    "challenge": "trstctl.cli.challenge",
     "config": "trstctl.cli.config",
     "credential": "trstctl.cli.credential",
     "db": "trstctl.cli.db",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from trstctl.backends.passwords import (
     check_token,
     new_secret,
 )
+from trstctl.challenges import key_ring, texts_under
 from trstctl.cli.context import FILE, STATE
 from trstctl.cli.credential import new_credential
 from trstctl.cli.faults import Refused
@@ -37,6 +39,7 @@ from trstctl.cli.recipes import (
     bootstrap_recipe,
     est_recipes,
     inventory_recipe,
+    scep_recipes,
 )
 from trstctl.cli.scaffold import Plan
 from trstctl.cli.token import new_token
@@ -45,7 +48,8 @@ from trstctl.config.secrets import SecretError, read_secret
 from trstctl.founding import CA_DIRECTORY, load_chain, write_certificates
 from trstctl.gateway import Gateway, StartFault
 from trstctl.interfaces import IStore
-from trstctl.model import CredentialRecord
+from trstctl.minting import mint_challenges
+from trstctl.model import CredentialRecord, Endpoint, SecretOrder
 from trstctl.tap import build, serve
 
 TENANT = "11111111-1111-1111-1111-111111111111"
@@ -188,14 +192,36 @@ async def _credentials(
 
 
 async def _once(gateway: Gateway, around: Surroundings) -> dict[str, str]:
-    """Return a fresh single-use token, if there is a use for one."""
-    endpoints = gateway.config.endpoints.get("bootstrap")
-    if not endpoints:
-        return {}
-    endpoint = endpoints[0]
-    secret, token = new_token(around, endpoint.tenant_id, endpoint.profile)
-    await gateway.store.add_secrets((secret,), around.actor)
-    return {"once": token}
+    """Return a fresh token and a fresh challenge, if something takes them."""
+    shown, kept = {}, []
+    bootstrap = _default_endpoint(gateway, "bootstrap")
+    if bootstrap is not None:
+        secret, shown["once"] = new_token(
+            around, bootstrap.tenant_id, bootstrap.profile
+        )
+        kept.append(secret)
+    scep = _default_endpoint(gateway, "scep")
+    if scep is not None:
+        (made,) = mint_challenges(
+            scep.tenant_id,
+            SecretOrder(profile=scep.profile, protocol=scep.protocol),
+            around.now(),
+            around.random_bytes,
+            partial(
+                texts_under,
+                key_ring(gateway.config.state, around.random_bytes).keys(),
+            ),
+        )
+        shown["challenge"] = made.secret
+        kept.append(made.record)
+    if kept:
+        await gateway.store.add_secrets(kept, around.actor)
+    return shown
+
+
+def _default_endpoint(gateway: Gateway, protocol: str) -> Endpoint | None:
+    """Return the first endpoint of a protocol, if it is enabled."""
+    return next(iter(gateway.config.endpoints.get(protocol, ())), None)
 
 
 def _kept(state: Path) -> dict[str, str] | None:
@@ -259,8 +285,7 @@ def _facts(
             write_certificates(path, certificates)
     http = ports.get("http")
     https = f"https://localhost:{ports['https']}"
-    once = secrets.get("once")
-    return {
+    facts: dict[str, Any] = {
         "https_url": https,
         "http_url": http and f"http://localhost:{http}",
         "ops_url": f"http://127.0.0.1:{ports['ops']}",
@@ -274,17 +299,25 @@ def _facts(
             "password": secrets["password"],
             "bearer_token": secrets["token"],
         },
-        **(
-            {"bootstrap": {"url": f"{https}/enroll/bootstrap", "token": once}}
-            if once
-            else {}
-        ),
     }
+    if "once" in secrets:
+        facts["bootstrap"] = {
+            "url": f"{https}/enroll/bootstrap",
+            "token": secrets["once"],
+        }
+    # Few clients of SCEP can do TLS, and none needs it.
+    if "challenge" in secrets and http:
+        facts["scep"] = {
+            "url": f"http://localhost:{http}/scep",
+            "challenge": secrets["challenge"],
+        }
+    return facts
 
 
 def _told(facts: dict[str, Any]) -> str:
     """Return what is printed once the gateway listens."""
     est, bootstrap = facts["est"], facts.get("bootstrap")
+    scep = facts.get("scep")
     recipes = (
         *est_recipes(
             facts["https_url"],
@@ -301,6 +334,11 @@ def _told(facts: dict[str, Any]) -> str:
                 ),
             )
             if bootstrap
+            else ()
+        ),
+        *(
+            scep_recipes(scep["url"], facts["root_ca"], scep["challenge"])
+            if scep
             else ()
         ),
         inventory_recipe(facts["config"], facts["ops_url"]),

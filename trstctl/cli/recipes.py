@@ -151,6 +151,51 @@ def bootstrap_recipe(url: str, root: str, token: str) -> Recipe:
     )
 
 
+def scep_recipes(url: str, root: str, challenge: str) -> Sequence[Recipe]:
+    """
+    Return how to look at SCEP with curl, and to enroll with strongSwan.
+
+    Nothing that every system has can write a SCEP message.
+
+    :param url: of the endpoint.
+    :param root: path of the root's certificate.
+    :param challenge: a single-use challenge.
+    """
+    trusted = shlex.quote(root)
+    enroll = (
+        f"pki --scep --url {url} --in {{0}}.key --dn CN=device-4 {{1}} "
+        "--cacert-enc ra.pem --cacert-sig ra.pem "
+        f"--cacert {trusted} --cacert ca-1.pem --outform pem > {{0}}.pem"
+    )
+    verify = f"openssl verify -CAfile {trusted} -untrusted ca-1.pem {{}}.pem"
+    return (
+        Recipe(
+            "SCEP: what the gateway offers, and its certificates",
+            (
+                'cd "$(mktemp -d)"',
+                f"curl -fsS '{url}?operation=GetCACaps'",
+                f"curl -fsS '{url}?operation=GetCACert' "
+                "| openssl pkcs7 -inform DER -print_certs",
+            ),
+        ),
+        Recipe(
+            "SCEP: enroll with a challenge, then renew; needs apt install "
+            "strongswan-pki libstrongswan-extra-plugins",
+            (
+                'cd "$(mktemp -d)"',
+                f"pki --scepca --url {url} --caout ca.pem --raout ra.pem "
+                "--outform pem",
+                "pki --gen --type rsa --size 2048 > device.key",
+                enroll.format("device", f"--password {challenge}"),
+                verify.format("device"),
+                "pki --gen --type rsa --size 2048 > renewed.key",
+                enroll.format("renewed", "--cert device.pem --key device.key"),
+                verify.format("renewed"),
+            ),
+        ),
+    )
+
+
 def inventory_recipe(config: str, ops_url: str) -> Recipe:
     """Return how to see what was issued, and that all is well."""
     named = f"--config {shlex.quote(config)}"

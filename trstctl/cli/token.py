@@ -27,6 +27,7 @@ from trstctl.cli.output import Listing, Row, moment, output_option
 from trstctl.cli.selection import key_fingerprint
 from trstctl.config.values import Duration
 from trstctl.interfaces import IStore
+from trstctl.minting import BOOTSTRAP
 from trstctl.model import OneTimeSecret, SecretState
 
 _COLUMNS = (
@@ -288,8 +289,9 @@ def list_(
                     tenant_id, only, now, after, _PAGE
                 )
                 for secret in page:
-                    row = _row(secret)
-                    listing.add({**row, "state": secret.state(now).value})
+                    if secret.protocol == BOOTSTRAP:
+                        state = secret.state(now).value
+                        listing.add({**_row(secret), "state": state})
                 if len(page) < _PAGE:
                     break
         listing.close()

@@ -297,9 +297,23 @@ class _Reading:
         endpoints: Sequence[Endpoint],
         profiles: Mapping[str, ProfileSettings],
     ) -> None:
-        """Refuse an endpoint where anybody would get a certificate."""
+        """
+        Refuse an endpoint where anybody would get a certificate, and one
+        where nobody would.
+        """
         for endpoint in endpoints:
             profile = profiles.get(endpoint.profile)
+            if (
+                not endpoint.may_wait
+                and profile
+                and profile.approval != "none"
+            ):
+                where = f"labels.{endpoint.name}" if endpoint.name else "here"
+                self._tree.blame(
+                    ("protocols", name),
+                    f"{where}, clients cannot wait for an approval: choose a "
+                    f"profile without one (not {endpoint.profile})",
+                )
             if not endpoint.gated and profile and profile.approval == "none":
                 where = f"labels.{endpoint.name}" if endpoint.name else "here"
                 self._tree.blame(

@@ -210,7 +210,7 @@ def _identifiers() -> dict[bytes, tuple[str, str, bytes]]:
             identifier = der.sequence(der.oid(_RSASSA_PSS), parameters)
             read[identifier] = (f"rsassa-pss-with-{digest}", digest)
     return {
-        identifier: (*named, _split_identifier(identifier)[1])
+        identifier: (*named, split_identifier(identifier)[1])
         for identifier, named in read.items()
     }
 
@@ -258,9 +258,30 @@ def read_algorithm_identifier(identifier: bytes) -> tuple[str, str, bytes]:
     known = _IDENTIFIERS.get(identifier)
     if known is not None:
         return known
-    oid, parameters = _split_identifier(identifier)
+    oid, parameters = split_identifier(identifier)
     digest = _UNSUPPORTED_DIGESTS.get(oid, f"algorithm {oid}")
     return f"other:{oid}", digest, parameters
+
+
+_LEGACY_IDENTIFIERS: Mapping[bytes, str] = {
+    der.sequence(der.oid(algorithm.oid), parameters): name
+    for name, algorithm in LEGACY_ALGORITHMS.items()
+    for parameters in (b"", _NULL)
+}
+
+
+def signature_name(identifier: bytes) -> str:
+    """
+    Name a DER AlgorithmIdentifier of a signature, legacy ones included.
+
+    :returns: a name of :data:`ALGORITHMS` or :data:`LEGACY_ALGORITHMS`, or
+        ``other:<oid>``.
+    :raises Malformed: it is not an AlgorithmIdentifier.
+    """
+    return (
+        _LEGACY_IDENTIFIERS.get(identifier)
+        or read_algorithm_identifier(identifier)[0]
+    )
 
 
 def _named(name: str, *, legacy: bool = False) -> SignatureAlgorithm:
@@ -273,8 +294,13 @@ def _named(name: str, *, legacy: bool = False) -> SignatureAlgorithm:
     return known
 
 
-def _split_identifier(identifier: bytes) -> tuple[str, bytes]:
-    """Return an AlgorithmIdentifier's OID and the DER of its parameters."""
+def split_identifier(identifier: bytes) -> tuple[str, bytes]:
+    """
+    Return an AlgorithmIdentifier's OID and the DER of its parameters.
+
+    :returns: the OID dotted; no octets for absent parameters.
+    :raises Malformed: it is not an AlgorithmIdentifier.
+    """
     parts = der.children(der.content(identifier, der.SEQUENCE))
     if not 1 <= len(parts) <= 2 or parts[0][0] != der.OBJECT_IDENTIFIER:
         raise Malformed("an algorithm identifier is malformed")
@@ -320,7 +346,7 @@ def describe_public_key(spki: bytes) -> PublicKey:
     parts = der.children(der.content(spki, der.SEQUENCE))
     if [part[0] for part in parts] != [der.SEQUENCE, der.BIT_STRING]:
         raise Malformed("the public key is malformed")
-    oid, parameters = _split_identifier(parts[0][2])
+    oid, parameters = split_identifier(parts[0][2])
     bits = parts[1][1]
     if bits[:1] != b"\x00":  # every key is whole octets
         raise Malformed("the public key is malformed")

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from attrs import frozen
 
 from trstctl.errors import Malformed, RequestError
-from trstctl.pkix import der
+from trstctl.pkix import algorithms, der
 from trstctl.pkix.certificate import split_signed
 from trstctl.pkix.extensions import read_extensions
 from trstctl.pkix.names import names_match, read_name
@@ -171,6 +171,28 @@ def identifies(
     )
 
 
+def is_self_signed(certificate: bytes, *, legacy: bool = False) -> bool:
+    """
+    Tell whether a certificate's own key signed it, whatever its names say.
+
+    Costs what the key makes it cost: judge the key first.
+
+    :param certificate: DER, already seen by :func:`trstctl.pkix.der.check`.
+    :param legacy: SHA-1 with RSA will do, too.
+    :raises Malformed: it is no certificate.
+    """
+    fields = _tbs_fields(certificate)
+    tbs, identifier, signature = split_signed(certificate)
+    # RFC 5280, section 4.1.1.2: signed and unsigned identifier are the same.
+    return fields[1][2] == identifier and algorithms.verify(
+        fields[5][2],
+        algorithms.signature_name(identifier),
+        signature,
+        tbs,
+        legacy=legacy,
+    )
+
+
 def _hexadecimal(octets: bytes) -> str:
     """Return the content octets of a serial number as text."""
     return f"{int.from_bytes(octets, 'big', signed=True):x}"
@@ -194,6 +216,10 @@ def _tbs_fields(certificate: bytes) -> list[tuple[int, bytes, bytes]]:
 
 def _same_name(own: bytes, theirs: bytes) -> bool:
     """Tell whether two Names in DER mean the same."""
+    # No string type takes more than four octets for one of another's, and
+    # a peer's name is not to be folded for ever.
+    if len(theirs) > 4 * len(own) + 64:
+        return False
     try:
         return names_match(read_name(own), read_name(theirs))
     except RequestError:

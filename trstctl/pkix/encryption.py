@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 
 from trstctl.errors import Malformed, UnsupportedAlgorithm
 from trstctl.pkix import der
+from trstctl.pkix.algorithms import split_identifier
 
 _NULL = b"\x05\x00"
 
@@ -122,7 +123,7 @@ def read_cipher(identifier: bytes) -> tuple[str, bytes]:
         not have it, and its initialization vector, if we do.
     :raises Malformed: it is none, or the vector is not a block.
     """
-    oid, parameters = _split(identifier)
+    oid, parameters = split_identifier(identifier)
     name = _NAMES.get(oid, f"other:{oid}")
     if name not in CIPHERS:
         return name, b""
@@ -130,14 +131,6 @@ def read_cipher(identifier: bytes) -> tuple[str, bytes]:
     if len(iv) != CIPHERS[name].block_size:
         raise Malformed("an initialization vector is not one block")
     return name, iv
-
-
-def _split(identifier: bytes) -> tuple[str, bytes]:
-    """Return an AlgorithmIdentifier's OID and the DER of its parameters."""
-    parts = der.children(der.content(identifier, der.SEQUENCE))
-    if not 1 <= len(parts) <= 2 or parts[0][0] != der.OBJECT_IDENTIFIER:
-        raise Malformed("an algorithm identifier is malformed")
-    return der.oid_text(parts[0][1]), parts[1][2] if len(parts) > 1 else b""
 
 
 # --- key transport ----------------------------------------------------------
@@ -215,7 +208,11 @@ def read_scheme(identifier: bytes) -> str:
     :raises Malformed: it is none.
     """
     known = _SCHEMES.get(identifier)
-    return known if known is not None else f"other:{_split(identifier)[0]}"
+    return (
+        known
+        if known is not None
+        else f"other:{split_identifier(identifier)[0]}"
+    )
 
 
 def scheme_identifier(scheme: str) -> bytes:

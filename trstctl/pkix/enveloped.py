@@ -13,15 +13,21 @@ peer who changes a message and watches the answer nothing to tell apart
    of the right length, which is drawn in any case, and before.
 2. The whole content is decrypted.  A content that is no whole number of
    blocks is cut, and fails in the end.
-3. The padding is compared as a whole with what its last octet demands, and
-   the plaintext is read in any case, with the padding on if that is wrong.
-   What is no padding and what is no message take the same way.
+3. Padding and plaintext are judged at once, by one comparison each that
+   both take place: the end is what its last octet demands, and the start is
+   that of one DER SEQUENCE which ends where the padding begins.  All of
+   SCEP's contents are one.  Bad padding, a wrong key, a cut content and
+   garbage under good padding take the same steps from first to last.
 4. Every failure is one ``MessageCheckFailed`` with one text, also that of
    reading: this is why :meth:`Enveloped.open` takes the reader.
 
-Python cannot promise constant time.  What is left are the differences of a
-comparison of at most 16 octets, of slicing off as many, and of a reader that
-finds its fault sooner or later in octets that the peer already knows.
+Python cannot promise constant time.  What is left are the differences of
+slicing and comparing at most 16 octets, and one that is inherent: a content
+that a reader sees takes the reader's time.  A peer gets there with somebody
+else's message by changing blocks that the reader does not look into (a
+signature, say) until the padding fits.  So a reader should verify what it
+can, a caller should answer what fails here, and what fails right behind it,
+with the same words, and at a time that does not depend on how far it got.
 Whether a *recipient* is ours is no secret; :func:`decoy` still lets the
 caller spend the same time.
 """
@@ -67,6 +73,10 @@ _ORIGINATOR_TAG = 0xA0
 _ATTRIBUTES_TAG = 0xA1
 _PASSWORD_TAG = 0xA3
 _OTHER_RECIPIENTS = frozenset({0xA1, 0xA2, 0xA4})
+
+# RFC 5652, section 6.1, but for 1, which PyScep 0.0.14 writes; nothing
+# depends on it.
+_VERSIONS = frozenset({b"\x00", b"\x01", b"\x02", b"\x03", b"\x04"})
 
 T = TypeVar("T")
 
@@ -137,14 +147,16 @@ class Enveloped:
         random_bytes: Callable[[int], bytes],
     ) -> T:
         """
-        Decrypt the content and read it.
+        Decrypt the content, one DER SEQUENCE, and read it.
 
         Refuse unwanted ciphers before the key is decrypted, not here.
 
         :param key: whatever came of decrypting the encrypted key.
         :param read: makes a value of the plaintext, or raises a
             ``RequestError``.  Let it do all that can be done without
-            looking elsewhere; what is refused later can be told apart.
+            looking elsewhere, such as verifying a request's signature and
+            comparing its key with the signer's: what is refused later can
+            be told apart.
         :param random_bytes: a cryptographically secure source.
         :raises UnsupportedAlgorithm: we do not have the cipher.
         :raises MessageCheckFailed: everything else, all alike.
@@ -159,16 +171,28 @@ class Enveloped:
             key, self.iv, self.encrypted_content[:blocks] or bytes(size)
         )
         padding = cipher.padding_of(plain)
-        genuine = hmac.compare_digest(plain[-len(padding) :], padding)
+        length = len(plain) - len(padding)
+        head = _sequence_head(length)
+        genuine = hmac.compare_digest(plain[length:], padding)
+        genuine &= hmac.compare_digest(plain[: len(head)], head)
         genuine &= 0 < blocks == len(self.encrypted_content)
         cause = None
-        try:
-            value = read(plain[: -len(padding)] if genuine else plain)
-            if genuine:
-                return value
-        except RequestError as error:
-            cause = error
+        if genuine:
+            try:
+                return read(plain[:length])
+            except RequestError as error:
+                cause = error
         raise MessageCheckFailed from cause
+
+
+def _sequence_head(length: int) -> bytes:
+    """Return how a DER SEQUENCE of so many octets in all begins."""
+    inner, octets = max(length - 2, 0), 0
+    while inner >= (0x80, 0x100, 0x10000, 0x1000000)[octets]:
+        inner, octets = inner - 1, octets + 1
+    if not octets:
+        return bytes((der.SEQUENCE, inner))
+    return bytes((der.SEQUENCE, 0x80 | octets)) + inner.to_bytes(octets, "big")
 
 
 def decoy(certificate: bytes) -> Recipient:
@@ -211,7 +235,7 @@ def _read(fields: bytes) -> Enveloped:
         der.INTEGER,
         der.SET,
         der.SEQUENCE,
-    ] or parts[0][1] not in {b"\x00", b"\x02", b"\x03", b"\x04"}:
+    ] or parts[0][1] not in _VERSIONS:
         raise Malformed("not an encrypted message")
     infos = der.children(parts[1][1])
     if len(infos) > MAX_RECIPIENTS:

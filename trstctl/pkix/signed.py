@@ -16,14 +16,12 @@ is verified there, so that the caller can judge algorithms and key first:
    OpenSSL sees it the same way.  They are never encoded again.
 3. Only what the RFC demands is accepted where nothing protects a field:
    versions fit, the signer's digest algorithm is announced, algorithm
-   identifiers are those that we know by heart, unsigned attributes are
-   refused.  What is left unprotected are the bags: of the certificates
-   only the signer's matters, and whoever relies on it verifies it.
+   identifiers are those that we know by heart.  What is left unprotected
+   are unsigned attributes, which nobody reads, and the bags: of the
+   certificates only the signer's matters, and whoever relies on it
+   verifies it.
 
-Digests: SHA-256, SHA-384, SHA-512, and SHA-1 where the caller allows it.
-Signatures: those of :mod:`trstctl.pkix.algorithms`; rsaEncryption with the
-digest algorithm (RFC 3370, section 3.2); Ed25519 (RFC 8419) and ML-DSA (RFC
-9882) with SHA-512.  Ed448 would need SHAKE256 and is refused, as is MD5.
+Algorithms are those of :mod:`trstctl.pkix.digests`.
 """
 
 from __future__ import annotations
@@ -54,52 +52,18 @@ from trstctl.pkix.cms import (
     read_content_info,
     read_identifier,
 )
+from trstctl.pkix.digests import digest_name, go_together, signature_name
 
 CONTENT_TYPE = "1.2.840.113549.1.9.3"
 MESSAGE_DIGEST = "1.2.840.113549.1.9.4"
 SIGNING_TIME = "1.2.840.113549.1.9.5"
 ALGORITHM_PROTECTION = "1.2.840.113549.1.9.52"
 
-NULL = b"\x05\x00"
-RSA_ENCRYPTION = "1.2.840.113549.1.1.1"
-
-#: Digest algorithms that we compute, by name.
-DIGESTS: Mapping[str, str] = {
-    "sha1": "1.3.14.3.2.26",
-    "sha256": "2.16.840.1.101.3.4.2.1",
-    "sha384": "2.16.840.1.101.3.4.2.2",
-    "sha512": "2.16.840.1.101.3.4.2.3",
-}
-_REFUSED_DIGESTS: Mapping[str, str] = {
-    "1.2.840.113549.2.2": "md2",
-    "1.2.840.113549.2.4": "md4",
-    "1.2.840.113549.2.5": "md5",
-    "2.16.840.1.101.3.4.2.4": "sha224",
-}
-# RFC 5754, section 2: absent parameters and NULL MUST both be accepted.
-_DIGEST_IDENTIFIERS: Mapping[bytes, str] = {
-    der.sequence(der.oid(oid), parameters): name
-    for name, oid in DIGESTS.items()
-    for parameters in (b"", NULL)
-}
-_RSA_IDENTIFIERS = frozenset(
-    der.sequence(der.oid(RSA_ENCRYPTION), parameters)
-    for parameters in (b"", NULL)
-)
-_LEGACY_IDENTIFIERS: Mapping[bytes, str] = {
-    der.sequence(der.oid(algorithm.oid), parameters): name
-    for name, algorithm in algorithms.LEGACY_ALGORITHMS.items()
-    for parameters in (b"", NULL)
-}
-#: Those which sign without a digest, and the one that CMS wants with them.
-PURE_DIGESTS: Mapping[str, str] = dict.fromkeys(
-    ("ed25519", "ml-dsa-44", "ml-dsa-65", "ml-dsa-87"), "sha512"
-)
-
 #: More in one message is refused before any is looked at.
 MAX_CERTIFICATES = 64
 
 _SIGNED_ATTRIBUTES_TAG = 0xA0
+_UNSIGNED_ATTRIBUTES_TAG = 0xA1
 _OTHER_CERTIFICATES = frozenset({0xA0, 0xA1, 0xA2, 0xA3})
 _OTHER_REVOCATION = frozenset({0xA1})
 
@@ -282,11 +246,9 @@ def _versions(
         return {5}
     if 0xA2 in other_certificates:
         return {4}
-    if (
-        0xA1 in other_certificates
-        or message.content_type != DATA
-        or any(isinstance(signer.sid, bytes) for signer in message.signers)
-    ):
+    if any(isinstance(signer.sid, bytes) for signer in message.signers):
+        return {3}
+    if 0xA1 in other_certificates or message.content_type != DATA:
         # PKCS #7 1.5 knows version 1 only, whatever the content.
         return {1, 3}
     return {1}
@@ -304,7 +266,10 @@ def _read_signer(
     """Read a SignerInfo; may fail with any exception."""
     parts = der.children(_expect(info, der.SEQUENCE))
     # version, sid, digestAlgorithm, signedAttrs, signatureAlgorithm and
-    # signature.  Nobody signs unsignedAttrs: one more part is refused.
+    # signature.  Nobody vouches for unsignedAttrs: whoever has the message
+    # can add them, and nothing here reads them.
+    if len(parts) > 6 and parts[6][0] == _UNSIGNED_ATTRIBUTES_TAG:
+        del parts[6]
     version, sid, digest, signed, algorithm, signature = parts
     identifier = read_identifier(sid)
     # RFC 5652, section 5.3: 1 with issuer and serial, 3 with the key.
@@ -312,8 +277,8 @@ def _read_signer(
     if version[2] != der.integer(expected):
         raise Malformed("a signer of an unknown version")
     # Section 5.1: each signer's digest algorithm is announced.
-    digest_name = _digest_name(digest[2])
-    if digest_name not in map(_digest_name, announced):
+    name = digest_name(digest[2])
+    if name not in map(digest_name, announced):
         raise Malformed("the signer's digest algorithm is not announced")
     attributes = _read_attributes(_expect(signed, _SIGNED_ATTRIBUTES_TAG))
     # Sections 5.3, 11.1 and 11.2: both MUST be there, with one value each.
@@ -323,8 +288,8 @@ def _read_signer(
     found = SignerInfo(
         identifier,
         _find(identifier, certificates),
-        digest_name,
-        _algorithm_name(algorithm[2], digest_name),
+        name,
+        signature_name(algorithm[2], name),
         der.content(message_digest, der.OCTET_STRING),
         attributes,
         bytes((der.SET,)) + signed[2][1:],
@@ -360,27 +325,6 @@ def _find(
     return found.pop() if found else None
 
 
-def _digest_name(identifier: bytes) -> str:
-    """Name a digest algorithm."""
-    known = _DIGEST_IDENTIFIERS.get(identifier)
-    if known is not None:
-        return known
-    parts = der.children(der.content(identifier, der.SEQUENCE))
-    oid = der.oid_text(_expect(parts[0], der.OBJECT_IDENTIFIER))
-    return _REFUSED_DIGESTS.get(oid, oid)
-
-
-def _algorithm_name(identifier: bytes, digest: str) -> str:
-    """Name a signature algorithm."""
-    # RFC 3370, section 3.2: rsaEncryption goes with any digest.
-    if identifier in _RSA_IDENTIFIERS:
-        return f"{digest}-with-rsa"
-    return (
-        _LEGACY_IDENTIFIERS.get(identifier)
-        or algorithms.read_algorithm_identifier(identifier)[0]
-    )
-
-
 def _check_protection(
     signer: SignerInfo, digest: bytes, algorithm: bytes
 ) -> None:
@@ -401,7 +345,11 @@ def _check_protection(
 def _without_null(identifier: bytes) -> bytes:
     """Return an algorithm with absent parameters for NULL ones."""
     parts = der.children(identifier)
-    return parts[0][2] if parts[1:] == [(5, b"", NULL)] else identifier
+    return (
+        parts[0][2]
+        if parts[1:] == [(der.NULL, b"", b"\x05\x00")]
+        else identifier
+    )
 
 
 def verify_signer(
@@ -422,12 +370,7 @@ def verify_signer(
     :raises UnsupportedAlgorithm: before any work; the detail names it.
     :raises MessageCheckFailed: it does not verify.
     """
-    known = algorithms.ALGORITHMS.get(signer.algorithm)
-    if known is None and legacy:
-        known = algorithms.LEGACY_ALGORITHMS.get(signer.algorithm)
-    if known is None or signer.digest != (
-        PURE_DIGESTS.get(known.name) or known.digest
-    ):
+    if not go_together(signer.algorithm, signer.digest, legacy=legacy):
         raise UnsupportedAlgorithm(
             f"the message is signed with {signer.algorithm} and "
             f"{signer.digest}"

@@ -7,10 +7,7 @@ returns what is to be signed and keeps the rest, and
 :meth:`PreparedSignedData.finish` takes the signature.
 
 The output is DER but for the certificates, which keep their order: clients
-take the first for their own.  Identifiers are written as the RFCs say:
-digest algorithms without parameters (RFC 5754, section 2), RSA PKCS #1 v1.5
-as rsaEncryption with NULL, which the oldest clients read (RFC 3370, section
-3.2), everything else as in X.509.
+take the first for their own.
 """
 
 from __future__ import annotations
@@ -21,8 +18,7 @@ from datetime import UTC, datetime
 
 from attrs import field, frozen
 
-from trstctl.errors import UnsupportedAlgorithm
-from trstctl.pkix import algorithms, der
+from trstctl.pkix import der
 from trstctl.pkix.cms import (
     DATA,
     SIGNED_DATA,
@@ -31,20 +27,9 @@ from trstctl.pkix.cms import (
     issuer_and_serial,
     key_identifier,
 )
-from trstctl.pkix.signed import (
-    CONTENT_TYPE,
-    DIGESTS,
-    MESSAGE_DIGEST,
-    NULL,
-    PURE_DIGESTS,
-    RSA_ENCRYPTION,
-    SIGNING_TIME,
-)
+from trstctl.pkix.digests import identifiers
+from trstctl.pkix.signed import CONTENT_TYPE, MESSAGE_DIGEST, SIGNING_TIME
 
-_DIGEST_IDENTIFIERS: Mapping[str, bytes] = {
-    name: der.sequence(der.oid(oid)) for name, oid in DIGESTS.items()
-}
-_RSA_IDENTIFIER = der.sequence(der.oid(RSA_ENCRYPTION), NULL)
 _CONTENT_TYPE = der.oid(CONTENT_TYPE)
 _MESSAGE_DIGEST = der.oid(MESSAGE_DIGEST)
 _SIGNING_TIME = der.oid(SIGNING_TIME)
@@ -103,7 +88,7 @@ def prepare_signed(
     :raises UnsupportedAlgorithm: no such algorithm, or none that CMS knows
         a digest for.
     """
-    digest, identifier = _algorithm(algorithm)
+    digest, digest_identifier, identifier = identifiers(algorithm)
     kind = der.oid(content_type)
     octets = hashlib.new(digest, content or b"").digest()
     encoded = [
@@ -122,7 +107,6 @@ def prepare_signed(
         encapsulated += der.explicit(0, der.octet_string(content))
     if certificates is None:
         certificates = (certificate,)
-    digest_identifier = _DIGEST_IDENTIFIERS[digest]
     # Section 5.3: version 1 with issuer and serial, 3 with the key.
     version, sid = 1, issuer_and_serial(certificate).der()
     key = key_identifier(certificate) if by_key else None
@@ -144,21 +128,6 @@ def prepare_signed(
         + signed[1:]
         + identifier,
     )
-
-
-def _algorithm(name: str) -> tuple[str, bytes]:
-    """Return digest and AlgorithmIdentifier for a signature algorithm."""
-    known = algorithms.ALGORITHMS.get(
-        name
-    ) or algorithms.LEGACY_ALGORITHMS.get(name)
-    if known is None:
-        raise UnsupportedAlgorithm
-    digest = PURE_DIGESTS.get(name) or known.digest
-    if digest not in DIGESTS:
-        raise UnsupportedAlgorithm
-    if name == f"{digest}-with-rsa":
-        return digest, _RSA_IDENTIFIER
-    return digest, known.identifier
 
 
 def _attribute(oid: bytes, *values: bytes) -> bytes:

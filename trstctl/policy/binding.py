@@ -3,14 +3,18 @@
 Identity binding: nobody gets names but his own.
 
 Each function judges one rule: it says why it refuses, or returns ``None``.
-A principal that is bound to patterns gets names that match them.  One that
+A principal that is bound to patterns gets names that match them; one that is
+bound to a subject, alternative names or a device gets these.  One that
 a certificate stands for gets the names of that certificate: the very same
 for a renewal (RFC 7030, section 4.2.2), none but them for an enrollment.
 """
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
+
+from cryptography import x509
 
 from trstctl.model import (
     CertificateFacts,
@@ -19,12 +23,15 @@ from trstctl.model import (
     Operation,
 )
 from trstctl.pkix.names import (
+    ATTRIBUTE_OIDS,
     COMMON_NAME,
     EMAIL_ADDRESS,
     SERIAL_NUMBER,
     USER_ID,
     attribute_values,
+    name_text,
     names_match,
+    read_name,
 )
 from trstctl.policy.case import Case
 from trstctl.policy.names import FORMS, dns_name
@@ -33,13 +40,25 @@ from trstctl.policy.patterns import principal_allows
 # Subject attributes that say who somebody is, beside the common name.
 _IDENTIFYING = (SERIAL_NUMBER, USER_ID, EMAIL_ADDRESS)
 
+# A comma that ends an RDN, and the spaces that people put behind it.
+_COMMA = re.compile(r"(\\.)|, +")
+
+_TYPES = {
+    short: x509.ObjectIdentifier(oid) for short, oid in ATTRIBUTE_OIDS.items()
+}
+
 #: Longest name that a refusal quotes, in characters.
 _QUOTED = 80
 
 
 def shown(name: GeneralName) -> str:
     """Return a name for a refusal: one line of ASCII, bounded."""
-    text = ascii(str(name))[1:-1]
+    return _quoted(str(name))
+
+
+def _quoted(text: str) -> str:
+    """Return a text for a refusal: one line of ASCII, bounded."""
+    text = ascii(text)[1:-1]
     return text if len(text) <= _QUOTED else text[:_QUOTED] + "..."
 
 
@@ -69,6 +88,89 @@ def principal_names(case: Case) -> str | None:
     except ValueError:
         return "the credential is bound to a malformed pattern"
     return None
+
+
+# --- what a challenge says --------------------------------------------------
+
+
+def principal_subject(case: Case) -> str | None:
+    """
+    Judge the subject by the one that the principal is bound to.
+
+    What counts is the text of what will be issued, with what the profile
+    fixes in it: attributes, order and letter case.  String types do not.
+    """
+    bound = case.principal.subject
+    if bound is None or name_text(case.subject) == bound:
+        return None
+    return f"the credential is not for {_quoted(name_text(case.subject))}"
+
+
+def principal_alternative_names(case: Case) -> str | None:
+    """Judge the alternative names, as a set, by those bound to."""
+    bound = case.principal.alternative_names
+    if bound is None:
+        return None
+    wanted = set()
+    for text in bound:
+        kind, _, value = text.partition(":")
+        wanted.add(_canonical(GeneralName(kind, value)))
+    for name in case.names:
+        if name not in wanted:
+            return f"the credential is not for {shown(name)}"
+    if len(wanted) > len(case.names):
+        return "an alternative name that the credential is for is missing"
+    return None
+
+
+def principal_device(case: Case) -> str | None:
+    """
+    Judge common name and serialNumber by the device: one must be it.
+
+    Both match whatever the letter case (X.520, sections 6.2.2 and 6.2.9).
+    """
+    device = case.principal.device
+    if device is None:
+        return None
+    device = device.casefold()
+    for oid in (COMMON_NAME, SERIAL_NUMBER):
+        for value in attribute_values(case.subject, oid):
+            if value.casefold() == device:
+                return None
+    return "neither common name nor serialNumber is the credential's device"
+
+
+def subject_text(text: str) -> str:
+    """
+    Return a distinguished name as :func:`principal_subject` compares it.
+
+    :param text: RFC 4514, last RDN first; spaces may follow a comma.
+    :raises ValueError: it is no such name; the text says why.
+    """
+    text = _COMMA.sub(lambda found: found[1] or ",", text)
+    try:
+        name = x509.Name.from_rfc4514_string(text, _TYPES)
+    except ValueError as error:
+        raise ValueError(
+            str(error) or "write it as CN=router-7,O=Example (RFC 4514)"
+        ) from None
+    return name_text(read_name(name))
+
+
+def canonical_name(name: GeneralName) -> GeneralName:
+    """
+    Return an alternative name as it is issued.
+
+    :raises ValueError: it is none that could be; the text says why.
+    """
+    if name.kind == "dns":
+        value = dns_name(name.value, wildcards=True)
+    elif name.kind in FORMS:
+        value = FORMS[name.kind](name.value)
+    else:
+        kinds = ", ".join(FORMS)
+        raise ValueError(f"begin with the kind and a colon: one of {kinds}")
+    return GeneralName(name.kind, value)
 
 
 # --- a client certificate ---------------------------------------------------
@@ -164,13 +266,9 @@ def _own_names(certificate: CertificateFacts) -> set[GeneralName]:
 def _canonical(name: GeneralName) -> GeneralName:
     """Return the canonical form, or the name itself if it has none."""
     try:
-        if name.kind == "dns":
-            value = dns_name(name.value, wildcards=True)
-        else:
-            value = FORMS[name.kind](name.value)
-    except (KeyError, ValueError):
+        return canonical_name(name)
+    except ValueError:
         return name
-    return GeneralName(name.kind, value)
 
 
 def _folded(certificate: CertificateFacts, oid: str) -> set[str]:

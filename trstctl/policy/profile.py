@@ -25,8 +25,9 @@ Of every request:
     each subject alternative name, not only the first;
 ``common-name``
     its relation to the alternative names;
-``principal-names``
-    the names that the principal is bound to.
+``principal-names``, ``principal-subject``, ``principal-alternative-names``,
+``principal-device``
+    what the principal is bound to.
 
 Of an enrollment by a client certificate: ``certificate-profile`` (whose
 certificates may enroll here) and ``certificate-names`` (no names but the
@@ -190,6 +191,12 @@ class Profile:
             ("names-required", names.required),
             ("common-name", names.common_name),
             ("principal-names", binding.principal_names),
+            ("principal-subject", binding.principal_subject),
+            (
+                "principal-alternative-names",
+                binding.principal_alternative_names,
+            ),
+            ("principal-device", binding.principal_device),
         ]
         if certified and operation is Operation.RENEW:
             rules += [

@@ -34,7 +34,14 @@ from trstctl.policy.patterns import compile_pattern
 COMMON_NAME_RULES = ("any", "in_names", "forbidden")
 APPROVALS = ("none", "always")
 DIGESTS = ("sha256", "sha384", "sha512")
-PRINCIPAL_KINDS = ("basic", "bearer", "token", "certificate", "system")
+PRINCIPAL_KINDS = (
+    "basic",
+    "bearer",
+    "token",
+    "mdm",
+    "certificate",
+    "system",
+)
 OPERATIONS = ("enroll", "renew")
 
 #: Requested extensions that the authority sets by itself: the two key
@@ -82,7 +89,7 @@ class AllowSettings:
     :ivar tenants: tenants' UUIDs.
     :ivar protocols: names of protocols.
     :ivar principals: kinds of principals: ``basic``, ``bearer``, ``token``,
-        ``certificate``, ``system``.
+        ``mdm``, ``certificate``, ``system``.
     :ivar operations: ``enroll``, ``renew``.
     :ivar certificate_profiles: the profiles whose certificates may
         authenticate an enrollment here; empty means this very profile.

@@ -34,7 +34,10 @@ from trstctl.testing.exchange import (
     request_octets,
     settings_for,
 )
+from trstctl.testing.outbound import FakeOutbound
 from trstctl.testing.requests import (
+    CHALLENGE_KEYS,
+    add_challenge,
     add_one_time_token,
     add_password,
     add_token,
@@ -54,6 +57,7 @@ from trstctl.testing.time import (
 )
 
 __all__ = [
+    "CHALLENGE_KEYS",
     "EPOCH",
     "OTHER_TENANT",
     "TENANT",
@@ -62,12 +66,14 @@ __all__ = [
     "Example",
     "FakeCredentials",
     "FakeRevocation",
+    "FakeOutbound",
     "FakeSigner",
     "InlineThreads",
     "MemoryStore",
     "ProtocolContract",
     "StubAuthority",
     "WallClock",
+    "add_challenge",
     "add_one_time_token",
     "add_password",
     "add_token",

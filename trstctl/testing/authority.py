@@ -20,9 +20,12 @@ from trstctl.backends.authenticators import StoreAuthenticator
 from trstctl.backends.store_memory import MemoryStore
 from trstctl.ca.authority import Authority
 from trstctl.ca.ceremony import make_issuing, make_root
+from trstctl.challenges import ChallengeTokens
 from trstctl.interfaces import (
     IAuthority,
+    IChallengeTokens,
     ICredentials,
+    IDeviceSecrets,
     IProfilePolicy,
     IRegistrar,
     IRegistrationAuthority,
@@ -37,14 +40,18 @@ from trstctl.model import (
     EnrollmentRequest,
     Issued,
     Pending,
+    PollRequest,
+    Principal,
     RegistrarCall,
 )
 from trstctl.pkix import algorithms
 from trstctl.policy.profile import Profile, ProfileSettings, builtin_profiles
 from trstctl.ra import RegistrationAuthority, Rules, Windows, unmarked
 from trstctl.testing.credentials import FakeCredentials
-from trstctl.testing.requests import Key
+from trstctl.testing.outbound import FakeOutbound
+from trstctl.testing.requests import CHALLENGE_KEYS, Key
 from trstctl.testing.time import EPOCH, DeterministicBytes, WallClock
+from trstctl.vouching import DeviceSecrets
 
 
 @implementer(ISigner)
@@ -175,6 +182,15 @@ def make_ra(
         reached=reached,
     )
     ra.credentials = _as_credentials(FakeCredentials(rules.authorities))
+    ra.challenges = _as_challenges(
+        ChallengeTokens(store, lambda: CHALLENGE_KEYS, clock)
+    )
+    device_secrets: Any = DeviceSecrets(
+        store, ra.challenges, ra.now, random_bytes
+    )
+    ra.device_secrets = device_secrets
+    others: Any = FakeOutbound()
+    ra.outbound = others
     return ra
 
 
@@ -203,6 +219,12 @@ def _as_credentials(credentials: Any) -> ICredentials:
     return found
 
 
+def _as_challenges(challenges: Any) -> IChallengeTokens:
+    """Tell the type checker what the class says itself."""
+    found: IChallengeTokens = challenges
+    return found
+
+
 def _as_authority(authority: Any) -> IAuthority:
     """Tell the type checker what the class says itself."""
     found: IAuthority = authority
@@ -225,11 +247,15 @@ class StubAuthority:
     :ivar requests: what was asked, in order.
     :ivar refusals: the errors that were audited, in order.
     :ivar now: the wall clock.
-    :ivar credentials: what the test puts there; likewise ``revocation``.
+    :ivar polls: the questions for what became of a request, in order.
+    :ivar credentials: what the test puts there; likewise ``challenges`` and
+        ``revocation``.
     """
 
     credentials: ICredentials
+    challenges: IChallengeTokens
     revocation: IRevocation
+    device_secrets: IDeviceSecrets
 
     def __init__(
         self,
@@ -242,9 +268,11 @@ class StubAuthority:
         wishes: CSRWishes | None = None,
     ) -> None:
         self.outcome = outcome
+        self.outbound = FakeOutbound()
         self.chain = chain
         self.wishes = wishes or CSRWishes()
         self.requests: list[EnrollmentRequest] = []
+        self.polls: list[PollRequest] = []
         self.refusals: list[Exception] = []
         self.now: Callable[[], datetime] = lambda: EPOCH
 
@@ -253,6 +281,23 @@ class StubAuthority:
         self.requests.append(request)
         if isinstance(self.outcome, Deferred):
             return self.outcome
+        return self._answer(self.outcome)
+
+    def identify(
+        self, endpoint: Endpoint, certificate: bytes
+    ) -> Deferred[Principal]:
+        """Answer with the outcome."""
+        return self._answer(self.outcome)
+
+    def sign_message(
+        self, endpoint: Endpoint, content: bytes
+    ) -> Deferred[bytes]:
+        """Answer with the outcome."""
+        return self._answer(self.outcome)
+
+    def poll(self, request: PollRequest) -> Deferred[Issued | Pending]:
+        """Answer with the outcome."""
+        self.polls.append(request)
         return self._answer(self.outcome)
 
     def ca_certificates(self, endpoint: Endpoint) -> tuple[bytes, ...]:

@@ -6,7 +6,9 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from ipaddress import ip_address
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -20,11 +22,15 @@ from trstctl.backends.passwords import (
     secret_digest,
     token_verifier,
 )
+from trstctl.challenges import texts_under
 from trstctl.interfaces import IStore
+from trstctl.minting import canonical_order, mint_challenges
 from trstctl.model import (
     CertificateRequest,
     CredentialRecord,
+    MintedSecret,
     OneTimeSecret,
+    SecretOrder,
 )
 from trstctl.pkix.csr import read_csr
 from trstctl.testing.time import (
@@ -84,6 +90,9 @@ def make_request(
     """Return what :func:`make_csr` makes, read."""
     return read_csr(make_csr(common_name, names, key))
 
+
+#: The keys of challenges where tests meet.
+CHALLENGE_KEYS: Mapping[int, bytes] = {1: bytes(range(32))}
 
 # --- credentials ------------------------------------------------------------
 
@@ -169,6 +178,7 @@ def add_one_time_token(
     profile: str = "device",
     names: tuple[str, ...] = (),
     key_fingerprint: str = "",
+    protocol: str = "bootstrap",
     now: datetime = EPOCH,
     life: timedelta = timedelta(days=1),
 ) -> str:
@@ -177,6 +187,7 @@ def add_one_time_token(
 
     :param name: the secret's public id.
     :param key_fingerprint: of the only public key that it is for.
+    :param protocol: the only one that takes it.
     :returns: the secret.
     """
     secret = new_secret(DeterministicBytes(f"once {tenant_id} {name}"))
@@ -189,9 +200,36 @@ def add_one_time_token(
         now,
         now + life,
         key_fingerprint=key_fingerprint,
+        protocol=protocol,
     )
     result_of(store.add_secrets((record,), "test"))
     return secret
+
+
+def add_challenge(
+    store: IStore,
+    *,
+    tenant_id: str = TENANT,
+    now: datetime = EPOCH,
+    **wishes: Any,
+) -> MintedSecret:
+    """
+    Let a device enroll with a challenge of our own.
+
+    :param wishes: of :class:`~trstctl.model.SecretOrder`; by default one
+        certificate of the profile ``device`` over SCEP.
+    :returns: the challenge, with what the store keeps of it.
+    """
+    wishes = {"profile": "device", "protocol": "scep", **wishes}
+    (made,) = mint_challenges(
+        tenant_id,
+        canonical_order(SecretOrder(**wishes)),
+        now,
+        DeterministicBytes(f"challenge {tenant_id} {sorted(wishes.items())}"),
+        partial(texts_under, CHALLENGE_KEYS),
+    )
+    result_of(store.add_secrets((made.record,), "test"))
+    return made
 
 
 def basic(username: str, password: str) -> dict[str, str]:

@@ -20,8 +20,8 @@ from urllib.parse import unquote_to_bytes
 
 from attrs import field, frozen
 
-from trstctl.errors import Malformed, UnsupportedAlgorithm
-from trstctl.model import Name, PublicKey
+from trstctl.errors import Malformed, RequestError, UnsupportedAlgorithm
+from trstctl.model import PublicKey
 from trstctl.pkix import algorithms, der
 from trstctl.pkix.certificate import split_signed
 from trstctl.pkix.cms import DATA, IssuerAndSerial, read_issuer_and_serial
@@ -36,6 +36,9 @@ from trstctl.pkix.signing import PreparedSignedData, prepare_signed
 
 #: More than any request needs, and certmonger's are the longest.
 MAX_MESSAGE = 65536
+
+#: What is said of every message that no message can answer.
+UNREADABLE = "not a SCEP message"
 
 # RFC 8894, section 3.2.1.
 _MESSAGE_TYPE = "2.16.840.1.113733.1.9.2"
@@ -63,6 +66,9 @@ MESSAGE_TYPES = {
     GET_CRL: "GetCRL",
 }
 
+#: Those that ask for a certificate.
+ENROLLMENTS = frozenset({RENEWAL_REQ, PKCS_REQ})
+
 #: pkiStatus (section 3.2.1.3).
 SUCCESS, FAILURE, PENDING = "0", "2", "3"
 
@@ -82,7 +88,7 @@ _PRINTABLE = re.compile(rb"[A-Za-z0-9 '()+,\-./:=?]{1,255}")
 _DECIMAL = re.compile(rb"[0-9]{1,3}")
 
 #: The nonce has 16 octets (section 3.2.1.5); early iOS sends 8.
-_NONCE = range(8, 65)
+_NONCE = range(8, 33)
 
 _BASE64_NOISE = bytes.maketrans(b" ", b"+")
 
@@ -116,6 +122,11 @@ class PKIMessage:
     def algorithm(self) -> str:
         """The signature algorithm that it is signed with."""
         return self._info.algorithm
+
+    @property
+    def signature(self) -> bytes:
+        """The signature."""
+        return self._info.signature
 
     @property
     def _info(self) -> SignerInfo:
@@ -229,7 +240,7 @@ def decode_query(query: bytes) -> tuple[str, bytes | None]:
     :raises Malformed: one of them occurs twice, or cannot be read.
     """
     found: dict[bytes, bytes] = {}
-    for part in query.split(b"&"):
+    for part in filter(None, query.split(b"&")):
         name, _, value = part.partition(b"=")
         name = name.lower()
         if name in found:
@@ -257,32 +268,10 @@ def decode_get(message: bytes) -> bytes:
             text + b"=" * (-len(text) % 4), strict_mode=True
         )
     except binascii.Error:
-        raise Malformed from None
+        raise Malformed(UNREADABLE) from None
 
 
 # --- what is asked for ------------------------------------------------------
-
-
-@frozen
-class IssuerAndSubject:
-    """What a CertPoll is about (RFC 8894, section 3.3.3)."""
-
-    issuer: Name
-    subject: Name
-
-
-def read_issuer_and_subject(data: bytes) -> IssuerAndSubject:
-    """
-    Read the content of a CertPoll.
-
-    :raises Malformed: it is none.
-    """
-    try:
-        der.check(data, max_bytes=MAX_MESSAGE)
-        issuer, subject = der.children(der.content(data, der.SEQUENCE))
-        return IssuerAndSubject(read_name(issuer[2]), read_name(subject[2]))
-    except (IndexError, ValueError) as error:
-        raise Malformed from error
 
 
 def read_named(data: bytes) -> IssuerAndSerial:
@@ -298,18 +287,30 @@ def read_named(data: bytes) -> IssuerAndSerial:
 
 
 def is_issued_by(certificate: bytes, issuer: bytes) -> bool:
-    """Tell whether a certificate names another's subject as its issuer."""
-    return is_subject(_fields(certificate)[3][2], issuer)
+    """
+    Tell whether a certificate names another's subject as its issuer.
+
+    A self-signed one does not, whatever its name.
+    """
+    fields = _fields(certificate)
+    issued_by = fields[3][2]
+    return issued_by != fields[5][2] and is_subject(issued_by, issuer)
 
 
 def is_subject(name: bytes, certificate: bytes) -> bool:
     """
     Tell whether a name is a certificate's subject.
 
-    Clients write names anew, in other string types.
+    Clients write names anew, in other string types; what cannot be read as
+    a name is none of ours.
     """
     own = _fields(certificate)[5][2]
-    return name == own or names_match(read_name(name), read_name(own))
+    if name == own:
+        return True
+    try:
+        return names_match(read_name(name), read_name(own))
+    except RequestError:
+        return False
 
 
 # --- answers ----------------------------------------------------------------

@@ -1,18 +1,33 @@
 # SPDX-License-Identifier: MIT
 """
-Gates other than our own challenge tokens (:mod:`trstctl.challenges`).
+Who judges the challenges of an endpoint: the gate that its settings name.
+
+Our own tokens are the registration authority's (``ra.challenges``); the
+others are here and in the modules of the platforms.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
+from trstctl.config.secrets import read_secret
 from trstctl.errors import RequestError
-from trstctl.interfaces import IChallengeGate
-from trstctl.model import EnrollmentRequest, Issued, Principal
+from trstctl.interfaces import IChallengeGate, IRegistrationAuthority
+from trstctl.model import Endpoint, EnrollmentRequest, Issued, Principal
+from trstctl.protocols.scep.gate_settings import (
+    Gate,
+    IntuneSettings,
+    WebhookSettings,
+)
+from trstctl.protocols.scep.intune import IntuneGate
+from trstctl.protocols.scep.intune_service import IntuneService
+from trstctl.protocols.scep.jws import JWSGate, read_pinned_key
+from trstctl.protocols.scep.webhook import SHORTEST_KEY, WebhookGate
 
 
 @implementer(IChallengeGate)
@@ -48,3 +63,69 @@ class OpenGate:
     ) -> Deferred[None]:
         """Tell nobody."""
         return succeed(None)
+
+
+def make_gate(
+    gate: Gate,
+    endpoint: Endpoint,
+    ra: IRegistrationAuthority,
+    environment: Mapping[str, str],
+) -> Any:
+    """
+    Return the gate of an endpoint.
+
+    :param gate: as the settings name it, with absolute paths.
+    :param environment: the process's environment variables, where secrets
+        may be.
+    :raises SecretError: a secret cannot be had.
+    :raises ValueError: a secret or key is not fit for it; the text says why.
+    :raises OSError: a file cannot be read.
+    """
+    if gate == "token":
+        return ra.challenges
+    if isinstance(gate, str):
+        return OpenGate()
+    if gate.intune is not None:
+        return _intune(gate.intune, endpoint, ra, environment)
+    if gate.webhook is not None:
+        return _webhook(gate.webhook, ra, environment)
+    assert gate.jws is not None  # one of the three, say the settings
+    return JWSGate(
+        gate.jws,
+        [read_pinned_key(path) for path in gate.jws.keys],
+        ra.device_secrets,
+    )
+
+
+def _intune(
+    settings: IntuneSettings,
+    endpoint: Endpoint,
+    ra: IRegistrationAuthority,
+    environment: Mapping[str, str],
+) -> IntuneGate:
+    """Return the gate of Intune."""
+    service = IntuneService(
+        settings,
+        read_secret(settings.secret, environment).text,
+        ra.outbound,
+        ra.now,
+        ra.random_bytes,
+    )
+    return IntuneGate(
+        endpoint, service, ra, settings.caller, revokes=settings.revocations
+    )
+
+
+def _webhook(
+    settings: WebhookSettings,
+    ra: IRegistrationAuthority,
+    environment: Mapping[str, str],
+) -> WebhookGate:
+    """Return the gate of a webhook."""
+    key = read_secret(settings.key, environment).text.encode("utf-8")
+    if len(key) < SHORTEST_KEY:
+        raise ValueError(
+            f"{settings.key}: a webhook's key has at least {SHORTEST_KEY} "
+            "octets; make one with: openssl rand -hex 32"
+        )
+    return WebhookGate(settings, key, ra.outbound, ra.now)

@@ -5,23 +5,26 @@ The section ``protocols.scep``, and the endpoints that it makes.
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Self
 
 from attrs import frozen
 from pydantic import Field, field_validator
 
 from trstctl.model import Endpoint
+from trstctl.protocols.scep.gate_settings import (
+    Gate,
+    PlatformSection,
+    located,
+)
 from trstctl.settings import Label, LabelSettings, ProtocolSettings
 
 #: What only old devices need: SHA-1 signatures, triple DES.
 Legacy = Literal["sha1", "3des"]
 
-#: Who judges challenges: our own tokens, or nobody.
-Gate = Literal["token", "none"]
-
 #: RFC 8894, section 2.9, and what clients that know more offer.
 _DIGESTS = frozenset({"sha256", "sha384", "sha512"})
-_CIPHERS = frozenset({"aes128-cbc", "aes192-cbc", "aes256-cbc"})
+_CIPHERS = frozenset({"aes-128-cbc", "aes-192-cbc", "aes-256-cbc"})
 
 #: What device manufacturers append to every path.
 SUFFIX = "pkiclient.exe"
@@ -62,6 +65,22 @@ class SCEPSettings(ProtocolSettings):
             raise ValueError(f"clients append {SUFFIX}; choose another")
         return labels
 
+    def located(self, folder: Path) -> Self:
+        """Return the same with absolute paths."""
+        labels = {
+            label: own.model_copy(
+                update={
+                    "challenge": own.challenge
+                    and located(own.challenge, folder)
+                }
+            )
+            for label, own in self.labels.items()
+        }
+        challenge = located(self.challenge, folder)
+        return self.model_copy(
+            update={"challenge": challenge, "labels": labels}
+        )
+
 
 @frozen
 class Served:
@@ -86,7 +105,9 @@ class Served:
 
         Each is enforced, and nothing else is accepted.
         """
-        found = ["AES", "POSTPKIOperation", "Renewal", "SHA-256", "SHA-512"]
+        found = ["AES", "POSTPKIOperation", "Renewal"]
+        # SHA-384 has no keyword in the RFC, and is accepted; so it is told.
+        found += ["SHA-256", "SHA-384", "SHA-512"]
         if "des-ede3-cbc" in self.ciphers:
             found.append("DES3")
         if "sha1" in self.digests:
@@ -124,6 +145,9 @@ def _served(
             profile=own.profile or settings.profile,
             authority=own.authority or settings.authority,
             gated=challenge != "none",
+            # Intune takes no answer but the certificate.
+            may_wait=not isinstance(challenge, PlatformSection)
+            or challenge.intune is None,
         ),
         challenge=challenge,
         digests=_DIGESTS | ({"sha1"} & set(legacy)),
