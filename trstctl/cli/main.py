@@ -29,6 +29,7 @@ _MODULES: Mapping[str, str] = {
     "cert": "trstctl.cli.cert",
     "config": "trstctl.cli.config",
     "credential": "trstctl.cli.credential",
+    "crl": "trstctl.cli.crl",
     "db": "trstctl.cli.db",
     "init": "trstctl.cli.init",
     "plugin": "trstctl.cli.plugin",
