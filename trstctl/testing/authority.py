@@ -20,6 +20,8 @@ from trstctl.backends.authenticators import StoreAuthenticator
 from trstctl.backends.store_memory import MemoryStore
 from trstctl.ca.authority import Authority
 from trstctl.ca.ceremony import make_issuing, make_root
+from trstctl.ca.edition import Issuer
+from trstctl.ca.publisher import Publisher
 from trstctl.interfaces import (
     IAuthority,
     ICredentials,
@@ -44,6 +46,7 @@ from trstctl.policy.profile import Profile, ProfileSettings, builtin_profiles
 from trstctl.ra import RegistrationAuthority, Rules, Windows, unmarked
 from trstctl.testing.credentials import FakeCredentials
 from trstctl.testing.requests import Key
+from trstctl.testing.revocation import FakeRevocation
 from trstctl.testing.time import EPOCH, DeterministicBytes, WallClock
 
 
@@ -175,6 +178,14 @@ def make_ra(
         reached=reached,
     )
     ra.credentials = _as_credentials(FakeCredentials(rules.authorities))
+    ra.revocation = _as_revocation(
+        Publisher(
+            store,
+            {name: Issuer(one) for name, one in rules.authorities.items()},
+            now=ra.now,
+            random_fraction=lambda: 0.0,
+        )
+    )
     return ra
 
 
@@ -203,6 +214,12 @@ def _as_credentials(credentials: Any) -> ICredentials:
     return found
 
 
+def _as_revocation(revocation: Any) -> IRevocation:
+    """Tell the type checker what the class says itself."""
+    found: IRevocation = revocation
+    return found
+
+
 def _as_authority(authority: Any) -> IAuthority:
     """Tell the type checker what the class says itself."""
     found: IAuthority = authority
@@ -225,11 +242,9 @@ class StubAuthority:
     :ivar requests: what was asked, in order.
     :ivar refusals: the errors that were audited, in order.
     :ivar now: the wall clock.
-    :ivar credentials: what the test puts there; likewise ``revocation``.
+    :ivar credentials: those of no authority, until the test puts others
+        there; likewise ``revocation``.
     """
-
-    credentials: ICredentials
-    revocation: IRevocation
 
     def __init__(
         self,
@@ -247,6 +262,8 @@ class StubAuthority:
         self.requests: list[EnrollmentRequest] = []
         self.refusals: list[Exception] = []
         self.now: Callable[[], datetime] = lambda: EPOCH
+        self.credentials = _as_credentials(FakeCredentials({}))
+        self.revocation = _as_revocation(FakeRevocation({}))
 
     def enroll(self, request: EnrollmentRequest) -> Deferred[Issued | Pending]:
         """Answer with the outcome."""
