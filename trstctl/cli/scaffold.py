@@ -182,7 +182,8 @@ profiles: {{}}
 tenants:
   {tenant}: {{name: {organization}}}
 
-# Each protocol is off unless it is enabled, and serves one tenant.
+# Each protocol is off unless it is enabled.  Those that enroll serve one
+# tenant.
 protocols:
   est:
     enabled: true
@@ -195,4 +196,7 @@ protocols:
     tenant_id: {tenant}
     profile: device
     authority: issuing
+  # OCSP, CRLs and CA certificates, for everybody; over http, too.
+  revocation:
+    enabled: true
 """
