@@ -131,7 +131,7 @@ class QuickstartTests:
             text += quickstart.process.stdout.readline()
         _, _, recipes = text.partition("\n# ")
         groups = [f"# {group}" for group in recipes.split("\n# ")]
-        assert 5 == len(groups)
+        assert 6 == len(groups)
         elsewhere = tmp_path / "elsewhere"
         elsewhere.mkdir()
         verified = 0
@@ -140,8 +140,12 @@ class QuickstartTests:
             done = pasted(group, elsewhere)
             assert 0 == done.returncode, (group, done.stderr)
             verified += done.stdout.count(".pem: OK\n")
+            if "ocsp" in group:
+                good, revoked = done.stdout.split("device.pem: ")[1:]
+                assert good.startswith("good")
+                assert revoked.startswith("revoked")
             if "readyz" in group:
-                assert 5 == done.stdout.count("CN=device-")
+                assert 6 == done.stdout.count("CN=device-")
                 assert '"ready": true' in done.stdout
         assert 5 == verified
         assert [] == list(elsewhere.iterdir())
@@ -160,6 +164,7 @@ class QuickstartTests:
             "simpleenroll",
             "bootstrap",
             "renewal",
+            "simpleenroll",
         ] == issued
         assert first["est"]["password"] not in log
         assert first["bootstrap"]["token"] not in log

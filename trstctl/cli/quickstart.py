@@ -37,6 +37,7 @@ from trstctl.cli.recipes import (
     bootstrap_recipe,
     est_recipes,
     inventory_recipe,
+    revocation_recipe,
 )
 from trstctl.cli.scaffold import Plan
 from trstctl.cli.token import new_token
@@ -149,7 +150,10 @@ def command(
         facts = _facts(gateway, state, secrets)
         text = json.dumps(facts, indent=2) + "\n"
         replace_file(state / _FACTS, text.encode(), 0o600)
-        click.echo(_told(facts), nl=False)
+        protocols = gateway.config.protocols
+        served = "revocation" in protocols
+        authority = protocols["est"].authority if served else ""
+        click.echo(_told(facts, authority), nl=False)
 
     try:
         serve(gateway, ready)
@@ -282,8 +286,12 @@ def _facts(
     }
 
 
-def _told(facts: dict[str, Any]) -> str:
-    """Return what is printed once the gateway listens."""
+def _told(facts: dict[str, Any], authority: str) -> str:
+    """
+    Return what is printed once the gateway listens.
+
+    :param authority: whose certificates can be asked for; empty: none's.
+    """
     est, bootstrap = facts["est"], facts.get("bootstrap")
     recipes = (
         *est_recipes(
@@ -301,6 +309,22 @@ def _told(facts: dict[str, Any]) -> str:
                 ),
             )
             if bootstrap
+            else ()
+        ),
+        *(
+            (
+                revocation_recipe(
+                    facts["https_url"],
+                    facts["http_url"],
+                    authority,
+                    facts["root_ca"],
+                    facts["ca_chain"],
+                    est["username"],
+                    est["password"],
+                    facts["config"],
+                ),
+            )
+            if authority and facts["http_url"]
             else ()
         ),
         inventory_recipe(facts["config"], facts["ops_url"]),
