@@ -176,8 +176,9 @@ class CertificateTests:
         """A page is full however many the store returns in vain."""
         monkeypatch.setattr(selection, "PAGE", 2)
         serials = [state.issued(f"device-{n}").serial for n in range(5)]
-        for at in (0, 3):
-            state.run("cert", "revoke", serials[at], "--hold", "--yes")
+        held = (serials[0], serials[3])
+        state.run("cert", "revoke", *held, "--hold", "--yes")
+        state.run("cert", "revoke", "--status", "valid", "--yes")
         result = state.run(
             *("cert", "list", "--status", "held", "--limit", "1"),
             *("-o", "json"),
@@ -220,6 +221,13 @@ class CertificateTests:
         # Soonest to end first: a page must not end at the first old one.
         rows = state.listed("cert", "expiring", "--days", "365", *options)
         assert wanted == {row["serial"] for row in rows}
+
+    def test_times_in_help(self, state: State) -> None:
+        """The help says how to write a time, not how it is parsed."""
+        text = state.invoke("cert", "list", "--help").stdout
+        assert "--issued-after TIME" in text
+        assert "2026-11-23T12:00:00Z" in text
+        assert "%" not in text
 
     def test_key(self, state: State) -> None:
         """By the fingerprint of the public key, with colons or without."""

@@ -133,7 +133,10 @@ def _as_section(settings: ProfileSettings) -> dict[str, Any]:
 
     from trstctl.config.profiles import ProfileSection
 
-    plain = attrs.asdict(settings)
+    # No file may say what only the gateway's own profiles do.
+    plain = attrs.asdict(
+        settings, filter=lambda field, _: field.name != "ocsp_no_check"
+    )
     for key, value in plain.items():
         if hasattr(value, "total_seconds"):
             plain[key] = f"{int(value.total_seconds())}s"

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import csv
-import re
 import sys
 from collections.abc import Sequence
 from datetime import timedelta
@@ -22,12 +20,14 @@ from trstctl.cli.context import (
     tenant_option,
     yes_option,
 )
+from trstctl.cli.devices import check_pattern, read_devices
+from trstctl.cli.handout import Handout, check_codes, code_url
 from trstctl.cli.main import Surroundings
 from trstctl.cli.output import Listing, Row, moment, output_option
+from trstctl.cli.selection import key_fingerprint
 from trstctl.config.values import Duration
 from trstctl.interfaces import IStore
 from trstctl.model import OneTimeSecret, SecretState
-from trstctl.policy.patterns import split_pattern
 
 _COLUMNS = (
     "tenant",
@@ -41,12 +41,8 @@ _COLUMNS = (
     "used",
 )
 
-_CREATED = ("id", "token", "profile", "names", "expires")
-
 #: Tokens that are added in one transaction, or listed at once.
 _PAGE = 500
-
-_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 
 @click.group("token")
@@ -97,6 +93,21 @@ def command() -> None:
     help="One for each line of this CSV file: the device's common name, "
     "then patterns of other names.",
 )
+@click.option(
+    "--sheet",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write labels with QR codes into this new HTML file, for printing; "
+    "no table is shown.",
+)
+@click.option(
+    "--qr", is_flag=True, help="Draw QR codes below the table, for a few."
+)
+@click.option(
+    "--url",
+    metavar="URL",
+    help="The bootstrap URL that QR codes hold; by default that of the "
+    "configuration.",
+)
 @tenant_option
 @configuration_option
 @output_option
@@ -110,6 +121,9 @@ def create(
     expires: int,
     count: int | None,
     devices: Path | None,
+    sheet: Path | None,
+    qr: bool,
+    url: str | None,
     tenant: str | None,
     path: Path | None,
     form: str,
@@ -118,22 +132,24 @@ def create(
     desk = at_desk(path)
     tenant_id = desk.tenant(tenant)
     profile = _profile(desk, tenant_id, profile)
-    for pattern in patterns:
-        _check_pattern(pattern, f"--name {pattern}")
-    if devices is not None and count is not None:
-        raise click.UsageError("--count and --from exclude each other")
-    wanted = [patterns] * (count or 1)
-    if devices is not None:
-        wanted = [names + patterns for names in _devices(devices)]
+    wanted = _wanted(patterns, count, devices)
     key = _fingerprint(fingerprint, len(wanted))
     if not expires:
         raise click.UsageError("--expires: a token must live for some time")
+    if qr and form != "table":
+        raise click.UsageError("--qr draws for people; leave out --output")
+    codes = ""
+    if sheet is not None or qr:
+        check_codes(len(wanted), qr)
+        codes = code_url(desk, tenant_id, profile, url)
+    elif url is not None:
+        raise click.UsageError("--url is for --sheet and --qr")
 
     life = timedelta(seconds=expires)
 
     async def put(store: IStore) -> None:
         # What is printed is committed, even if it ends half-way.
-        listing = Listing(_CREATED, form)
+        handout = Handout(form, sheet, codes, qr)
         bar = click.progressbar(
             length=len(wanted),
             label="Creating tokens",
@@ -150,15 +166,33 @@ def create(
                     await store.add_secrets(
                         [secret for secret, _ in made], around.actor
                     )
-                    for secret, token in made:
-                        listing.add(_created(secret, token))
+                    handout.add(made)
                     bar.update(len(made))
         finally:
-            listing.close()
+            handout.close()
 
     desk.with_store(put)
     told = "The token is" if len(wanted) == 1 else "The tokens are"
-    click.echo(f"{told} shown this once; keep them safe.", err=True)
+    if sheet is None:
+        click.echo(f"{told} shown this once; keep them safe.", err=True)
+    else:
+        click.echo(
+            f"{told} in {sheet}, in the clear: print it, then remove it.",
+            err=True,
+        )
+
+
+def _wanted(
+    patterns: tuple[str, ...], count: int | None, devices: Path | None
+) -> Sequence[tuple[str, ...]]:
+    """Return the names of each token."""
+    for pattern in patterns:
+        check_pattern(pattern, f"--name {pattern}")
+    if devices is None:
+        return [patterns] * (count or 1)
+    if count is not None:
+        raise click.UsageError("--count and --from exclude each other")
+    return [names + patterns for names in read_devices(devices)]
 
 
 def new_token(
@@ -185,17 +219,6 @@ def new_token(
     return secret, token
 
 
-def _created(secret: OneTimeSecret, token: str) -> Row:
-    """Return a new token as a row."""
-    return {
-        "id": secret.id,
-        "token": token,
-        "profile": secret.profile,
-        "names": secret.names,
-        "expires": secret.expires_at,
-    }
-
-
 def _profile(desk: Desk, tenant_id: str, given: str | None) -> str:
     """Return the profile; say so if the token could be used nowhere."""
     offered = [
@@ -220,57 +243,13 @@ def _profile(desk: Desk, tenant_id: str, given: str | None) -> str:
 
 def _fingerprint(given: str, count: int) -> str:
     """Return the fingerprint as the store has it."""
-    found = given.replace(":", "").lower()
-    if found and not _FINGERPRINT.fullmatch(found):
-        raise click.UsageError(
-            "--key-fingerprint: a SHA-256 has 64 hexadecimal digits"
-        )
-    if found and count > 1:
+    if not given:
+        return ""
+    if count > 1:
         raise click.UsageError(
             "--key-fingerprint: one key needs only one token"
         )
-    return found
-
-
-def _check_pattern(pattern: str, place: str) -> None:
-    """Refuse a pattern that matches nothing, since it is none."""
-    try:
-        split_pattern(pattern)
-    except ValueError as error:
-        raise click.UsageError(f"{place}: {error}") from None
-
-
-def _devices(path: Path) -> list[tuple[str, ...]]:
-    """Return the patterns of each device in a CSV file."""
-    found: dict[str, tuple[str, ...]] = {}
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = csv.reader(file, strict=True)
-        try:
-            for cells in lines:
-                name, *more = [cell.strip() for cell in cells] or [""]
-                if not any((name, *more)) or (name, lines.line_num) == (
-                    "name",
-                    1,
-                ):
-                    continue
-                place = f"{path}, line {lines.line_num}"
-                if not name or "*" in name or name.startswith("re:"):
-                    raise click.UsageError(
-                        f"{place}: begin with the common name of one device"
-                    )
-                if name in found:
-                    raise click.UsageError(f"{place}: {name} occurs twice")
-                names = (f"cn:{name}", *filter(None, more))
-                for pattern in names:
-                    _check_pattern(pattern, place)
-                found[name] = names
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise click.UsageError(
-                f"{path}: it is not a CSV file in UTF-8: {error}"
-            ) from None
-    if not found:
-        raise click.UsageError(f"{path}: there is no device in it")
-    return list(found.values())
+    return key_fingerprint(given, "--key-fingerprint")
 
 
 # --- list and revoke --------------------------------------------------------
