@@ -190,7 +190,10 @@ class OneTimeToken:
 
 @frozen
 class ClientCertificate:
-    """A certificate whose private key the TLS handshake has proven."""
+    """
+    A certificate whose private key is proven: by the TLS handshake, or by a
+    signature over the request that the protocol has verified.
+    """
 
     der: bytes = field(repr=False)
 

@@ -5,7 +5,9 @@ Signature algorithms and public keys: what we name, verify and sign with.
 Implemented: ECDSA on P-256, P-384 and P-521; RSA PKCS #1 v1.5 and PSS
 (RFC 4055: one hash for message and MGF1, salt as long as the hash), each
 with SHA-256, SHA-384 or SHA-512; Ed25519 and Ed448 (RFC 8410); ML-DSA
-(RFC 9881).  Anything else has a name only (``other:...``), so that policy
+(RFC 9881).  RSA PKCS #1 v1.5 with SHA-1 verifies and signs for callers who
+ask for it by :data:`LEGACY_ALGORITHMS`: messages of old devices, never
+certificates.  Anything else has a name only (``other:...``), so that policy
 can refuse it by name: old hashes, other curves, explicit curve parameters,
 compressed points.
 """
@@ -177,6 +179,21 @@ ALGORITHMS: Mapping[str, SignatureAlgorithm] = {
     algorithm.name: algorithm for algorithm in _algorithms()
 }
 
+_SHA1_WITH_RSA = "1.2.840.113549.1.1.5"
+
+#: What is verified and signed only where a caller asks for it, by its name.
+LEGACY_ALGORITHMS: Mapping[str, SignatureAlgorithm] = {
+    "sha1-with-rsa": SignatureAlgorithm(
+        "sha1-with-rsa",
+        _SHA1_WITH_RSA,
+        "sha1",
+        der.sequence(der.oid(_SHA1_WITH_RSA), _NULL),
+        rsa.RSAPublicKey,
+        rsa.RSAPrivateKey,
+        (padding.PKCS1v15(), hashes.SHA1()),  # noqa: S303
+    )
+}
+
 
 def _identifiers() -> dict[bytes, tuple[str, str, bytes]]:
     """Map each accepted AlgorithmIdentifier to what is said of it."""
@@ -246,12 +263,14 @@ def read_algorithm_identifier(identifier: bytes) -> tuple[str, str, bytes]:
     return f"other:{oid}", digest, parameters
 
 
-def _named(name: str) -> SignatureAlgorithm:
+def _named(name: str, *, legacy: bool = False) -> SignatureAlgorithm:
     """Return the algorithm of this name."""
-    try:
-        return ALGORITHMS[name]
-    except KeyError:
-        raise UnsupportedAlgorithm from None
+    known = ALGORITHMS.get(name)
+    if known is None and legacy:
+        known = LEGACY_ALGORITHMS.get(name)
+    if known is None:
+        raise UnsupportedAlgorithm
+    return known
 
 
 def _split_identifier(identifier: bytes) -> tuple[str, bytes]:
@@ -403,17 +422,22 @@ def algorithm_for(public_key: PublicKey) -> str:
 
 
 def verify(
-    spki: bytes, algorithm: str, signature: bytes, signed: bytes
+    spki: bytes,
+    algorithm: str,
+    signature: bytes,
+    signed: bytes,
+    *,
+    legacy: bool = False,
 ) -> bool:
     """
     Tell whether ``signature`` over ``signed`` verifies with the key.
 
     Anything that is wrong with key, name or signature is ``False``.
+
+    :param legacy: :data:`LEGACY_ALGORITHMS` will do, too.
     """
-    known = ALGORITHMS.get(algorithm)
-    if known is None:
-        return False
     try:
+        known = _named(algorithm, legacy=legacy)
         key = _load(spki)
         if not isinstance(key, known.public_type):
             return False
@@ -423,14 +447,17 @@ def verify(
     return True
 
 
-def sign(private_key: Any, algorithm: str, data: bytes) -> bytes:
+def sign(
+    private_key: Any, algorithm: str, data: bytes, *, legacy: bool = False
+) -> bytes:
     """
     Sign with a key of the ``cryptography`` library.
 
+    :param legacy: :data:`LEGACY_ALGORITHMS` will do, too.
     :returns: the signature as X.509 carries it.
     :raises UnsupportedAlgorithm: the algorithm is unknown or not the key's.
     """
-    known = _named(algorithm)
+    known = _named(algorithm, legacy=legacy)
     if not isinstance(private_key, known.private_type):
         raise UnsupportedAlgorithm("the key does not fit the algorithm")
     signature: bytes = private_key.sign(data, *known.options)
