@@ -228,6 +228,10 @@ class Client:
         leaf, *issuers = x509.load_pem_x509_certificates(chain)
         assert leaf.public_key() == key.public_key()
         assert len(issuers) == 1
+        names = leaf.extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
+        )
+        assert len(list(names.value)) == 3
         pair = (folder / "key.pem").read_bytes() + chain
         assert (folder / "pair.pem").read_bytes() == pair
         return leaf
@@ -531,6 +535,17 @@ class FullDiskTests:
             client.succeed("auto")
             failed = 0
             for free in every(1, 24, 6):
+                for file in small.iterdir():
+                    if file.is_symlink():
+                        file.unlink()
+                    else:
+                        shutil.rmtree(file)
+                client.give_token(next(tokens))
+                fill(small / "filler", free)
+                client.run("auto")
+                client.check()
+                (small / "filler").unlink()
+                client.succeed("auto")
                 client.certificate()
                 fill(small / "filler", free)
                 done = client.run("auto")
@@ -583,6 +598,7 @@ def small_file_system(folder: Path) -> Iterator[Path]:
 
 def fill(file: Path, free: int) -> None:
     """Leave so many blocks of 4 KiB."""
+    file.touch(mode=0o600)
     kept = file.with_suffix(".kept")
     kept.write_bytes(bytes(4096 * free))
     try:
