@@ -89,12 +89,18 @@ class PlaceTests:
         config = read(rest=f"{_SERVED}listeners: {{{listeners}}}\n")
         assert _below(base) == places_of(config, "issuing")
 
+    def test_without_being_asked_for(self, read: Read) -> None:
+        """The status of certificates is served unless it is disabled."""
+        config = read(rest="protocols: {est: {enabled: false}}\n")
+        assert _below("https://localhost:8443") == places_of(config, "issuing")
+
     @pytest.mark.parametrize(
         ("authority", "rest"),
         [
             ("public_url: none", _SERVED),
             ("", "protocols: {revocation: {enabled: false}}\n"),
             ("", f"{_SERVED}listeners: {{https: {{port: 0}}}}\n"),
+            ("", ""),
             ("public_url: none, crl: {partitions: 4}", _SERVED),
         ],
     )
