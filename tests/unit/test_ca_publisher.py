@@ -198,6 +198,7 @@ class ServingTests:
         process = start()
         process.round()
         process.publisher.replace({})
+        result_of(process.publisher._take_over("issuing", [""]))
         assert {} == process.publisher.chains()
         with pytest.raises(UnknownCertificate):
             process.crl()
@@ -568,6 +569,15 @@ class SeveralTests:
         assert [] == second.round(HOUR)
         assert first.crl() == second.crl()
         assert [first.crl()] == second.published
+
+    def test_not_of_another_ca(self, start: Start) -> None:
+        """Of the same name, but with another key: it is signed anew."""
+        first, second = start(), start(authority=make_authority())
+        first.round()
+        result_of(second.publisher.load())
+        assert [] == second.published
+        assert ["full"] == second.round()
+        assert 2 == second.crl().number
 
     def test_who_is_too_late_takes_over(self, start: Start) -> None:
         """An older number is refused by the store, and that is no error."""

@@ -59,6 +59,7 @@ from twisted.internet.defer import (
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from trstctl.ca.crl import ListWriter
 from trstctl.ca.edition import (
     BACKDATE,
     DELTA,
@@ -291,12 +292,17 @@ class Publisher:
 
     async def _take_over(self, name: str, scopes: Iterable[str]) -> None:
         """Take over what others published (P-6)."""
+        issuer = self._issuers.get(name)
+        if issuer is None:
+            return  # a reload has removed it
+        authority = issuer.authority
+        writer = ListWriter(authority.certificate, authority.algorithm)
         for scope in scopes:
             kept = self._kept.get((name, scope))
             found = await self._store.find_crl(
                 name, scope, kept.crl.number if kept else 0
             )
-            if found is not None:
+            if found is not None and writer.wrote(found.der):
                 self._keep(Edition(found))
 
     def _keep(self, kept: Edition) -> None:
