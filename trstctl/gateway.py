@@ -33,7 +33,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from attrs import frozen
+from attrs import evolve, frozen
 from cryptography.hazmat.primitives.asymmetric.types import (
     CertificateIssuerPrivateKeyTypes,
 )
@@ -54,8 +54,11 @@ from trstctl.backends.keyfiles import KeyFileError
 from trstctl.backends.signers import make_signer
 from trstctl.ca.authority import Authority
 from trstctl.ca.chain import UnfitAuthority
+from trstctl.ca.edition import Issuer
+from trstctl.ca.publisher import Publisher
 from trstctl.challenges import ChallengeTokens, key_ring
-from trstctl.config.model import AuthoritySettings, Configuration
+from trstctl.config.model import Configuration
+from trstctl.config.places import issuer_of, over_tls, places_of
 from trstctl.config.reader import ConfigurationError
 from trstctl.config.secrets import SecretError
 from trstctl.discovery import Discovery, DiscoveryError
@@ -79,7 +82,7 @@ from trstctl.outbound import Connections, Outbound
 from trstctl.own_keys import OwnCredentials
 from trstctl.pkix.algorithms import describe_public_key
 from trstctl.policy.profile import Profile
-from trstctl.policy.settings import gateway_profiles
+from trstctl.policy.settings import GATEWAY_PROFILE, gateway_profiles
 from trstctl.ra import RegistrationAuthority, Rules, Windows, unmarked
 from trstctl.server_certificate import ServerCertificate, read_files
 from trstctl.tls import ServerTLS, make_context, wrap_site
@@ -95,6 +98,9 @@ _SIGNING_THREADS = max(2, os.cpu_count() or 2)
 
 #: How often the rounds are made in the life of a lease.
 _ROUNDS = 4
+
+#: How often the CRLs are looked at, in seconds.
+_CRL_SECONDS = 5.0
 
 #: How often the server certificate is looked at, in seconds.
 _CERTIFICATE_SECONDS = 600.0
@@ -336,6 +342,19 @@ class Gateway(Service):
         self.ra.device_secrets = DeviceSecrets(
             self.store, self.ra.challenges, self._now, self._random_bytes
         )
+        self.publisher = Publisher(
+            self.store,
+            self._issuers(self.config, rules),
+            now=self._now,
+            random_fraction=self._random_fraction,
+            elsewhere=self._run_slowly,
+            published=self.metrics.set_crl,
+            failed=self.metrics.crl_failed,
+        )
+        self.ra.revocation = self.publisher
+        # What was published is served from the first request on; what is
+        # due is signed once everything listens.
+        await self.publisher.load()
         await self.ra.tend()
         self.server_certificate = self._server_certificate(self.config, rules)
         with _server_certificate_faults():
@@ -394,27 +413,38 @@ class Gateway(Service):
         """
         authorities: dict[str, IAuthority] = {}
         signers: dict[str, ISigner] = {}
-        for name, settings in config.authorities.items():
-            loaded = self._load_authority(name, settings)
+        for name in config.authorities:
+            loaded = self._load_authority(config, name)
             authorities[name] = loaded.authority
             signers[name] = loaded.signer
         blocked = frozenset(
             describe_public_key(signer.public_key()).fingerprint
             for signer in signers.values()
         )
+        own = gateway_profiles()
+        # The first authority certifies the gateway.  RFC 5280, section 8:
+        # the certificate of a server that pointers lead to over TLS MUST be
+        # fit to be checked without them.
+        if over_tls(places_of(config, next(iter(config.authorities)))):
+            own[GATEWAY_PROFILE] = evolve(own[GATEWAY_PROFILE], pointers=())
         profiles = {
             name: Profile(name, settings, blocked)
-            for name, settings in {
-                **config.profiles,
-                **gateway_profiles(),
-            }.items()
+            for name, settings in {**config.profiles, **own}.items()
         }
         return Rules(authorities=authorities, profiles=profiles)
 
-    def _load_authority(
-        self, name: str, settings: AuthoritySettings
-    ) -> _Signing:
+    def _issuers(
+        self, config: Configuration, rules: Rules
+    ) -> dict[str, Issuer]:
+        """Return the authorities with what is published of them."""
+        return {
+            name: issuer_of(config, authority)
+            for name, authority in rules.authorities.items()
+        }
+
+    def _load_authority(self, config: Configuration, name: str) -> _Signing:
         """Return one authority; its key must fit its certificate."""
+        settings = config.authorities[name]
         try:
             key: CertificateIssuerPrivateKeyTypes = load_key(
                 settings.key, settings.passphrase, os.environ
@@ -422,7 +452,13 @@ class Gateway(Service):
             chain = load_chain(settings)
             signer = make_signer(key, self._signing_pool, self._reactor)
             authority = Authority(
-                name, chain[0], chain, signer, reached=self._reached
+                name,
+                chain[0],
+                chain,
+                signer,
+                reached=self._reached,
+                places=places_of(config, name),
+                elsewhere=self._run_slowly,
             )
         except (KeyFileError, SecretError, UnfitAuthority, OSError) as error:
             remedy = ""
@@ -587,6 +623,7 @@ class Gateway(Service):
         self._repeat(_CERTIFICATE_SECONDS, self._renew_certificate)
         self._repeat(_CERTIFICATE_SECONDS, self._credentials.tend)
         self._repeat(_PROTOCOL_SECONDS, self._tend_protocols)
+        self._repeat(_CRL_SECONDS, self.publisher.round, at_once=True)
 
     def _take_signals(self) -> None:
         """
@@ -613,7 +650,11 @@ class Gateway(Service):
             self._draining.cancel()
 
     def _repeat(
-        self, seconds: float, act: Callable[[], Awaitable[None]]
+        self,
+        seconds: float,
+        act: Callable[[], Awaitable[None]],
+        *,
+        at_once: bool = False,
     ) -> None:
         """Act every so many seconds; an error is logged, the next one runs."""
 
@@ -625,7 +666,7 @@ class Gateway(Service):
 
         loop = LoopingCall(lambda: Deferred.fromCoroutine(safely()))
         loop.clock = self._reactor
-        loop.start(seconds, now=False)
+        loop.start(seconds, now=at_once)
         self._loops.append(loop)
 
     async def _tend_protocols(self) -> None:
@@ -730,6 +771,7 @@ class Gateway(Service):
             return False
         self._tls.swap(chain, key)
         self.ra.rules = rules
+        self.publisher.replace(self._issuers(config, rules))
         self.config, self.server_certificate = config, certificate
         self._https.resource = roots[0]
         if self._http is not None:
@@ -790,6 +832,8 @@ class Gateway(Service):
         await _settled(self._draining)
         if hasattr(self, "ra"):
             await self._in_any_case(self.ra.drain())
+        if hasattr(self, "publisher"):
+            await self._in_any_case(self.publisher.stop())
         if hasattr(self, "store"):
             await self._in_any_case(self._audit("gateway.stopped"))
             await self._in_any_case(self.store.close())

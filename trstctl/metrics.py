@@ -26,6 +26,8 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from trstctl.model import StoredCRL
+
 #: Upper bounds of the histogram's buckets, in seconds.
 BUCKETS = (0.005, 0.025, 0.1, 0.5, 2.5, 10.0)
 
@@ -123,6 +125,30 @@ class Metrics:
             ("authority",),
             registry=registry,
         )
+        self._crl_this_update = Gauge(
+            "trstctl_crl_this_update_timestamp_seconds",
+            "Beginning of the CRL that is in force.",
+            ("authority", "scope"),
+            registry=registry,
+        )
+        self._crl_next_update = Gauge(
+            "trstctl_crl_next_update_timestamp_seconds",
+            "End of the CRL that is in force.",
+            ("authority", "scope"),
+            registry=registry,
+        )
+        self._crl_entries = Gauge(
+            "trstctl_crl_entries",
+            "Revoked certificates on the CRL that is in force.",
+            ("authority", "scope"),
+            registry=registry,
+        )
+        self._crl_failures = Counter(
+            "trstctl_crl_failures",
+            "Times that an authority's CRLs could not be brought up to date.",
+            ("authority",),
+            registry=registry,
+        )
         self._tls_not_after = Gauge(
             "trstctl_tls_not_after_timestamp_seconds",
             "End of the server certificate's validity.",
@@ -179,6 +205,17 @@ class Metrics:
     def set_authority_end(self, authority: str, not_after: datetime) -> None:
         """Publish when a CA certificate ends."""
         self._authority_not_after.labels(authority).set(not_after.timestamp())
+
+    def set_crl(self, crl: StoredCRL) -> None:
+        """Publish what a CRL that came into force says of itself."""
+        labels = (crl.authority, crl.scope or "full")
+        self._crl_this_update.labels(*labels).set(crl.this_update.timestamp())
+        self._crl_next_update.labels(*labels).set(crl.next_update.timestamp())
+        self._crl_entries.labels(*labels).set(crl.entries)
+
+    def crl_failed(self, authority: str) -> None:
+        """Count a failure to bring an authority's CRLs up to date."""
+        self._crl_failures.labels(authority).inc()
 
     def set_tls_end(self, listener: str, not_after: datetime) -> None:
         """Publish when a listener's server certificate ends."""

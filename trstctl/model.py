@@ -204,7 +204,7 @@ class OneTimeToken:
 class ClientCertificate:
     """
     A certificate whose private key is proven: by the TLS handshake, or by a
-    signature over the request.
+    signature over the request that the protocol has verified.
     """
 
     der: bytes = field(repr=False)

@@ -184,6 +184,83 @@ class CurlTests:
         assert status == "400"
         assert json.loads(body)["error"] == "malformed"
 
+    def test_tokens_over_the_network(
+        self, gateway: Gateway, tmp_path: Path
+    ) -> None:
+        """A registrar's tokens buy certificates; its credential does not."""
+        require_client("curl")
+        printed = trstctl(
+            *("credential", "add", "mdm", "--kind", "registrar"),
+            *("--name", "cn:phone-*", "--tenant", TENANT, "-o", "json"),
+            config=gateway.config,
+        )
+        url = f"https://localhost:{gateway.https_port}/enroll"
+        curl = (
+            f"curl -s --cacert {gateway.root} -H 'Authorization: Bearer "
+            f"{json.loads(printed)['token']}'"
+        )
+        order = """-d '{"names":["cn:phone-7"],"count":2}'"""
+        once = f"{curl} -H 'Idempotency-Key: order-1' {url}/tokens {order}\n"
+        minted, again, listed = shell(
+            f"{once}{once}{curl} '{url}/tokens?state=unused'", tmp_path
+        ).splitlines()
+        assert minted == again
+        made = json.loads(minted)["tokens"]
+        ids = {token["id"] for token in made}
+        assert ids == {t["id"] for t in json.loads(listed)["tokens"]}
+        (phone, other) = (Device(name) for name in ("phone-7", "phone-8"))
+        assert post(gateway, bodies(made[0]["token"], other)).status == 403
+        leaf(post(gateway, bodies(made[0]["token"], phone)))
+        shell(f"{curl} -X DELETE {url}/tokens/{made[1]['id']}", tmp_path)
+        assert post(gateway, bodies(made[1]["token"], phone)).status == 401
+        token = json.loads(printed)["token"]
+        assert post(gateway, bodies(token, phone)).status == 401
+
+    @pytest.mark.parametrize(
+        ("key", "options"),
+        [
+            ("ec -pkeyopt ec_paramgen_curve:P-256", ""),
+            ("rsa -pkeyopt rsa_keygen_bits:2048", ""),
+            (
+                "rsa -pkeyopt rsa_keygen_bits:2048",
+                "-md sha384 -keyopt rsa_padding_mode:pss "
+                "-keyopt rsa_pss_saltlen:digest",
+            ),
+        ],
+        ids=["ECDSA", "RSA", "RSA-PSS"],
+    )
+    def test_signed_renewal(
+        self, gateway: Gateway, tmp_path: Path, key: str, options: str
+    ) -> None:
+        """What plain ``openssl cms`` signs renews, in PEM and in DER."""
+        require_client("curl", "openssl")
+        (token,) = tokens(gateway)
+        url = f"https://localhost:{gateway.https_port}/enroll"
+        curl = f"curl -s --cacert {gateway.root} -X POST {url}"
+        take = 'printf %b "$(cut -d\'"\' -f4 {0}.json)" > {0}.pem'
+        sign = (
+            "openssl cms -sign -binary -nodetach -in csr.der "
+            f"-signer first.pem -inkey k {options}"
+        )
+        printed = shell(
+            f"openssl genpkey -algorithm {key} -out k\n"
+            "openssl req -new -key k -subj /CN=d -outform DER -out csr.der\n"
+            f'{curl}/bootstrap -d \'{{"token":"{token}","csr":"\'"'
+            "$(base64 -w0 csr.der)\"'\"}' -o first.json\n"
+            f"{take.format('first')}\n"
+            f"CMS=$({sign} -outform PEM)\n"
+            f'{curl}/renewal -d \'{{"cms":"\'"$CMS"\'"}}\' -o second.json\n'
+            f"{take.format('second')}\n"
+            f"CMS=$({sign} -outform DER | base64)\n"
+            f'{curl}/renewal -d \'{{"cms":"\'"$CMS"\'"}}\' -o third.json\n'
+            f"openssl verify -CAfile {gateway.root} -untrusted second.pem "
+            "second.pem\n"
+            "cmp second.json third.json && cat second.json\n",
+            tmp_path,
+        )
+        assert "second.pem: OK" in printed
+        assert set(json.loads(printed.splitlines()[-1])) == {"certificate"}
+
 
 class TenantTests:
     """R-10: tokens and certificates of one tenant have no effect in another."""

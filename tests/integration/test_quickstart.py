@@ -132,11 +132,11 @@ class QuickstartTests:
             text += quickstart.process.stdout.readline()
         _, _, recipes = text.partition("\n# ")
         groups = [f"# {group}" for group in recipes.split("\n# ")]
-        assert 7 == len(groups)
+        assert 8 == len(groups)
         strongswan = shutil.which("pki") is not None
         if not strongswan and os.environ.get("TRSTCTL_REQUIRE_CLIENTS"):
             pytest.fail("pki is not installed, and must be in CI")
-        certificates = 7 if strongswan else 5
+        verifiable = 7 if strongswan else 5
         elsewhere = tmp_path / "elsewhere"
         elsewhere.mkdir()
         verified = 0
@@ -150,11 +150,16 @@ class QuickstartTests:
             if "GetCACaps" in group:
                 assert "SCEPStandard\n" in done.stdout
                 assert 3 == done.stdout.count("BEGIN CERTIFICATE")
+            if "ocsp" in group:
+                good, revoked = done.stdout.split("device.pem: ")[1:]
+                assert good.startswith("good")
+                assert revoked.startswith("revoked")
             if "readyz" in group:
                 told = done.stdout.count("CN=device-")
-                assert certificates == told
+                # That which was revoked is not verified again.
+                assert verifiable + 1 == told
                 assert '"ready": true' in done.stdout
-        assert certificates == verified
+        assert verifiable == verified
         assert [] == list(elsewhere.iterdir())
 
         status, _, log = quickstart.stop()
@@ -172,6 +177,7 @@ class QuickstartTests:
             "bootstrap",
             "renewal",
             *(["PKIOperation", "PKIOperation"] if strongswan else []),
+            "simpleenroll",
         ] == issued
         assert first["est"]["password"] not in log
         assert first["bootstrap"]["token"] not in log

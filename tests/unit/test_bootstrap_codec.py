@@ -72,7 +72,8 @@ class RequestTests:
         """Base64, in lines or not, and PEM; escaped or as it is."""
         assert ("t", CSR) == decode_bootstrap(body(csr=csr))
         assert ("t", CSR) == decode_bootstrap(raw(csr))
-        assert CSR == decode_renewal(json.dumps({"csr": csr}).encode())
+        renewal = json.dumps({"csr": csr}).encode()
+        assert (CSR, False) == decode_renewal(renewal)
 
     def test_white_space_and_order(self) -> None:
         """JSON's own freedom stays."""
@@ -82,6 +83,21 @@ class RequestTests:
     def test_content_is_not_looked_into(self) -> None:
         """Whether it is a request is for the reader of requests to say."""
         assert ("t", b"\0\0\0") == decode_bootstrap(body(csr="AAAA"))
+
+    @pytest.mark.parametrize(
+        "cms",
+        [
+            "AAEC",
+            " AA\nEC\r\n",
+            "-----BEGIN CMS-----\nAAEC\n-----END CMS-----\n",
+            "\n-----BEGIN PKCS7-----AAEC-----END PKCS7----- ",
+        ],
+    )
+    def test_signed_renewal(self, cms: str) -> None:
+        """The same forms; RFC 7468, section 9, and the older label."""
+        expected = (b"\0\1\2", True)
+        assert expected == decode_renewal(json.dumps({"cms": cms}).encode())
+        assert expected == decode_renewal(f'{{"cms":"{cms}"}}'.encode())
 
     @pytest.mark.parametrize("token", ["x", "~ !", "x" * MAX_TOKEN])
     def test_tokens(self, token: str) -> None:
@@ -159,6 +175,39 @@ class RefusalTests:
         """A key that has no meaning here is unknown."""
         with pytest.raises(Malformed, match='"csr"'):
             decode_renewal(body())
+
+    @pytest.mark.parametrize(
+        "cms",
+        [
+            "",
+            " ",
+            "AAE",
+            "-_-_",
+            "\xe4",
+            "\ud800",
+            PEM,
+            "-----BEGIN CMS-----AAEC-----END PKCS7-----",
+            "-----BEGIN CMS-----AAEC",
+            "x-----BEGIN CMS-----AAEC-----END CMS-----",
+            2 * "-----BEGIN CMS-----AAEC-----END CMS-----",
+            "-----BEGIN CMS----------END CMS-----",
+            "-----BEGIN X-----AAEC-----END X-----",
+            7,
+            None,
+        ],
+    )
+    def test_no_signed_renewal(self, cms: object) -> None:
+        """What is neither base64 nor one message in PEM."""
+        with pytest.raises(Malformed, match="cms"):
+            decode_renewal(json.dumps({"cms": cms}).encode())
+
+    def test_signed_or_not(self) -> None:
+        """One of the two, and nothing else."""
+        for fields in ({"cms": "AAEC", "csr": B64}, {"cms": "AA", "x": ""}):
+            with pytest.raises(Malformed, match='"csr", or "cms"'):
+                decode_renewal(json.dumps(fields).encode())
+        with pytest.raises(Malformed):
+            decode_bootstrap(json.dumps({"token": "t", "cms": B64}).encode())
 
     @given(st.binary(max_size=300))
     @settings(deadline=None, derandomize=True)

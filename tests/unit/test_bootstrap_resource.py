@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from attrs import evolve
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from pydantic import ValidationError
 from twisted.internet.task import Clock
@@ -29,13 +30,13 @@ from trstctl.model import (
     Operation,
     Pending,
 )
+from trstctl.pkix.algorithms import sign
+from trstctl.pkix.cms import ENVELOPED_DATA
 from trstctl.pkix.csr import read_csr
+from trstctl.pkix.signing import PreparedSignedData, prepare_signed
 from trstctl.policy.profile import builtin_profiles
-from trstctl.protocols.bootstrap.resource import (
-    CODES,
-    BootstrapResource,
-    BootstrapSettings,
-)
+from trstctl.protocols.bootstrap.resource import CODES, BootstrapResource
+from trstctl.protocols.bootstrap.settings import BootstrapSettings
 from trstctl.settings import ProtocolSettings
 from trstctl.testing import (
     EPOCH,
@@ -68,6 +69,7 @@ RENEW = "/enroll/renewal"
 CSR = make_csr()
 #: What curl says of ``-d``, whatever it sends.
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+RSA = rsa.generate_private_key(65537, 2048)
 ISSUED = Issued(b"leaf", (b"issuer", b"root"), "1a", "device", "token:t")
 
 
@@ -209,6 +211,8 @@ class SettingsTests:
             {"labels": {"tokens": {}}},
             {"labels": {"Upper": {}}},
             {"labels": {"a": {"x": 1}}},
+            {"labels": {"a": {"signed_renewal": "yes"}}},
+            {"signed_renewal": 1},
             {"no_such_key": 1},
         ],
     )
@@ -216,6 +220,15 @@ class SettingsTests:
         """What cannot be meant is refused at the start."""
         with pytest.raises(ValidationError):
             settings_for(PLUGIN, **settings)
+
+    def test_signed_renewals(self) -> None:
+        """On, unless it is turned off, for all or for a label."""
+        labels = {"a": {}, "b": {"signed_renewal": False}}
+        settings: Any = settings_for(PLUGIN, labels=labels)
+        assert {"", "a"} == settings.signed_labels()
+        labels = {"a": {}, "b": {"signed_renewal": True}}
+        settings = settings_for(PLUGIN, labels=labels, signed_renewal=False)
+        assert {"b"} == settings.signed_labels()
 
     def test_needs_a_tenant_and_its_own_settings(self) -> None:
         """An enabled protocol binds to a tenant."""
@@ -528,6 +541,7 @@ class _Bench:
         labels = {
             "b": {"tenant_id": OTHER_TENANT},
             "client": {"profile": "tls-client"},
+            "tls": {"signed_renewal": False},
         }
         self.resource: BootstrapResource = PLUGIN.make_resource(
             self.ra, settings_for(PLUGIN, labels=labels)
@@ -822,6 +836,259 @@ class RenewalTests:
             certificate = self.first(bench)
             bench.clock.advance(3 * 86_400)
             assert status == self.renew(bench, certificate).status
+
+
+class SignedRenewalTests:
+    """A signature over the request, where TLS ends in front of us."""
+
+    def first(self, bench: _Bench, path: str = ENROLL) -> bytes:
+        """Return a certificate that a token bought."""
+        tenant = OTHER_TENANT if "/b/" in path else TENANT
+        token = bench.token(f"for {path}", tenant_id=tenant)
+        return chain_of(bench.post(token, path=path))[0]
+
+    def message(
+        self, bench: _Bench, certificate: bytes, **more: Any
+    ) -> PreparedSignedData:
+        """Return what is to be signed."""
+        given: dict[str, Any] = {
+            "content": bench.csr(),
+            "certificate": certificate,
+            "algorithm": "ecdsa-with-sha256",
+            "attributes": {},
+            "signing_time": bench.ra.now(),
+            **more,
+        }
+        return prepare_signed(given.pop("content"), **given)
+
+    def signed(
+        self,
+        bench: _Bench,
+        certificate: bytes,
+        key: Any = None,
+        **more: Any,
+    ) -> bytes:
+        """Return a signed request."""
+        prepared = self.message(bench, certificate, **more)
+        return prepared.finish(
+            sign(
+                key or bench.key,
+                prepared.algorithm,
+                prepared.to_sign,
+                legacy=True,
+            )
+        )
+
+    def renew(
+        self,
+        bench: _Bench,
+        cms: bytes,
+        path: str = RENEW,
+        certificate: bytes | None = None,
+        **headers: str,
+    ) -> HTTPResponse:
+        """Send a signed request."""
+        return exchange(
+            bench.resource,
+            "POST",
+            path,
+            json.dumps({"cms": base64.b64encode(cms).decode()}).encode(),
+            {**FORM, **headers},
+            client_certificate=certificate,
+            clock=bench.clock,
+        )
+
+    def test_renews(self) -> None:
+        """Each certificate buys the next, with another key."""
+        bench = _Bench()
+        certificate, key = self.first(bench), bench.key
+        for _ in range(2):
+            bench.clock.advance(3600)
+            bench.key = ec.generate_private_key(ec.SECP256R1())
+            cms = self.signed(bench, certificate, key)
+            renewed = chain_of(self.renew(bench, cms))[0]
+            assert certificate != renewed
+            certificate, key = renewed, bench.key
+        assert 3 == bench.count()
+
+    def test_rules_of_a_renewal(self) -> None:
+        """Subject and names are those of the certificate."""
+        bench = _Bench()
+        cms = self.signed(
+            bench, self.first(bench), content=bench.csr("e.example")
+        )
+        reason = told(self.renew(bench, cms), 403, "policy-violation")
+        assert "renewal-subject" in reason
+
+    def test_copies(self) -> None:
+        """Who repeats it gets the same certificate, and later nothing."""
+        bench = _Bench()
+        cms = self.signed(bench, self.first(bench))
+        one = self.renew(bench, cms)
+        bench.clock.advance(299)
+        two = self.renew(bench, cms)
+        three = self.renew(bench, cms, **{"Idempotency-Key": "copy"})
+        assert chain_of(one) == chain_of(two) == chain_of(three)
+        bench.clock.advance(2)
+        told(self.renew(bench, cms), 401, "not-authenticated")
+        assert 2 == bench.count()
+
+    @pytest.mark.parametrize(
+        ("seconds", "status"),
+        [(-301, 401), (-300, 200), (300, 200), (301, 401)],
+    )
+    def test_fresh(self, seconds: int, status: int) -> None:
+        """Five minutes from our clock, either way; the reason says so."""
+        bench = _Bench()
+        certificate = self.first(bench)
+        bench.clock.advance(3600)
+        at = bench.ra.now() + timedelta(seconds=seconds)
+        answer = self.renew(
+            bench, self.signed(bench, certificate, signing_time=at)
+        )
+        assert status == answer.status
+        assert (status == 401) == (b"set the clock" in answer.body)
+
+    def test_another_key(self) -> None:
+        """400, whatever its age: only who has the key is told of it."""
+        bench = _Bench()
+        certificate = self.first(bench)
+        thief = ec.generate_private_key(ec.SECP256R1())
+        for at in (bench.ra.now(), EPOCH - timedelta(days=9)):
+            cms = self.signed(bench, certificate, thief, signing_time=at)
+            told(self.renew(bench, cms), 400, "message-check-failed")
+        record = result_of(bench.store.audit_records(TENANT, 0, 100))[-1]
+        assert "request.refused" == json.loads(record.body)["event"]
+
+    def test_other_content(self) -> None:
+        """A signature is for one request only."""
+        bench = _Bench()
+        csr = bench.csr()
+        cms = self.signed(bench, self.first(bench), content=csr)
+        place = cms.index(csr)
+        damaged = bytearray(cms)
+        damaged[place + len(csr) - 1] ^= 1
+        answer = self.renew(bench, bytes(damaged))
+        told(answer, 400, "message-check-failed")
+
+    def test_every_octet_counts(self) -> None:
+        """One octet changed: an error in JSON, and no certificate."""
+        bench = _Bench()
+        cms = self.signed(bench, self.first(bench))
+        for place in range(len(cms)):
+            damaged = bytearray(cms)
+            damaged[place] ^= 0x11
+            answer = self.renew(bench, bytes(damaged))
+            assert answer.status in {400, 401, 413}, place
+        assert 1 == bench.count()
+
+    def test_unknown_certificates(self) -> None:
+        """401 for a foreign one, and for one that only looks like ours."""
+        bench = _Bench()
+        certificate = self.first(bench)
+        foreign = _Bench()
+        theirs = self.first(foreign)
+        cms = self.signed(bench, theirs, foreign.key)
+        one = told(self.renew(bench, cms), 401, "not-authenticated")
+        like = certificate[:-1] + bytes([certificate[-1] ^ 1])
+        cms = self.signed(bench, like)
+        two = told(self.renew(bench, cms), 401, "not-authenticated")
+        assert "authentication is required" == one == two
+
+    def test_other_tenant(self) -> None:
+        """R-10: unknown there."""
+        bench = _Bench()
+        cms = self.signed(bench, self.first(bench))
+        answer = self.renew(bench, cms, "/enroll/b/renewal")
+        told(answer, 401, "not-authenticated")
+        cms = self.signed(bench, self.first(bench, "/enroll/b/bootstrap"))
+        told(self.renew(bench, cms), 401, "not-authenticated")
+        assert 200 == self.renew(bench, cms, "/enroll/b/renewal").status
+
+    def test_revoked(self) -> None:
+        """403 from the next request on, even for a repeated one."""
+        bench = _Bench()
+        certificate = self.first(bench)
+        cms = self.signed(bench, certificate)
+        assert 200 == self.renew(bench, cms).status
+        serial = x509.load_der_x509_certificate(certificate).serial_number
+        result_of(bench.ra.revoke(TENANT, f"{serial:x}", "superseded", "ann"))
+        told(self.renew(bench, cms), 403, "not-authorized")
+
+    def test_turned_off(self) -> None:
+        """403 where only TLS counts."""
+        bench = _Bench()
+        cms = self.signed(bench, self.first(bench))
+        answer = self.renew(bench, cms, "/enroll/tls/renewal")
+        assert "not accepted" in told(answer, 403, "not-authorized")
+
+    def test_before_a_certificate_of_the_connection(self) -> None:
+        """The signer renews, not what ends TLS in front of us."""
+        bench = _Bench()
+        certificate, key = self.first(bench), bench.key
+        bench.key = ec.generate_private_key(ec.SECP256R1())
+        proxy = chain_of(
+            bench.post(bench.token("proxy"), bench.csr("proxy.example"))
+        )[0]
+        bench.key = key
+        cms = self.signed(bench, certificate)
+        assert 200 == self.renew(bench, cms, certificate=proxy).status
+
+    def test_wrong_password_beside_it(self) -> None:
+        """Each credential that is presented must be right."""
+        bench = _Bench()
+        cms = self.signed(bench, self.first(bench))
+        answer = self.renew(bench, cms, **basic("a", "b"))
+        told(answer, 401, "not-authenticated")
+
+    def test_incomplete(self) -> None:
+        """RFC 5652, sections 5.2 and 11.3: content, signer, signing time."""
+        bench = _Bench()
+        certificate = self.first(bench)
+        for more, text in (
+            ({"content": None}, "-nodetach"),
+            ({"content_type": ENVELOPED_DATA}, "-nodetach"),
+            ({"certificates": ()}, "signer's certificate"),
+            ({"signing_time": None}, "signing time"),
+            ({"content": b"no request"}, "DER"),
+        ):
+            cms = self.signed(bench, certificate, **more)
+            reason = told(self.renew(bench, cms), 400, "malformed")
+            assert text in reason
+
+    @pytest.mark.parametrize(
+        ("key", "algorithm", "status"),
+        [
+            (RSA, "sha1-with-rsa", 400),
+            (RSA, "sha256-with-rsa", 200),
+            (RSA, "rsassa-pss-with-sha256", 200),
+            (ed25519.Ed25519PrivateKey.generate(), "ed25519", 200),
+            (
+                ec.generate_private_key(ec.SECP384R1()),
+                "ecdsa-with-sha384",
+                200,
+            ),
+        ],
+        ids=["SHA-1", "RSA", "PSS", "Ed25519", "ECDSA"],
+    )
+    def test_algorithms(self, key: Any, algorithm: str, status: int) -> None:
+        """SHA-256 or better; SHA-1 is refused before it is computed."""
+        bench = _Bench()
+        digest = None if algorithm == "ed25519" else hashes.SHA384()
+        csr = (
+            x509.CertificateSigningRequestBuilder()
+            .subject_name(x509.load_der_x509_csr(CSR).subject)
+            .sign(key, digest)
+            .public_bytes(Encoding.DER)
+        )
+        certificate = chain_of(bench.post(bench.token(), csr))[0]
+        cms = self.signed(
+            bench, certificate, key, content=csr, algorithm=algorithm
+        )
+        answer = self.renew(bench, cms)
+        assert status == answer.status, answer.body
+        if status == 400:
+            told(answer, 400, "unsupported-algorithm")
 
 
 class RegistrarTests:

@@ -198,10 +198,54 @@ class ServingTests:
         process = start()
         process.round()
         process.publisher.replace({})
+        result_of(process.publisher._take_over("issuing", [""]))
         assert {} == process.publisher.chains()
         with pytest.raises(UnknownCertificate):
             process.crl()
         assert [] == process.round()
+
+    def test_reload_with_another_ca(self, start: Start) -> None:
+        """What the CA before has signed is not served any more."""
+        process, renewed = start(), start(authority=make_authority())
+        process.round()
+        process.publisher.replace({"issuing": renewed.issuer})
+        crl = process.crl()
+        assert 2 == crl.number
+        assert renewed.publisher._is_own(crl)
+        assert [] == process.round()
+
+    def test_reload_while_it_signs(self, start: Start) -> None:
+        """Likewise what the CA before was just signing."""
+        process, renewed = start(), start(authority=make_authority())
+        process.ledger.meanwhile = lambda: process.publisher.replace(
+            {"issuing": renewed.issuer}
+        )
+        with pytest.raises(Unavailable):
+            process.crl()
+        assert renewed.publisher._is_own(process.crl())
+
+    def test_reload_without_crl_sign(self, start: Start) -> None:
+        """RFC 5280, section 6.3.3: nobody may accept it any more."""
+        process = start()
+        process.round()
+        authority: Any = SimpleNamespace(
+            name="issuing", signs_crls=False, not_after=EPOCH + YEAR
+        )
+        process.publisher.replace(
+            {"issuing": start(authority=authority).issuer}
+        )
+        with pytest.raises(UnknownCertificate):
+            process.crl()
+
+    def test_reload_while_it_looks(self, start: Start) -> None:
+        """What a round learns of a CRL that has gone is forgotten."""
+        process = start(partitions=2)
+        process.round()
+        process.ledger.revoke(serial_of(1), EPOCH + HOUR)
+        process.ledger.meanwhile = lambda: process.publisher.replace({})
+        process.round(HOUR)
+        with pytest.raises(UnknownCertificate):
+            process.crl("2/1")
 
 
 class ScheduleTests:
@@ -280,6 +324,22 @@ class ScheduleTests:
         assert AUTHORITY.not_after == process.crl().next_update
         assert [] == process.round(2 * DAY)
 
+    def test_asking_does_not_revive_an_issuer(self, start: Start) -> None:
+        """Once it has ended, nothing is signed, whoever asks."""
+        process = start()
+        process.round()
+        left = AUTHORITY.not_after - EPOCH
+        process.clock.advance(left.total_seconds())
+        process.ledger.calls.clear()
+        for asked in (
+            lambda: process.publisher.crl("issuing", ""),
+            lambda: process.publisher.publish("issuing"),
+        ):
+            with pytest.raises(Unavailable):
+                result_of(asked())
+        assert [] == process.ledger.calls
+        assert [] == process.failures
+
     def test_a_large_one_waits_longer(self, start: Start) -> None:
         """The pause grows with the entries."""
         process = start(pause=MINUTE)
@@ -354,6 +414,17 @@ class CompletenessTests:
         assert serial_of(1) in process.listed()
         assert ["full"] == process.round(DAY)
         assert {} == process.listed()
+
+    def test_what_ends_before_one_from_the_future(self, start: Start) -> None:
+        """A clock that was set back takes nothing off before its end."""
+        process = start()
+        process.ledger.revoke(serial_of(1), not_after=EPOCH + HOUR)
+        process.clock.advance(DAY.total_seconds())
+        process.ledger.revoke(serial_of(2), EPOCH + DAY)
+        process.round()
+        process.now.step(-DAY)
+        assert ["full"] == process.round()
+        assert [serial_of(1), serial_of(2)] == [*process.listed()]
 
 
 class DeltaTests:
@@ -556,6 +627,9 @@ class PartitionTests:
         process.clock.advance(7 * 86400)
         with pytest.raises(Unavailable):
             process.crl("2/0")
+        # Who asks for it does not keep the others from being signed.
+        assert [] == process.failures
+        assert ["full"] == process.round()
 
 
 class SeveralTests:
@@ -568,6 +642,15 @@ class SeveralTests:
         assert [] == second.round(HOUR)
         assert first.crl() == second.crl()
         assert [first.crl()] == second.published
+
+    def test_not_of_another_ca(self, start: Start) -> None:
+        """Of the same name, but with another key: it is signed anew."""
+        first, second = start(), start(authority=make_authority())
+        first.round()
+        result_of(second.publisher.load())
+        assert [] == second.published
+        assert ["full"] == second.round()
+        assert 2 == second.crl().number
 
     def test_who_is_too_late_takes_over(self, start: Start) -> None:
         """An older number is refused by the store, and that is no error."""

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from prometheus_client.parser import text_string_to_metric_families
 
 from trstctl.metrics import LABEL_SETS, Metrics
+from trstctl.model import StoredCRL
 
 _TENANT = "11111111-1111-1111-1111-111111111111"
 
@@ -113,6 +114,29 @@ class GaugeTests:
         assert end.timestamp() == samples[name + "{authority=issuing}"]
         name = "trstctl_tls_not_after_timestamp_seconds"
         assert end.timestamp() == samples[name + "{listener=https}"]
+
+    def test_crls(self) -> None:
+        """Begin, end and entries of each, and failures by authority."""
+        metrics = Metrics()
+        begin = datetime(2029, 1, 1, tzinfo=UTC)
+        end = datetime(2030, 1, 1, tzinfo=UTC)
+
+        for scope in ("", "4/1"):
+            metrics.set_crl(
+                StoredCRL("issuing", scope, 1, 0, begin, end, 5, b"")
+            )
+        metrics.crl_failed("issuing")
+
+        samples = _samples(metrics)
+        for scope in ("full", "4/1"):
+            labels = f"{{authority=issuing}}{{scope={scope}}}"
+            name = "trstctl_crl_this_update_timestamp_seconds"
+            assert begin.timestamp() == samples[name + labels]
+            name = "trstctl_crl_next_update_timestamp_seconds"
+            assert end.timestamp() == samples[name + labels]
+            assert 5 == samples["trstctl_crl_entries" + labels]
+        name = "trstctl_crl_failures_total{authority=issuing}"
+        assert 1 == samples[name]
 
     def test_gauge_is_read_at_each_scrape(self) -> None:
         """What only its owner knows, such as open connections."""

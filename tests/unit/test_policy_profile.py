@@ -16,6 +16,7 @@ from zope.interface.verify import verifyObject
 from trstctl.errors import Malformed, PolicyViolation, UnsupportedAlgorithm
 from trstctl.interfaces import IProfilePolicy
 from trstctl.model import (
+    POINTERS,
     SYSTEM_TENANT,
     Approved,
     CertificateFacts,
@@ -430,6 +431,12 @@ class RequestExtensionTests:
         usage = Extension("2.5.29.15", True, _bits(5, 0xA0))
 
         _decide(_OPEN, _csr(public_key=_RSA_KEY, extensions=(usage,)))
+
+    @pytest.mark.parametrize("pointers", [(), ("ocsp",), POINTERS])
+    def test_pointers_to_the_issuer(self, pointers: tuple[str, ...]) -> None:
+        """The authority is told which; whatever the request says."""
+        policy = evolve(_OPEN, pointers=pointers)
+        assert pointers == _decide(policy).pointers
 
     def test_the_profiles_own_policies_may_be_asked_for(self) -> None:
         """Who renews with a copy of the certificate gets it."""
@@ -1362,6 +1369,8 @@ class SettingsTests:
             ({"extended_key_usage": ("2.5.29.37.0",)}, ["extended_key_usage"]),
             ({"certificate_policies": ("1",)}, ["certificate_policies"]),
             ({"extensions_ignored": ("x.y",)}, ["extensions_ignored"]),
+            ({"pointers": ("crl", "ldap")}, ["pointers"]),
+            ({"pointers": ("crl", "crl")}, ["pointers"]),
             ({"backdate": -_DAY}, ["backdate"]),
             ({"backdate": 2 * _DAY}, ["backdate"]),
             ({"validity_default": timedelta(0)}, ["validity_default"]),

@@ -33,6 +33,7 @@ from trstctl.model import (
     GeneralName,
     Issued,
     Operation,
+    Password,
     Pending,
 )
 from trstctl.pkix.certificate import read_certificate
@@ -344,9 +345,23 @@ class AuthorityTests:
         assert verifyObject(IAuthority, make_authority())
         assert verifyObject(IStore, MemoryStore())
 
+    def test_revocations_show(self) -> None:
+        """What the store knows, whoever asks for a status is told."""
+        store: Any = MemoryStore()
+        ra = make_ra(store)
+        add_password(store, "a", "b")
+        serial = self.enroll(ra, Password("a", "b")).serial
+        status = result_of(ra.revocation.status("issuing", serial))
+        assert status.revoked_at is None
+        result_of(ra.revoke(TENANT, serial, "superseded", "test"))
+        status = result_of(ra.revocation.status("issuing", serial))
+        assert "superseded" == status.reason
+        crl = result_of(ra.revocation.crl("issuing", ""))
+        assert 1 == crl.entries
+
     def test_each_kind_of_credential_enrolls(self) -> None:
         """Password, bearer token and one-time token are all provable."""
-        from trstctl.model import BearerToken, OneTimeToken, Password
+        from trstctl.model import BearerToken, OneTimeToken
 
         store: Any = MemoryStore()
         ra = make_ra(store)

@@ -108,6 +108,15 @@ class ListWriter:
         )
         self._identifier = authority_key_identifier(certificate)
 
+    def wrote(self, crl: bytes) -> bool:
+        """
+        Tell whether a CRL of our own is by this very issuer and key.
+
+        An authority of the same name may have been another CA before.
+        """
+        # The entries between head and extensions may have megabytes.
+        return self._head in crl[:16384] and self._identifier in crl[-16384:]
+
     def write(self, draft: Draft, entries: Iterable[bytes]) -> bytes:
         """
         Return the DER TBSCertList.

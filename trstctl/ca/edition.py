@@ -147,8 +147,11 @@ class Press:
         :raises Unavailable: it cannot be done now.
         """
         draft, last = await self._begin(issuer, scope)
-        ended = former.this_update if former else draft.this_update
-        # P-4: what ended since the last one is still on this one.
+        ended = draft.this_update
+        if former is not None:
+            # P-4: what ended since the last one is still on this one; that
+            # may be from the future, if the clock was set back.
+            ended = min(ended, former.this_update)
         entries = await self._read(issuer, scope, ended - OVERLAP, None)
         return await self._publish(issuer, scope, draft, entries, last)
 

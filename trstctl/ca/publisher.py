@@ -59,6 +59,7 @@ from twisted.internet.defer import (
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from trstctl.ca.crl import ListWriter
 from trstctl.ca.edition import (
     BACKDATE,
     DELTA,
@@ -127,13 +128,23 @@ class Publisher:
         self.replace(issuers)
 
     def replace(self, issuers: Mapping[str, Issuer]) -> None:
-        """Work by these from now on."""
+        """Work by these from now on, and serve nothing of another CA."""
         self._issuers = dict(issuers)
         self._kept = {
             place: kept
             for place, kept in self._kept.items()
-            if place[0] in self._issuers
+            if self._is_own(kept.crl)
         }
+
+    def _is_own(self, crl: StoredCRL) -> bool:
+        """Tell whether the authority of this moment has signed it."""
+        issuer = self._issuers.get(crl.authority)
+        # RFC 5280, section 6.3.3: who checks a CRL wants cRLSign.
+        if issuer is None or not issuer.authority.signs_crls:
+            return False
+        authority = issuer.authority
+        writer = ListWriter(authority.certificate, authority.algorithm)
+        return writer.wrote(crl.der)
 
     # --- IRevocation --------------------------------------------------------
 
@@ -167,20 +178,31 @@ class Publisher:
         """Return a CRL that is not in memory, or has run out there."""
         name = issuer.authority.name
         await self._take_over(name, (scope,))
-        if not self._fresh(name, scope):
-            if self._rests(name):
+        if self._fresh(name, scope) is None:
+            # Anybody can ask for it: what cannot be signed is no failure,
+            # or it would keep the rounds from what can.
+            if self._rests(name) or not self._can_sign(issuer, scope):
                 raise Unavailable("the CRL cannot be signed now")
             try:
                 await self._signed(issuer, scope)
             except Exception as error:
                 self._report(name, error)
                 raise
-        return self._kept[name, scope].crl
+        crl = self._fresh(name, scope)
+        if crl is None:  # a reload was quicker
+            raise Unavailable("the CRL is not signed yet")
+        return crl
 
-    def _fresh(self, name: str, scope: str) -> bool:
-        """Tell whether a CRL is in memory that has not run out."""
+    def _fresh(self, name: str, scope: str) -> StoredCRL | None:
+        """Return the CRL that is in memory, unless it has run out."""
         crl = self._crl(name, scope)
-        return crl is not None and self._now() < crl.next_update
+        return crl if crl and self._now() < crl.next_update else None
+
+    def _can_sign(self, issuer: Issuer, scope: str) -> bool:
+        """Tell whether there can be another CRL of a scope at all."""
+        return issuer.authority.not_after > self._now() and (
+            "/" not in scope or bool(issuer.places.partition)
+        )
 
     # --- rounds -------------------------------------------------------------
 
@@ -208,6 +230,8 @@ class Publisher:
         issuer = self._issuers.get(name)
         if issuer is None or not self._wanted(issuer):
             raise UnknownCertificate("no such authority signs CRLs")
+        if not self._can_sign(issuer, FULL):
+            raise Unavailable(f"the certificate of {name} has expired")
         published: Sequence[StoredCRL] = await self._alone(self._all, issuer)
         return published
 
@@ -236,7 +260,7 @@ class Publisher:
         if (
             issuer is None
             or not self._wanted(issuer)
-            or issuer.authority.not_after <= self._now()
+            or not self._can_sign(issuer, FULL)
             or self._press.stopping
             or self._rests(name)
         ):
@@ -300,7 +324,9 @@ class Publisher:
                 self._keep(Edition(found))
 
     def _keep(self, kept: Edition) -> None:
-        """Serve a CRL from now on."""
+        """Serve a CRL from now on, unless its CA went with a reload."""
+        if not self._is_own(kept.crl):
+            return
         self._kept[kept.crl.authority, kept.crl.scope] = kept
         self._published(kept.crl)
 
@@ -333,7 +359,9 @@ class Publisher:
             return  # so many that any may be concerned
         for scope, kept in lacking.items():
             first, end = bounds(scope)
-            if not any(first <= row.serial < end for row in rows):
+            if self._kept.get((name, scope)) is kept and not any(
+                first <= row.serial < end for row in rows
+            ):
                 self._kept[name, scope] = evolve(kept, covered=last)
 
     async def _due(self, issuer: Issuer, scope: str) -> bool:

@@ -30,6 +30,7 @@ _MODULES: Mapping[str, str] = {
     "challenge": "trstctl.cli.challenge",
     "config": "trstctl.cli.config",
     "credential": "trstctl.cli.credential",
+    "crl": "trstctl.cli.crl",
     "db": "trstctl.cli.db",
     "init": "trstctl.cli.init",
     "plugin": "trstctl.cli.plugin",

@@ -39,6 +39,7 @@ from trstctl.cli.recipes import (
     bootstrap_recipe,
     est_recipes,
     inventory_recipe,
+    revocation_recipe,
     scep_recipes,
 )
 from trstctl.cli.scaffold import Plan
@@ -153,7 +154,10 @@ def command(
         facts = _facts(gateway, state, secrets)
         text = json.dumps(facts, indent=2) + "\n"
         replace_file(state / _FACTS, text.encode(), 0o600)
-        click.echo(_told(facts), nl=False)
+        protocols = gateway.config.protocols
+        served = "revocation" in protocols
+        authority = protocols["est"].authority if served else ""
+        click.echo(_told(facts, authority), nl=False)
 
     try:
         serve(gateway, ready)
@@ -314,8 +318,12 @@ def _facts(
     return facts
 
 
-def _told(facts: dict[str, Any]) -> str:
-    """Return what is printed once the gateway listens."""
+def _told(facts: dict[str, Any], authority: str) -> str:
+    """
+    Return what is printed once the gateway listens.
+
+    :param authority: whose certificates can be asked for; empty: none's.
+    """
     est, bootstrap = facts["est"], facts.get("bootstrap")
     scep = facts.get("scep")
     recipes = (
@@ -339,6 +347,22 @@ def _told(facts: dict[str, Any]) -> str:
         *(
             scep_recipes(scep["url"], facts["root_ca"], scep["challenge"])
             if scep
+            else ()
+        ),
+        *(
+            (
+                revocation_recipe(
+                    facts["https_url"],
+                    facts["http_url"],
+                    authority,
+                    facts["root_ca"],
+                    facts["ca_chain"],
+                    est["username"],
+                    est["password"],
+                    facts["config"],
+                ),
+            )
+            if authority and facts["http_url"]
             else ()
         ),
         inventory_recipe(facts["config"], facts["ops_url"]),

@@ -116,6 +116,66 @@ def est_recipes(
     )
 
 
+def revocation_recipe(
+    url: str,
+    http_url: str,
+    authority: str,
+    root: str,
+    chain: str,
+    username: str,
+    password: str,
+    config: str,
+) -> Recipe:
+    """
+    Return how whoever relies on a certificate asks whether it is revoked.
+
+    :param url: of the HTTPS listener.
+    :param http_url: of the plain listener.
+    :param authority: the name of the CA that signs.
+    """
+    ask = (
+        "openssl ocsp -issuer ca.pem -cert device.pem "
+        f"-CAfile {shlex.quote(chain)} -url {http_url}/ocsp/{authority}"
+    )
+    serial = (
+        "$(openssl x509 -in device.pem -noout -serial "
+        "| cut -d= -f2 | tr A-F a-f)"
+    )
+    return Recipe(
+        "OCSP: ask whether a certificate is revoked, before and after",
+        (
+            'cd "$(mktemp -d)"',
+            (
+                f"curl -fsS {http_url}/ca/{authority}.cer "
+                "| openssl x509 -inform DER -out ca.pem"
+            ),
+            (
+                "openssl req -new -newkey ec -pkeyopt "
+                "ec_paramgen_curve:P-256 -nodes -keyout device.key "
+                '-subj "/CN=device-4" -outform DER | openssl base64 '
+                "-out request.b64"
+            ),
+            (
+                f"curl --cacert {shlex.quote(root)} "
+                f"-u {shlex.quote(f'{username}:{password}')} "
+                '-H "Content-Type: application/pkcs10" '
+                "--data-binary @request.b64 -fsS "
+                f"{url}/.well-known/est/simpleenroll -o device.b64"
+            ),
+            (
+                "openssl base64 -d -in device.b64 | openssl pkcs7 "
+                "-inform DER -print_certs -out device.pem"
+            ),
+            ask,
+            (
+                f"{program()} cert revoke --config {shlex.quote(config)} "
+                f'--yes --reason superseded "{serial}"'
+            ),
+            ask,
+        ),
+    )
+
+
 def bootstrap_recipe(url: str, root: str, token: str) -> Recipe:
     """
     Return how a device with curl and openssl bootstraps and renews.

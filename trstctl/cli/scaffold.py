@@ -51,7 +51,7 @@ class Plan:
     organization: str
     names: Sequence[str]
     https_port: int = 8443
-    http_port: int = 8080
+    http_port: int | None = 8080
     ops_port: int = 9443
     chain: Sequence[str] = ("ca/root.pem",)
     passphrase: Path | None = None
@@ -156,8 +156,7 @@ listeners:
     port: {https_port}
     names: {names}
     certificate: auto
-  # For protocols whose messages protect themselves, as SCEP's do; never for
-  # EST.
+  # For what protects itself: SCEP, CRLs, OCSP; never for EST.
   http:
     enabled: true
     port: {http_port}
@@ -170,6 +169,8 @@ listeners:
 # never needs: keep that one offline.
 authorities:
   issuing:
+    # Certificates say where their CRL and OCSP are; what others call this
+    # host, if not as above: public_url: http://pki.example.com
     certificate: ca/issuing.pem
     key: file:ca/issuing.key{passphrase}
     chain: {chain}
@@ -182,7 +183,8 @@ profiles: {{}}
 tenants:
   {tenant}: {{name: {organization}}}
 
-# Each protocol is off unless it is enabled, and serves one tenant.
+# Each protocol is off unless it is enabled.  Those that enroll serve one
+# tenant.
 protocols:
   est:
     enabled: true
@@ -201,4 +203,7 @@ protocols:
     tenant_id: {tenant}
     profile: device
     authority: issuing
+  # OCSP, CRLs and CA certificates, for everybody; over http, too.
+  revocation:
+    enabled: true
 """

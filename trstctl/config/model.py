@@ -12,12 +12,14 @@ configuration file.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from attrs import frozen
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
 
+from trstctl.ca.edition import Schedule
 from trstctl.config.profiles import ProfileSection
 from trstctl.config.secrets import SecretReference
 from trstctl.config.values import (
@@ -26,7 +28,10 @@ from trstctl.config.values import (
     FilePath,
     Host,
     Interface,
+    PartitionURL,
+    PointerURL,
     Port,
+    PublicURL,
     Seconds,
     StoreURL,
 )
@@ -97,6 +102,71 @@ class Listeners(Section):
     ops: OpsListener = OpsListener()
 
 
+class CRLSettings(Section):
+    """
+    When an authority's CRLs are signed.
+
+    :ivar lifetime: of a CRL, at most.
+    :ivar interval: after which another is signed in any case.
+    :ivar delta_interval: likewise of the delta CRL; zero: there is none.
+    :ivar pause: at least so long between two of one scope.
+    :ivar partitions: into how many new certificates are divided.
+    """
+
+    lifetime: Duration = 7 * 86400
+    interval: Duration = 86400
+    delta_interval: Duration = 0
+    pause: Duration = 60
+    partitions: Literal[1, 2, 4, 8, 16, 32, 64] = 1
+
+    @model_validator(mode="after")
+    def _fits(self) -> CRLSettings:
+        """Refuse times that leave a moment without a CRL."""
+        if self.interval < 60:
+            raise ValueError("interval must be at least 1m")
+        if self.lifetime < 2 * self.interval:
+            raise ValueError(
+                "lifetime must be at least twice the interval, so that there "
+                "is time to mend what fails"
+            )
+        if self.delta_interval and not (
+            60 <= self.delta_interval < self.interval
+        ):
+            raise ValueError(
+                "delta_interval must be at least 1m and less than interval; "
+                "0s for no delta CRL"
+            )
+        return self
+
+    def schedule(self) -> Schedule:
+        """Return the times as the publisher takes them."""
+        return Schedule(
+            lifetime=timedelta(seconds=self.lifetime),
+            interval=timedelta(seconds=self.interval),
+            delta_interval=timedelta(seconds=self.delta_interval),
+            pause=timedelta(seconds=self.pause),
+        )
+
+
+class URLSettings(Section):
+    """
+    What certificates point to, where that does not follow from the public
+    URL; an empty list leaves a pointer out.
+
+    :ivar crl: of the full CRL.
+    :ivar partition: of a partition's; ``{partition}`` stands for it.
+    :ivar delta: of the delta CRL.
+    :ivar ocsp: of the OCSP responder.
+    :ivar issuer: of the CA certificate.
+    """
+
+    crl: tuple[PointerURL, ...] | None = None
+    partition: tuple[PartitionURL, ...] | None = None
+    delta: tuple[PointerURL, ...] | None = None
+    ocsp: tuple[PointerURL, ...] | None = None
+    issuer: tuple[PointerURL, ...] | None = None
+
+
 class AuthoritySettings(Section):
     """
     One issuing CA.
@@ -105,12 +175,19 @@ class AuthoritySettings(Section):
     :ivar key: reference to its private key.
     :ivar passphrase: reference to the key's passphrase, if it has one.
     :ivar chain: PEM files of the CAs above it, in order, the root last.
+    :ivar public_url: what the URLs in certificates begin with; ``auto``: as
+        the gateway listens; ``none``: there are none.
+    :ivar urls: those that are others.
+    :ivar crl: when its CRLs are signed.
     """
 
     certificate: FilePath = Path("ca/issuing.pem")
     key: SecretReference = "file:ca/issuing.key"
     passphrase: SecretReference | None = None
     chain: tuple[FilePath, ...] = (Path("ca/root.pem"),)
+    public_url: PublicURL = "auto"
+    urls: URLSettings = URLSettings()
+    crl: CRLSettings = CRLSettings()
 
 
 class Limits(Section):

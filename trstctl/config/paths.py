@@ -60,10 +60,12 @@ def _absolute_authority(
     authority: AuthoritySettings, state: Path
 ) -> AuthoritySettings:
     """Return an authority with absolute paths."""
-    return AuthoritySettings(
-        certificate=state / authority.certificate,
-        key=absolute(authority.key, state),
-        passphrase=authority.passphrase
-        and absolute(authority.passphrase, state),
-        chain=tuple(state / each for each in authority.chain),
+    return authority.model_copy(
+        update={
+            "certificate": state / authority.certificate,
+            "key": absolute(authority.key, state),
+            "passphrase": authority.passphrase
+            and absolute(authority.passphrase, state),
+            "chain": tuple(state / each for each in authority.chain),
+        }
     )

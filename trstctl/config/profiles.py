@@ -79,6 +79,7 @@ class ProfileSection(Section):
     key_usage: tuple[str, ...] = _DEFAULT.key_usage
     extended_key_usage: tuple[str, ...] = _DEFAULT.extended_key_usage
     certificate_policies: tuple[str, ...] = _DEFAULT.certificate_policies
+    pointers: tuple[str, ...] = _DEFAULT.pointers
     extensions_ignored: tuple[str, ...] = _DEFAULT.extensions_ignored
     validity_default: Duration = _seconds(_DEFAULT.validity_default)
     validity_maximum: Duration = _seconds(_DEFAULT.validity_maximum)

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from trstctl.ca.pointers import PLACEHOLDER
 from trstctl.settings import Duration
 
 __all__ = [
@@ -18,11 +19,20 @@ __all__ = [
     "FilePath",
     "Host",
     "Interface",
+    "PartitionURL",
+    "PointerURL",
     "Port",
+    "PublicURL",
     "Seconds",
     "StoreURL",
 ]
 
+# Scheme, host, port and path (RFC 3986); nothing that those who read
+# certificates might understand in another way.
+_URL = re.compile(
+    r"(?=.{1,250}$)https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
+    r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]*)*"
+)
 _HOST = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
     r"(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
@@ -52,6 +62,32 @@ def _host(value: str) -> str:
     return value.lower()
 
 
+def _url(value: str) -> str:
+    """Return the URL, or refuse what no certificate should point to."""
+    if not _URL.fullmatch(value):
+        raise ValueError(
+            "write a URL such as http://pki.example.com/crl/issuing.crl"
+        )
+    return value
+
+
+def _public_url(value: str) -> str:
+    """Return the beginning of URLs without a slash at its end."""
+    if value not in ("auto", "none") and not _URL.fullmatch(value):
+        raise ValueError(
+            "write auto, none, or a URL such as http://pki.example.com"
+        )
+    return value.rstrip("/")
+
+
+def _partition_url(value: str) -> str:
+    """Return the URL, or refuse one that is the same for all partitions."""
+    if value.count(PLACEHOLDER) != 1:
+        raise ValueError(f"it must contain {PLACEHOLDER} once")
+    _url(value.replace(PLACEHOLDER, ""))
+    return value
+
+
 def _store(value: str) -> str:
     """Return the store's URL, or refuse what names no backend."""
     prefix, colon, rest = value.partition(":")
@@ -68,6 +104,9 @@ def _path(value: object) -> object:
 
 
 Port = Annotated[int, Field(ge=0, le=65535)]
+PointerURL = Annotated[str, AfterValidator(_url)]
+PartitionURL = Annotated[str, AfterValidator(_partition_url)]
+PublicURL = Annotated[str, AfterValidator(_public_url)]
 Interface = Annotated[str, AfterValidator(_interface)]
 Host = Annotated[str, AfterValidator(_host)]
 StoreURL = Annotated[str, AfterValidator(_store)]

@@ -246,6 +246,7 @@ class Profile:
                 case.names,
                 nameless=not case.subject,
             ),
+            self.settings.pointers,
         )
         if self._held and not approved:
             return Held(decision, self.retry_after)

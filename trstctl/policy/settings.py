@@ -18,7 +18,7 @@ from typing import Any
 
 from attrs import asdict, field, frozen
 
-from trstctl.model import NameAttribute
+from trstctl.model import POINTERS, NameAttribute
 from trstctl.pkix import der
 from trstctl.pkix.names import ATTRIBUTE_OIDS
 from trstctl.policy.extensions import (
@@ -133,6 +133,8 @@ class ProfileSettings:
     :ivar certificate_policies: dotted OIDs to issue.
     :ivar ocsp_no_check: whether to issue id-pkix-ocsp-nocheck (RFC 6960,
         section 4.2.2.2.1); for the gateway's own responder.
+    :ivar pointers: which pointers to the issuer: some of ``crl``, ``ocsp``
+        and ``issuer``.
     :ivar extensions_ignored: dotted OIDs of extensions that a request may
         contain without effect; they are never copied.
     :ivar validity_default: from notBefore to notAfter.
@@ -173,6 +175,7 @@ class ProfileSettings:
     extended_key_usage: tuple[str, ...] = ("clientAuth",)
     certificate_policies: tuple[str, ...] = ()
     ocsp_no_check: bool = False
+    pointers: tuple[str, ...] = POINTERS
     extensions_ignored: tuple[str, ...] = EXTENSIONS_IGNORED
     validity_default: timedelta = timedelta(days=90)
     validity_maximum: timedelta = timedelta(days=397)
@@ -317,6 +320,9 @@ def _extension_faults(settings: ProfileSettings) -> Faults:
                 "extended_key_usage",
                 f"{usage!r} is not known; use a dotted OID or {known}",
             )
+    yield from _unlisted("pointers", settings.pointers, POINTERS)
+    if len(set(settings.pointers)) < len(settings.pointers):
+        yield "pointers", "name each one once"
     for key in ("certificate_policies", "extensions_ignored"):
         for oid in getattr(settings, key):
             if not _is_oid(oid):
@@ -433,6 +439,7 @@ def gateway_profiles() -> dict[str, ProfileSettings]:
             key_usage=("digitalSignature",),
             extended_key_usage=("OCSPSigning",),
             ocsp_no_check=True,
+            pointers=("issuer",),
             validity_default=timedelta(days=14),
             **common,
         ),

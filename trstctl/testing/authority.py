@@ -20,6 +20,8 @@ from trstctl.backends.authenticators import StoreAuthenticator
 from trstctl.backends.store_memory import MemoryStore
 from trstctl.ca.authority import Authority
 from trstctl.ca.ceremony import make_issuing, make_root
+from trstctl.ca.edition import Issuer
+from trstctl.ca.publisher import Publisher
 from trstctl.challenges import ChallengeTokens
 from trstctl.interfaces import (
     IAuthority,
@@ -50,6 +52,7 @@ from trstctl.ra import RegistrationAuthority, Rules, Windows, unmarked
 from trstctl.testing.credentials import FakeCredentials
 from trstctl.testing.outbound import FakeOutbound
 from trstctl.testing.requests import CHALLENGE_KEYS, Key
+from trstctl.testing.revocation import FakeRevocation
 from trstctl.testing.time import EPOCH, DeterministicBytes, WallClock
 from trstctl.vouching import DeviceSecrets
 
@@ -191,6 +194,14 @@ def make_ra(
     ra.device_secrets = device_secrets
     others: Any = FakeOutbound()
     ra.outbound = others
+    ra.revocation = _as_revocation(
+        Publisher(
+            store,
+            {name: Issuer(one) for name, one in rules.authorities.items()},
+            now=ra.now,
+            random_fraction=lambda: 0.0,
+        )
+    )
     return ra
 
 
@@ -225,6 +236,12 @@ def _as_challenges(challenges: Any) -> IChallengeTokens:
     return found
 
 
+def _as_revocation(revocation: Any) -> IRevocation:
+    """Tell the type checker what the class says itself."""
+    found: IRevocation = revocation
+    return found
+
+
 def _as_authority(authority: Any) -> IAuthority:
     """Tell the type checker what the class says itself."""
     found: IAuthority = authority
@@ -248,13 +265,12 @@ class StubAuthority:
     :ivar refusals: the errors that were audited, in order.
     :ivar now: the wall clock.
     :ivar polls: the questions for what became of a request, in order.
-    :ivar credentials: what the test puts there; likewise ``challenges`` and
-        ``revocation``.
+    :ivar credentials: those of no authority, until the test puts others
+        there; likewise ``revocation``.
+    :ivar challenges: what the test puts there.
     """
 
-    credentials: ICredentials
     challenges: IChallengeTokens
-    revocation: IRevocation
     device_secrets: IDeviceSecrets
 
     def __init__(
@@ -275,6 +291,8 @@ class StubAuthority:
         self.polls: list[PollRequest] = []
         self.refusals: list[Exception] = []
         self.now: Callable[[], datetime] = lambda: EPOCH
+        self.credentials = _as_credentials(FakeCredentials({}))
+        self.revocation = _as_revocation(FakeRevocation({}))
 
     def enroll(self, request: EnrollmentRequest) -> Deferred[Issued | Pending]:
         """Answer with the outcome."""

@@ -4,7 +4,7 @@ The bootstrap's bodies: JSON to values and back, without I/O.
 
 Implemented: ``{"token": "...", "csr": "..."}`` and ``{"csr": "..."}``, where
 ``csr`` is a PKCS #10 request as base64 of its DER, in lines or not, or in
-PEM.  Refused: whatever is not one flat object of exactly these texts, with
+PEM; and ``{"cms": "..."}``, a signed request in the same forms.  Refused: whatever is not one flat object of exactly these texts, with
 each key once (RFC 8259, section 4: what a repeated key means is anybody's
 guess).
 
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import binascii
 import json
+import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NoReturn
@@ -54,6 +55,9 @@ _MAX_ID = 64
 _LINE = 64
 _WHITE_SPACE = b" \t\r\n"
 
+# RFC 7468, section 9, and what older software writes.
+_CMS = re.compile(r"\s*-----BEGIN (CMS|PKCS7)-----([^-]*)-----END \1-----\s*")
+
 
 def decode_bootstrap(body: bytes) -> tuple[str, bytes]:
     """
@@ -73,14 +77,18 @@ def decode_bootstrap(body: bytes) -> tuple[str, bytes]:
     return token, _request_in(found["csr"])
 
 
-def decode_renewal(body: bytes) -> bytes:
+def decode_renewal(body: bytes) -> tuple[bytes, bool]:
     """
-    Read ``{"csr": "..."}``.
+    Read ``{"csr": "..."}`` or ``{"cms": "..."}``.
 
-    :returns: what should be the DER of a request.
+    :returns: what should be the DER of a request, or of a signed one; and
+        whether it is said to be signed.
     :raises Malformed: it is anything else.
     """
-    return _request_in(_flat_object(body, ("csr",))["csr"])
+    found = _flat_object(body, ("csr",), ("cms",))
+    if "cms" in found:
+        return _message_in(found["cms"]), True
+    return _request_in(found["csr"]), False
 
 
 # --- what registrars ask ----------------------------------------------------
@@ -173,18 +181,21 @@ _decode = json.JSONDecoder(
 ).decode
 
 
-def _flat_object(body: bytes, keys: Collection[str]) -> Mapping[str, str]:
-    """Return an object of exactly these keys, each with a text."""
+def _flat_object(body: bytes, *choices: Collection[str]) -> Mapping[str, str]:
+    """Return an object of exactly these keys (or those), each with a text."""
     # Before the parser, which would follow them down: neither a token nor a
     # request has braces or brackets in it, so that one pair is all.
     if body.count(b"{") > 1 or b"[" in body:
         raise Malformed("the body is not one flat JSON object")
     found = _object(body)
-    if found.keys() != set(keys):
+    if all(found.keys() != set(keys) for keys in choices):
         raise Malformed(
-            "the body's keys must be " + " and ".join(f'"{k}"' for k in keys)
+            "the body's keys must be "
+            + ", or ".join(
+                " and ".join(f'"{key}"' for key in keys) for keys in choices
+            )
         )
-    return {key: _text(found, key) for key in keys}
+    return {key: _text(found, key) for key in found}
 
 
 def _object(body: bytes) -> Mapping[str, object]:
@@ -225,14 +236,31 @@ def _request_in(text: str) -> bytes:
         data = text.encode("ascii")
         if b"-----BEGIN " in data:
             return pem_or_der(data)
-        compact = data.translate(None, _WHITE_SPACE)
-        if compact:
-            return binascii.a2b_base64(compact, strict_mode=True)
+        return _base64(data)
     except ValueError:  # UnicodeEncodeError and binascii.Error are such
-        pass
-    raise Malformed(
-        "the csr is neither the base64 of a DER certification request nor PEM"
-    )
+        raise Malformed(
+            "the csr is neither the base64 of a DER certification request nor "
+            "PEM"
+        ) from None
+
+
+def _message_in(text: str) -> bytes:
+    """Return the DER of a signed message in base64 or PEM."""
+    try:
+        armoured = _CMS.fullmatch(text)
+        return _base64((armoured[2] if armoured else text).encode("ascii"))
+    except ValueError:
+        raise Malformed(
+            "the cms is neither the base64 of a DER signed message nor PEM"
+        ) from None
+
+
+def _base64(data: bytes) -> bytes:
+    """Decode base64 in lines or not; ValueError if it is none, or empty."""
+    compact = data.translate(None, _WHITE_SPACE)
+    if not compact:
+        raise ValueError
+    return binascii.a2b_base64(compact, strict_mode=True)
 
 
 # --- answers ----------------------------------------------------------------

@@ -4,7 +4,7 @@ One-time-token bootstrap over HTTPS: connects codec and authority.
 
 ``POST /enroll[/<label>]/bootstrap`` buys a certificate with a single-use
 token; ``POST /enroll[/<label>]/renewal`` renews it with the certificate that
-the TLS handshake has proven.  Both take and answer JSON, so that a device
+the TLS handshake has proven, or the request's own signature.  Both take and answer JSON, so that a device
 needs nothing but curl.
 
 Registrars, who hand out tokens, make them at ``POST /enroll[/<label>]/tokens``,
@@ -19,10 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pydantic import Field, field_validator
-
 from trstctl import errors
-from trstctl.errors import TrstctlError, UnsupportedMediaType
+from trstctl.errors import (
+    NotAuthorized,
+    TrstctlError,
+    UnsupportedMediaType,
+)
 from trstctl.interfaces import IRegistrationAuthority
 from trstctl.model import (
     Credential,
@@ -46,7 +48,9 @@ from trstctl.protocols.bootstrap.codec import (
     minted_object,
     secret_object,
 )
-from trstctl.settings import Label, LabelSettings, ProtocolSettings
+from trstctl.protocols.bootstrap.settings import METHODS, BootstrapSettings
+from trstctl.protocols.bootstrap.signed import read_signed_request
+from trstctl.settings import ProtocolSettings
 from trstctl.web import (
     HTTPRequest,
     HTTPResponse,
@@ -54,12 +58,7 @@ from trstctl.web import (
     Refused,
 )
 
-#: What a path ends with, and the methods there; below the tokens are ids.
-_METHODS = {
-    "bootstrap": ("POST",),
-    "renewal": ("POST",),
-    "tokens": ("GET", "POST"),
-}
+#: What can be done with one token.
 _TOKEN_METHODS = ("DELETE",)
 
 #: How a body may be labelled: the second is what ``curl -d`` says, whatever
@@ -100,26 +99,6 @@ CODES: Mapping[type[TrstctlError], str] = {
 _HEAD_CODES = {404: "not-found", 405: "method-not-allowed"}
 
 
-class BootstrapSettings(ProtocolSettings):
-    """The section ``protocols.bootstrap``."""
-
-    labels: dict[Label, LabelSettings] = Field(default_factory=dict)
-
-    @field_validator("labels")
-    @classmethod
-    def _no_operation(
-        cls, labels: dict[str, LabelSettings]
-    ) -> dict[str, LabelSettings]:
-        """Refuse a label that is the name of an operation."""
-        for label in labels:
-            if label in _METHODS:
-                raise ValueError(
-                    f"label {label} is the name of an operation; choose "
-                    "another"
-                )
-        return labels
-
-
 class BootstrapResource(ProtocolResource):
     """Everything below ``/enroll``."""
 
@@ -137,6 +116,7 @@ class BootstrapResource(ProtocolResource):
             endpoint.name: endpoint
             for endpoint in self.endpoints_for(name, settings)
         }
+        self._signed = settings.signed_labels()
         # A token can be used where its tenant is offered its profile.
         self._offered: dict[str, set[str]] = {}
         for endpoint in self._endpoints.values():
@@ -176,7 +156,7 @@ class BootstrapResource(ProtocolResource):
         if found is None:
             return None
         _, operation, token_id = found
-        return _TOKEN_METHODS if token_id else _METHODS[operation]
+        return _TOKEN_METHODS if token_id else METHODS[operation]
 
     def admission_key(self, request: HTTPRequest) -> Endpoint:
         """Return the label's endpoint; each tenant has its own places."""
@@ -193,11 +173,11 @@ class BootstrapResource(ProtocolResource):
     ) -> tuple[Endpoint, str, str] | None:
         """Return endpoint, operation and id of a token; ``None``: 404."""
         label = ""
-        if path and path[0] not in _METHODS:
+        if path and path[0] not in METHODS:
             label, path = path[0], path[1:]
         endpoint = self._endpoints.get(label)
         match path:
-            case (operation,) if endpoint and operation in _METHODS:
+            case (operation,) if endpoint and operation in METHODS:
                 return endpoint, operation, ""
             case ("tokens", token_id) if endpoint and token_id:
                 return endpoint, "tokens", token_id
@@ -221,13 +201,28 @@ class BootstrapResource(ProtocolResource):
     ) -> HTTPResponse:
         """Take a certification request to the registration authority."""
         credentials: tuple[Credential, ...] = request.credentials
+        key = request.idempotency_key
         if operation == "bootstrap":
             purpose = Operation.ENROLL
             token, csr = decode_bootstrap(request.body)
             credentials = (OneTimeToken(token), *credentials)
         else:
             purpose = Operation.RENEW
-            csr = decode_renewal(request.body)
+            csr, is_signed = decode_renewal(request.body)
+            if is_signed:
+                if endpoint.name not in self._signed:
+                    raise NotAuthorized(
+                        "signed renewals are not accepted here"
+                    )
+                signed = read_signed_request(csr)
+                csr = signed.csr
+                # First, so that it speaks, and not the certificate of what
+                # ends TLS in front of us.
+                proven = await signed.prove(self.ra, endpoint)
+                credentials = (proven, *credentials)
+                # Nobody has signed it: under one of his own, whoever has a
+                # copy would get another certificate.
+                key = None
         outcome = await self.ra.enroll(
             EnrollmentRequest(
                 endpoint=endpoint,
@@ -236,7 +231,7 @@ class BootstrapResource(ProtocolResource):
                 credentials=credentials,
                 request_id=request.request_id,
                 peer=request.peer,
-                idempotency_key=request.idempotency_key,
+                idempotency_key=key,
             )
         )
         if isinstance(outcome, Pending):

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: MIT
+"""What an authority's certificates point to, by the configuration."""
+
+from __future__ import annotations
+
+from trstctl.ca.edition import Issuer
+from trstctl.ca.pointers import PLACEHOLDER, Places
+from trstctl.config.model import AuthoritySettings, Configuration
+from trstctl.interfaces import IAuthority
+
+#: The protocol that serves what the pointers lead to.
+_SERVED_BY = "revocation"
+
+
+def places_of(config: Configuration, name: str) -> Places:
+    """
+    Return where the authority's CRLs, responder and certificate are.
+
+    Without a URL for partitions nothing is divided: a partition's CRL must
+    say by its URL what it is of.
+    """
+    settings = config.authorities[name]
+    base = _base(config, settings)
+    urls = settings.urls
+
+    def chosen(given: tuple[str, ...] | None, path: str) -> tuple[str, ...]:
+        if given is not None:
+            return given
+        return (base + path,) if base else ()
+
+    partition = chosen(urls.partition, f"/crl/{name}/{PLACEHOLDER}.crl")
+    return Places(
+        crl=chosen(urls.crl, f"/crl/{name}.crl"),
+        partition=partition,
+        delta=chosen(urls.delta, f"/crl/{name}/delta.crl"),
+        ocsp=chosen(urls.ocsp, f"/ocsp/{name}"),
+        issuer=chosen(urls.issuer, f"/ca/{name}.cer"),
+        partitions=settings.crl.partitions if partition else 1,
+    )
+
+
+def issuer_of(config: Configuration, authority: IAuthority) -> Issuer:
+    """Return the authority with what the publisher must know of it."""
+    name = authority.name
+    schedule = config.authorities[name].crl.schedule()
+    return Issuer(authority, schedule, places_of(config, name))
+
+
+def over_tls(places: Places) -> bool:
+    """
+    Tell whether a pointer leads over TLS.
+
+    RFC 5280, section 8: then it must be possible to check the server's own
+    certificate without it.
+    """
+    return any(
+        url.startswith("https:")
+        for urls in (
+            places.crl,
+            places.partition,
+            places.delta,
+            places.ocsp,
+            places.issuer,
+        )
+        for url in urls
+    )
+
+
+def _base(config: Configuration, settings: AuthoritySettings) -> str:
+    """Return what the URLs begin with, or nothing."""
+    if settings.public_url != "auto":
+        given = settings.public_url
+        return "" if given == "none" else given
+    if _SERVED_BY not in config.protocols:
+        return ""
+    listeners = config.listeners
+    host = listeners.https.names[0]
+    if ":" in host:
+        host = f"[{host}]"
+    # Not over TLS, if there is a choice: who checks the certificate of the
+    # server would have to ask that server (RFC 5280, section 8).
+    if listeners.http.enabled and listeners.http.port:
+        port = listeners.http.port
+        return f"http://{host}" + (f":{port}" if port != 80 else "")
+    port = listeners.https.port
+    if not port:
+        return ""  # any port that is free: nobody knows it yet
+    return f"https://{host}" + (f":{port}" if port != 443 else "")
