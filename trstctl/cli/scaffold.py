@@ -51,7 +51,7 @@ class Plan:
     organization: str
     names: Sequence[str]
     https_port: int = 8443
-    http_port: int | None = 8080
+    http_port: int = 8080
     ops_port: int = 9443
     chain: Sequence[str] = ("ca/root.pem",)
     passphrase: Path | None = None
