@@ -621,10 +621,26 @@ class IStore(Interface):
         """
         Take a certificate off hold; audit ``certificate.released``.
 
+        It is valid then, or superseded, if another has taken its place.
         Idempotent: a valid certificate stays what it is.
 
         :raises UnknownCertificate: no such certificate in the tenant.
         :raises Stale: it is revoked for good, or superseded.
+        """
+
+    def supersede_certificate(
+        tenant_id: str, serial: str, by: str, actor: str, now: datetime
+    ) -> Deferred[CertificateRecord]:
+        """
+        Record that another certificate has taken its place; audit
+        ``certificate.superseded``.
+
+        Idempotent.  A valid certificate becomes superseded, which revokes
+        nothing; one on hold, or revoked, stays so, and is superseded once it
+        is released.
+
+        :param by: the serial of the other one.
+        :raises UnknownCertificate: no such certificates in the tenant.
         """
 
     def count_certificates(

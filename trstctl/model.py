@@ -544,7 +544,12 @@ class Opened:
 
 @frozen
 class CertificateRecord:
-    """One certificate of the inventory."""
+    """
+    One certificate of the inventory.
+
+    :ivar superseded_by: the serial of the certificate that a renewal has put
+        in its place, or empty; also of one that has been revoked since.
+    """
 
     tenant_id: str
     authority: str
@@ -562,6 +567,7 @@ class CertificateRecord:
     der: bytes = field(repr=False, default=b"")
     revoked_at: datetime | None = None
     revocation_reason: str = ""
+    superseded_by: str = ""
 
 
 @frozen
