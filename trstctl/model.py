@@ -119,6 +119,19 @@ class SignatureProof:
 
 
 @frozen
+class NameChange:
+    """
+    What a renewal wants to be called from now on (RFC 6402, section 2.8).
+
+    :ivar subject: the new subject; empty: none.
+    :ivar names: the new alternative names; empty: none.
+    """
+
+    subject: Name = ()
+    names: tuple[GeneralName, ...] = ()
+
+
+@frozen
 class CertificateRequest:
     """
     What a peer asks to have certified, in whatever format it asked.
@@ -128,6 +141,7 @@ class CertificateRequest:
     :ivar names: the subject alternative names, in order.
     :ivar attributes: other attributes by OID: DER of each value.
     :ivar challenge_password: text of PKCS#9 challengePassword; secret.
+    :ivar change: the attribute ChangeSubjectName, if there is one.
     """
 
     der: bytes = field(repr=False)
@@ -140,6 +154,7 @@ class CertificateRequest:
         factory=dict, repr=False
     )
     challenge_password: str | None = field(default=None, repr=False)
+    change: NameChange | None = None
 
 
 @frozen
@@ -193,9 +208,13 @@ class ClientCertificate:
     """
     A certificate whose private key is proven: by the TLS handshake, or by a
     signature over the request that the protocol has verified.
+
+    :ivar chain: DER of the certificates that came with it, its issuer's
+        first; nobody has judged them.
     """
 
     der: bytes = field(repr=False)
+    chain: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 Credential = Password | BearerToken | OneTimeToken | ClientCertificate
@@ -206,16 +225,20 @@ class Principal:
     """
     Who asks, once proven.
 
-    :ivar kind: ``basic``, ``bearer``, ``token``, ``certificate`` or
-        ``system``; or ``registrar``, who hands out secrets and never enrolls.
+    :ivar kind: ``basic``, ``bearer``, ``token``, ``certificate``, ``ra`` (a
+        registration authority, for somebody else), ``idevid`` (a factory
+        certificate) or ``system``; or ``registrar``, who hands out secrets
+        and never enrolls.
     :ivar name: unique within tenant and kind; canonical.
     :ivar names: patterns ``kind:pattern`` (``cn:``, ``dns:``, ``ip:``,
         ``email:``, ``uri:``, ``upn:``); if any are given, the common name
         and each subject alternative name must match one of them.
     :ivar profiles: the profiles that the principal may use; empty means
         any that the endpoint offers.
-    :ivar certificate: for ``certificate``: the proven certificate.
-    :ivar record: for ``certificate``: its row of the inventory.
+    :ivar certificate: for ``certificate`` and ``idevid``: the proven
+        certificate; for a renewal by an ``ra``: the one to be renewed.
+    :ivar record: that certificate's row of the inventory, but for
+        ``idevid``.
     :ivar secret_id: for ``token``: the secret to burn with the intent.
     """
 
@@ -244,6 +267,63 @@ class Operation(enum.Enum):
     RENEW = "renew"
 
 
+class Linking(enum.Enum):
+    """
+    Whether a request is bound to the TLS session that brought it: the link
+    of identity and proof of possession (RFC 7030, section 3.5).
+    """
+
+    UNASKED = "unasked"  # it is not, and need not be
+    PROVEN = "proven"
+    MISSING = "missing"  # it is not, and should be
+    WRONG = "wrong"  # to some other session
+
+
+@frozen
+class RegistrationScope:
+    """
+    What a registration authority may do for others (RFC 7030, section 3.7).
+
+    Whoever has a certificate with id-kp-cmcRA that meets each condition
+    which is not empty.
+
+    :ivar name: what the operator calls it.
+    :ivar subject: condition: the certificate's subject, as the inventory
+        has it.
+    :ivar serial: condition: its serial, lower-case hexadecimal.
+    :ivar certificate_profile: condition: the profile that it is of.
+    :ivar names: patterns, as in :class:`Principal`; whom it may enroll.
+    :ivar profiles: the profiles that it may enroll with; empty: any that
+        the endpoint offers.
+    :ivar operations: what it may do.
+    """
+
+    name: str
+    subject: str
+    serial: str
+    certificate_profile: str
+    names: tuple[str, ...]
+    profiles: tuple[str, ...] = ()
+    operations: tuple[Operation, ...] = (Operation.ENROLL, Operation.RENEW)
+
+
+@frozen
+class FactoryTrust:
+    """
+    Whose factory certificates (IDevIDs of IEEE 802.1AR) may enroll.
+
+    :ivar anchors: DER of the manufacturers' CA certificates.
+    :ivar subject: attributes that the certificate's subject must have: OID,
+        and pattern of kind ``cn`` that a value must match.
+    :ivar names: patterns, as in :class:`Principal`: names that may be
+        requested beside the certificate's own.
+    """
+
+    anchors: tuple[bytes, ...] = field(repr=False)
+    subject: tuple[tuple[str, str], ...] = ()
+    names: tuple[str, ...] = ()
+
+
 @frozen
 class Endpoint:
     """
@@ -253,6 +333,8 @@ class Endpoint:
 
     :ivar protocol: the plugin's name.
     :ivar name: label or alias; empty for the default one.
+    :ivar scopes: what registration authorities may do here.
+    :ivar factory: whose factory certificates count here, if any do.
     """
 
     protocol: str
@@ -260,6 +342,8 @@ class Endpoint:
     tenant_id: str
     profile: str
     authority: str
+    scopes: tuple[RegistrationScope, ...] = field(default=(), repr=False)
+    factory: FactoryTrust | None = field(default=None, repr=False)
 
 
 @frozen
@@ -272,6 +356,9 @@ class EnrollmentRequest:
     :ivar idempotency_key: the client's own key, or ``None`` to derive one.
     :ivar request_id: identifies the exchange in answers, log and audit.
     :ivar peer: text of the network address.
+    :ivar linking: whether it is bound to its TLS session.
+    :ivar content: what of the request counts, if it has to be built anew for
+        each session; else ``None``, and all of it counts.
     """
 
     endpoint: Endpoint
@@ -281,6 +368,8 @@ class EnrollmentRequest:
     request_id: str
     peer: str
     idempotency_key: str | None = None
+    linking: Linking = Linking.UNASKED
+    content: bytes | None = field(default=None, repr=False)
 
 
 @frozen
@@ -370,12 +459,18 @@ class CSRWishes:
     :ivar digests: accepted signature digests, strongest wish first.
     :ivar subject_attributes: dotted OIDs of required subject attributes.
     :ivar extensions: dotted OIDs of required extensions.
+    :ivar fixed: subject attributes that are issued with one value, whatever
+        is requested: dotted OID and value.
+    :ivar issued: extensions that are issued with these values to every key
+        that is accepted.
     """
 
     algorithms: tuple[str, ...] = ()
     digests: tuple[str, ...] = ()
     subject_attributes: tuple[str, ...] = ()
     extensions: tuple[str, ...] = ()
+    fixed: tuple[tuple[str, str], ...] = ()
+    issued: tuple[Extension, ...] = ()
 
 
 @frozen
@@ -599,6 +694,9 @@ class CertificateQuery:
 #: The reason of a certificate that may become valid again.
 CERTIFICATE_HOLD = "certificateHold"
 
+#: The reason of one that another has replaced.
+SUPERSEDED = "superseded"
+
 #: What a certificate can be revoked for: the CRLReason names of RFC 5280,
 #: section 5.3.1, but removeFromCRL, which only a delta CRL can say.
 REVOCATION_REASONS = (
@@ -606,7 +704,7 @@ REVOCATION_REASONS = (
     "keyCompromise",
     "cACompromise",
     "affiliationChanged",
-    "superseded",
+    SUPERSEDED,
     "cessationOfOperation",
     CERTIFICATE_HOLD,
     "privilegeWithdrawn",

@@ -38,6 +38,9 @@ I-10 *A secret buys one certificate.*  A single-use secret is the idempotency
      key of its request, and what counts of that is its signed part: whoever
      has the same key and asks for the same, signed anew, gets that
      certificate, byte for byte; any other key is refused, and is an alarm.
+I-11 *Replaced by what exists.*  A renewal supersedes the old certificate once
+     the new one is committed, never before.  If it is not recorded then, the
+     new one stands all the same, and its next replay makes up for it.
 """
 
 from __future__ import annotations
@@ -77,8 +80,10 @@ from trstctl.interfaces import (
 )
 from trstctl.minting import Registrar
 from trstctl.model import (
+    SUPERSEDED,
     Approved,
     CertificateRecord,
+    CertificateStatus,
     CSRWishes,
     Endpoint,
     EnrollmentRequest,
@@ -97,6 +102,7 @@ from trstctl.model import (
 )
 from trstctl.pkix.csr import verify_proof
 from trstctl.pkix.names import name_text
+from trstctl.policy.registration import check_linking
 from trstctl.refusals import RefusalAudit
 from trstctl.shield import Shield
 
@@ -148,6 +154,7 @@ class _Asked:
     One request with everything that was found out before judging it.
 
     :ivar key_life: for how long its idempotency key is remembered.
+    :ivar former: the certificate that a renewal is to replace.
     """
 
     request: EnrollmentRequest
@@ -157,6 +164,7 @@ class _Asked:
     key: RequestKey
     key_life: timedelta
     fingerprint: str = field(repr=False)
+    former: CertificateRecord | None = None
 
 
 def unmarked(point: str) -> None:
@@ -240,6 +248,7 @@ class RegistrationAuthority:
             principal = await self._authenticator.authenticate(
                 request, self.now()
             )
+            check_linking(request, principal)
             return await self._answer(
                 self._asked(request, principal, self.rules)
             )
@@ -275,6 +284,8 @@ class RegistrationAuthority:
             settled = self._settled(asked, earlier)
             if settled is not None:
                 if not settled_in_flight(settled):
+                    if asked.former and isinstance(settled, Issued):
+                        await self._replace(asked, asked.former, settled)
                     return settled
                 if self._clock.seconds() >= patience:
                     return settled
@@ -282,6 +293,7 @@ class RegistrationAuthority:
                 pause = min(pause * 2, 0.25)
                 continue
             rounds += 1
+            _refuse_revoked(asked.former)
             decision = asked.policy.decide(
                 request,
                 asked.principal,
@@ -337,13 +349,47 @@ class RegistrationAuthority:
                 raise Unavailable from error
             raise
         self._reached("after-commit")
-        return Issued(
+        issued = Issued(
             certificate=certificate,
             chain=asked.authority.chain,
             serial=intent.serial,
             profile=asked.policy.name,
             principal=asked.principal.id,
         )
+        if asked.former is not None:
+            await self._replace(asked, asked.former, issued)
+        return issued
+
+    async def _replace(
+        self, asked: _Asked, former: CertificateRecord, issued: Issued
+    ) -> None:
+        """
+        Record what a renewal has replaced (I-11).
+
+        Who renews a replaced certificate once more never got the one that
+        replaced it: both are replaced then.  The replay of an older renewal
+        replaces nothing.
+        """
+        last = former.superseded_by
+        if issued.replayed and last not in {"", issued.serial}:
+            return
+        tenant_id, actor = former.tenant_id, asked.principal.id
+        try:
+            for serial in {former.serial, last} - {"", issued.serial}:
+                await self._store.supersede_certificate(
+                    tenant_id, serial, issued.serial, actor, self.now()
+                )
+                if asked.policy.revoke_on_reenroll:
+                    await self._store.revoke_certificate(
+                        tenant_id, serial, SUPERSEDED, actor, self.now()
+                    )
+        except Exception:  # noqa: BLE001 (the certificate is issued)
+            self._log.failure(
+                "what a renewal replaced was not recorded",
+                event="renewal.unrecorded",
+                tenant=tenant_id,
+                serial=former.serial,
+            )
 
     # --- its steps ----------------------------------------------------------
 
@@ -352,7 +398,8 @@ class RegistrationAuthority:
     ) -> _Asked:
         """Pin the rules of this moment, and derive key and fingerprint."""
         endpoint = request.endpoint
-        if request.operation is Operation.RENEW and not principal.certificate:
+        renewing = request.operation is Operation.RENEW
+        if renewing and principal.record is None:
             raise NotAuthorized(
                 "a renewal needs the current certificate as TLS client "
                 "certificate"
@@ -364,9 +411,11 @@ class RegistrationAuthority:
             # (an ECDSA signature is random), and name any key of its own:
             # it still asks for the one certificate that the secret buys.
             own = None
-            fingerprint = fingerprint_of(request, request.wanted.proof.signed)
+            fingerprint = fingerprint_of(
+                request, request.content or request.wanted.proof.signed
+            )
         else:
-            fingerprint = fingerprint_of(request)
+            fingerprint = fingerprint_of(request, request.content)
             if own is None:
                 key_life = self.windows.retry
         key = f"csr:{fingerprint}" if own is None else f"key:{own}"
@@ -385,6 +434,7 @@ class RegistrationAuthority:
             ),
             key_life=key_life,
             fingerprint=fingerprint,
+            former=principal.record if renewing else None,
         )
 
     def _settled(
@@ -621,6 +671,12 @@ def _is_approved(stored: StoredRequest | None) -> bool:
         stored.state is RequestState.APPROVED
         or (stored.state is RequestState.ABANDONED and stored.decided_by != "")
     )
+
+
+def _refuse_revoked(former: CertificateRecord | None) -> None:
+    """Let nothing new take the place of a revoked certificate."""
+    if former is not None and former.status is CertificateStatus.REVOKED:
+        raise NotAuthorized("the client certificate has been revoked")
 
 
 def settled_in_flight(outcome: Issued | Pending) -> bool:

@@ -8,7 +8,8 @@ A protocol plugin subclasses :class:`ProtocolSettings` for its own section.
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar
+from pathlib import Path
+from typing import Annotated, ClassVar, Self
 
 from pydantic import (
     AfterValidator,
@@ -105,6 +106,14 @@ class ProtocolSettings(Section):
     tenant_id: TenantID | None = None
     profile: str = "device"
     authority: str = "issuing"
+
+    def located(self, folder: Path) -> Self:
+        """
+        Return the same with each path and secret's place made absolute.
+
+        :param folder: what a relative one is relative to.
+        """
+        return self
 
 
 class LabelSettings(Section):

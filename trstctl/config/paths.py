@@ -42,6 +42,10 @@ def resolved(document: Document, folder: Path) -> Document:
                 for name, authority in document.authorities.items()
             },
             "log": log,
+            "protocols": {
+                name: settings.located(state)
+                for name, settings in document.protocols.items()
+            },
         }
     )
 
