@@ -289,11 +289,20 @@ def missing(
     Name what was asked for in this form, and what a request has not.
 
     The link to the session is judged elsewhere, once it is known who asks.
+    What is fixed will be issued in any case, and who does not know templates
+    does not learn it; so it may be left out, but not be another.
     """
-    subject = dict.fromkeys(wishes.subject_attributes, "")
+    lacking = [
+        f"the subject attribute {SHORT_NAMES.get(oid, oid)}"
+        for oid in wishes.subject_attributes
+        if not attribute_values(wanted.subject, oid)
+    ]
     if form == "template":
-        subject.update(wishes.fixed)
-    lacking = list(_lacking_attributes(subject, wanted))
+        lacking += [
+            f"the subject attribute {SHORT_NAMES[oid]} as it was told"
+            for oid, value in wishes.fixed
+            if attribute_values(wanted.subject, oid) not in ([], [value])
+        ]
     present = {each.oid: each.value for each in wanted.extensions}
     lacking += [
         f"the extension {_extension_name(oid)}"
@@ -309,19 +318,6 @@ def missing(
     if len(wishes.algorithms) == 1:
         lacking += _lacking_key(wishes.algorithms[0], wishes.digests, wanted)
     return lacking
-
-
-def _lacking_attributes(
-    told: dict[str, str], wanted: CertificateRequest
-) -> Iterable[str]:
-    """Name the attributes that the subject has not, or not as told."""
-    for oid, value in told.items():
-        found = attribute_values(wanted.subject, oid)
-        short = SHORT_NAMES.get(oid, oid)
-        if not found:
-            yield f"the subject attribute {short}"
-        elif value and value not in found:
-            yield f"the subject attribute {short} as it was told"
 
 
 def _lacking_key(
