@@ -121,12 +121,17 @@ class PolicyViolation(RequestError):
 
     :ivar profile: the name of the profile.
     :ivar rule: the name of the rule that refused.
+    :ivar retry_after: seconds after which the same request will be allowed;
+        0: never, as things are.
     """
 
-    def __init__(self, profile: str, rule: str, detail: str) -> None:
+    def __init__(
+        self, profile: str, rule: str, detail: str, retry_after: int = 0
+    ) -> None:
         super().__init__(f"profile {profile}, rule {rule}: {detail}")
         self.profile = profile
         self.rule = rule
+        self.retry_after = retry_after
         self.facts = {"profile": profile, "rule": rule}
 
 

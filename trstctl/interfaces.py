@@ -543,20 +543,32 @@ class IAuthenticator(Interface):
         """
         Prove the request's credentials; each one present must be right.
 
-        One exception: a client certificate that this endpoint's authority
-        did not issue (a device's factory certificate, say) counts as not
-        presented.  Where several are right: for a renewal the certificate
-        speaks; else one-time token, bearer, basic, certificate, in this
-        order.
+        One exception: a client certificate that neither this endpoint's
+        authority issued nor one of the endpoint's factory anchors vouches
+        for counts as not presented.  Where several are right: for a renewal
+        the certificate speaks; else one-time token, bearer, basic,
+        certificate, in this order.
 
         A certificate of this authority must not be from the future, and
-        must be in the tenant's inventory, byte for byte, and not revoked.
+        must be in the tenant's inventory, byte for byte, and not revoked;
+        nor may the one that has replaced it be.
         Whether an expired one may still renew is the profile's decision;
-        for anything but a renewal it is refused here.
+        for anything but a renewal it is refused here.  One that was revoked
+        as superseded passes for a renewal, so that who lost the answer gets
+        the certificate that replaced it; the principal's record says so,
+        and nothing new may be issued for it.
+
+        With id-kp-cmcRA it speaks for others within the endpoint's scopes:
+        then the principal is an ``ra``, whose patterns are the scope's, and
+        for a renewal it has the certificate to be renewed, the newest of
+        the requested subject and names.
 
         :raises NotAuthenticated: none, or a wrong one; the same error and
             the same work for unknown and wrong.
-        :raises NotAuthorized: the certificate is revoked or expired.
+        :raises NotAuthorized: the certificate is revoked or expired, or
+            what is asked is beyond the scope.
+        :raises UnknownCertificate: a registration authority renews what is
+            not there.
         :raises Throttled: too many wrong ones.
         """
 
@@ -585,6 +597,9 @@ class IProfilePolicy(Interface):
     version = Attribute("Hexadecimal digest of its settings.")
     retry_after = Attribute("Seconds that a held request is asked to wait.")
     lenient = Attribute("Whether small faults of requests are forgiven.")
+    revoke_on_reenroll = Attribute(
+        "Whether a renewal revokes the certificate that it replaces."
+    )
 
     def decide(
         request: EnrollmentRequest,
@@ -819,10 +834,26 @@ class IStore(Interface):
         """
         Take a certificate off hold; audit ``certificate.released``.
 
+        It is valid then, or superseded, if another has taken its place.
         Idempotent: a valid certificate stays what it is.
 
         :raises UnknownCertificate: no such certificate in the tenant.
         :raises Stale: it is revoked for good, or superseded.
+        """
+
+    def supersede_certificate(
+        tenant_id: str, serial: str, by: str, actor: str, now: datetime
+    ) -> Deferred[CertificateRecord]:
+        """
+        Record that another certificate has taken its place; audit
+        ``certificate.superseded``.
+
+        Idempotent.  A valid certificate becomes superseded, which revokes
+        nothing; one on hold, or revoked, stays so, and is superseded once it
+        is released.
+
+        :param by: the serial of the other one.
+        :raises UnknownCertificate: no such certificates in the tenant.
         """
 
     def count_certificates(

@@ -129,6 +129,19 @@ class SignatureProof:
 
 
 @frozen
+class NameChange:
+    """
+    What a renewal wants to be called from now on (RFC 6402, section 2.8).
+
+    :ivar subject: the new subject; empty: none.
+    :ivar names: the new alternative names; empty: none.
+    """
+
+    subject: Name = ()
+    names: tuple[GeneralName, ...] = ()
+
+
+@frozen
 class CertificateRequest:
     """
     What a peer asks to have certified, in whatever format it asked.
@@ -139,6 +152,7 @@ class CertificateRequest:
     :ivar attributes: other attributes by OID: DER of each value.
     :ivar challenge_password: text of PKCS#9 challengePassword; secret.
     :ivar forgiven: the faults that a lenient reader overlooked.
+    :ivar change: the attribute ChangeSubjectName, if there is one.
     """
 
     der: bytes = field(repr=False)
@@ -152,6 +166,7 @@ class CertificateRequest:
     )
     challenge_password: str | None = field(default=None, repr=False)
     forgiven: tuple[str, ...] = ()
+    change: NameChange | None = None
 
 
 @frozen
@@ -205,9 +220,13 @@ class ClientCertificate:
     """
     A certificate whose private key is proven: by the TLS handshake, or by a
     signature over the request that the protocol has verified.
+
+    :ivar chain: DER of the certificates that came with it, its issuer's
+        first; nobody has judged them.
     """
 
     der: bytes = field(repr=False)
+    chain: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 @frozen
@@ -234,16 +253,20 @@ class Principal:
     Who asks, once proven.
 
     :ivar kind: ``basic``, ``bearer``, ``token``, ``certificate``, ``mdm``,
-        ``anonymous`` (who must be approved) or ``system``; or ``registrar``,
-        who hands out secrets and never enrolls.
+        ``anonymous`` (who must be approved), ``ra`` (a registration
+        authority, for somebody else), ``idevid`` (a factory certificate) or
+        ``system``; or ``registrar``, who hands out secrets and never
+        enrolls.
     :ivar name: unique within tenant and kind; canonical.
     :ivar names: patterns ``kind:pattern`` (``cn:``, ``dns:``, ``ip:``,
         ``email:``, ``uri:``, ``upn:``); if any are given, the common name
         and each subject alternative name must match one of them.
     :ivar profiles: the profiles that the principal may use; empty means
         any that the endpoint offers.
-    :ivar certificate: for ``certificate``: the proven certificate.
-    :ivar record: for ``certificate``: its row of the inventory.
+    :ivar certificate: for ``certificate`` and ``idevid``: the proven
+        certificate; for a renewal by an ``ra``: the one to be renewed.
+    :ivar record: that certificate's row of the inventory, but for
+        ``idevid``.
     :ivar secret_id: the single-use secret to burn with the intent, if any.
     :ivar subject: if given, the text of the only subject that may be
         certified (RFC 4514).
@@ -281,6 +304,63 @@ class Operation(enum.Enum):
     RENEW = "renew"
 
 
+class Linking(enum.Enum):
+    """
+    Whether a request is bound to the TLS session that brought it: the link
+    of identity and proof of possession (RFC 7030, section 3.5).
+    """
+
+    UNASKED = "unasked"  # it is not, and need not be
+    PROVEN = "proven"
+    MISSING = "missing"  # it is not, and should be
+    WRONG = "wrong"  # to some other session
+
+
+@frozen
+class RegistrationScope:
+    """
+    What a registration authority may do for others (RFC 7030, section 3.7).
+
+    Whoever has a certificate with id-kp-cmcRA that meets each condition
+    which is not empty.
+
+    :ivar name: what the operator calls it.
+    :ivar subject: condition: the certificate's subject, as the inventory
+        has it.
+    :ivar serial: condition: its serial, lower-case hexadecimal.
+    :ivar certificate_profile: condition: the profile that it is of.
+    :ivar names: patterns, as in :class:`Principal`; whom it may enroll.
+    :ivar profiles: the profiles that it may enroll with; empty: any that
+        the endpoint offers.
+    :ivar operations: what it may do.
+    """
+
+    name: str
+    subject: str
+    serial: str
+    certificate_profile: str
+    names: tuple[str, ...]
+    profiles: tuple[str, ...] = ()
+    operations: tuple[Operation, ...] = (Operation.ENROLL, Operation.RENEW)
+
+
+@frozen
+class FactoryTrust:
+    """
+    Whose factory certificates (IDevIDs of IEEE 802.1AR) may enroll.
+
+    :ivar anchors: DER of the manufacturers' CA certificates.
+    :ivar subject: attributes that the certificate's subject must have: OID,
+        and pattern of kind ``cn`` that a value must match.
+    :ivar names: patterns, as in :class:`Principal`: names that may be
+        requested beside the certificate's own.
+    """
+
+    anchors: tuple[bytes, ...] = field(repr=False)
+    subject: tuple[tuple[str, str], ...] = ()
+    names: tuple[str, ...] = ()
+
+
 @frozen
 class Endpoint:
     """
@@ -294,6 +374,8 @@ class Endpoint:
         profile must demand a person's approval.
     :ivar may_wait: whether a client can be told to come back; if not, its
         profile must not demand an approval.
+    :ivar scopes: what registration authorities may do here.
+    :ivar factory: whose factory certificates count here, if any do.
     """
 
     protocol: str
@@ -303,6 +385,8 @@ class Endpoint:
     authority: str
     gated: bool = True
     may_wait: bool = True
+    scopes: tuple[RegistrationScope, ...] = field(default=(), repr=False)
+    factory: FactoryTrust | None = field(default=None, repr=False)
 
 
 @frozen
@@ -318,6 +402,9 @@ class EnrollmentRequest:
     :ivar transaction: the protocol's transactionID, or empty.  The same
         request under it is the same request; another one of the same
         principal is refused until the first is finished.
+    :ivar linking: whether it is bound to its TLS session.
+    :ivar content: what of the request counts, if it has to be built anew for
+        each session; else ``None``, and all of it counts.
     """
 
     endpoint: Endpoint
@@ -328,6 +415,8 @@ class EnrollmentRequest:
     peer: str
     idempotency_key: str | None = None
     transaction: str = ""
+    linking: Linking = Linking.UNASKED
+    content: bytes | None = field(default=None, repr=False)
 
 
 @frozen
@@ -436,12 +525,18 @@ class CSRWishes:
     :ivar digests: accepted signature digests, strongest wish first.
     :ivar subject_attributes: dotted OIDs of required subject attributes.
     :ivar extensions: dotted OIDs of required extensions.
+    :ivar fixed: subject attributes that are issued with one value, whatever
+        is requested: dotted OID and value.
+    :ivar issued: extensions that are issued with these values to every key
+        that is accepted.
     """
 
     algorithms: tuple[str, ...] = ()
     digests: tuple[str, ...] = ()
     subject_attributes: tuple[str, ...] = ()
     extensions: tuple[str, ...] = ()
+    fixed: tuple[tuple[str, str], ...] = ()
+    issued: tuple[Extension, ...] = ()
 
 
 @frozen
@@ -618,7 +713,12 @@ class Opened:
 
 @frozen
 class CertificateRecord:
-    """One certificate of the inventory."""
+    """
+    One certificate of the inventory.
+
+    :ivar superseded_by: the serial of the certificate that a renewal has put
+        in its place, or empty; also of one that has been revoked since.
+    """
 
     tenant_id: str
     authority: str
@@ -636,6 +736,7 @@ class CertificateRecord:
     der: bytes = field(repr=False, default=b"")
     revoked_at: datetime | None = None
     revocation_reason: str = ""
+    superseded_by: str = ""
 
 
 @frozen
@@ -667,6 +768,9 @@ class CertificateQuery:
 #: The reason of a certificate that may become valid again.
 CERTIFICATE_HOLD = "certificateHold"
 
+#: The reason of one that another has replaced.
+SUPERSEDED = "superseded"
+
 #: What a certificate can be revoked for: the CRLReason names of RFC 5280,
 #: section 5.3.1, but removeFromCRL, which only a delta CRL can say.
 REVOCATION_REASONS = (
@@ -674,7 +778,7 @@ REVOCATION_REASONS = (
     "keyCompromise",
     "cACompromise",
     "affiliationChanged",
-    "superseded",
+    SUPERSEDED,
     "cessationOfOperation",
     CERTIFICATE_HOLD,
     "privilegeWithdrawn",

@@ -45,6 +45,9 @@ I-11 *One request in a transaction.*  Where a protocol has a transactionID and
 I-12 *The gate hears of it first.*  Where a gate has admitted the request, no
      certificate is handed out that the gate did not hear of; one that it
      cannot hear of is revoked.
+I-13 *Replaced by what exists.*  A renewal supersedes the old certificate once
+     the new one is committed, never before.  If it is not recorded then, the
+     new one stands all the same, and its next replay makes up for it.
 """
 
 from __future__ import annotations
@@ -91,8 +94,10 @@ from trstctl.interfaces import (
 )
 from trstctl.minting import Registrar, principal_of
 from trstctl.model import (
+    SUPERSEDED,
     Approved,
     CertificateRecord,
+    CertificateStatus,
     Challenge,
     ClientCertificate,
     CSRWishes,
@@ -116,6 +121,7 @@ from trstctl.pkix.certificate import read_certificate
 from trstctl.pkix.csr import read_csr, verify_proof
 from trstctl.pkix.names import name_text
 from trstctl.pkix.signing import prepare_signed
+from trstctl.policy.registration import check_linking
 from trstctl.refusals import RefusalAudit
 from trstctl.shield import Shield
 
@@ -172,6 +178,7 @@ class _Asked:
 
     :ivar key_life: for how long its idempotency key is remembered.
     :ivar gates: what has admitted it, and is to hear what comes of it.
+    :ivar former: the certificate that a renewal is to replace.
     """
 
     request: EnrollmentRequest
@@ -182,6 +189,7 @@ class _Asked:
     key_life: timedelta
     fingerprint: str = field(repr=False)
     gates: tuple[IChallengeGate, ...] = ()
+    former: CertificateRecord | None = None
 
 
 def unmarked(point: str) -> None:
@@ -296,6 +304,7 @@ class RegistrationAuthority:
             principal = await self._authenticator.authenticate(
                 request, self.now()
             )
+            check_linking(request, principal)
             return await self._answer(
                 self._asked(request, principal, self.rules)
             )
@@ -339,6 +348,8 @@ class RegistrationAuthority:
                 if not settled_in_flight(settled):
                     if asked.gates and isinstance(settled, Issued):
                         await self._shielded(self._told(asked, settled))
+                    if asked.former and isinstance(settled, Issued):
+                        await self._replace(asked, asked.former, settled)
                     return settled
                 if self._clock.seconds() >= patience:
                     return settled
@@ -346,6 +357,7 @@ class RegistrationAuthority:
                 pause = min(pause * 2, 0.25)
                 continue
             rounds += 1
+            _refuse_revoked(asked.former)
             decision = asked.policy.decide(
                 request,
                 asked.principal,
@@ -409,13 +421,47 @@ class RegistrationAuthority:
                 raise Unavailable from error
             raise
         self._reached("after-commit")
-        return Issued(
+        issued = Issued(
             certificate=certificate,
             chain=asked.authority.chain,
             serial=intent.serial,
             profile=asked.policy.name,
             principal=asked.principal.id,
         )
+        if asked.former is not None:
+            await self._replace(asked, asked.former, issued)
+        return issued
+
+    async def _replace(
+        self, asked: _Asked, former: CertificateRecord, issued: Issued
+    ) -> None:
+        """
+        Record what a renewal has replaced (I-13).
+
+        Who renews a replaced certificate once more never got the one that
+        replaced it: both are replaced then.  The replay of an older renewal
+        replaces nothing.
+        """
+        last = former.superseded_by
+        if issued.replayed and last not in {"", issued.serial}:
+            return
+        tenant_id, actor = former.tenant_id, asked.principal.id
+        try:
+            for serial in {former.serial, last} - {"", issued.serial}:
+                await self._store.supersede_certificate(
+                    tenant_id, serial, issued.serial, actor, self.now()
+                )
+                if asked.policy.revoke_on_reenroll:
+                    await self._store.revoke_certificate(
+                        tenant_id, serial, SUPERSEDED, actor, self.now()
+                    )
+        except Exception:  # noqa: BLE001 (the certificate is issued)
+            self._log.failure(
+                "what a renewal replaced was not recorded",
+                event="renewal.unrecorded",
+                tenant=tenant_id,
+                serial=former.serial,
+            )
 
     # --- the gate -----------------------------------------------------------
 
@@ -579,7 +625,8 @@ class RegistrationAuthority:
     ) -> _Asked:
         """Pin the rules of this moment, and derive key and fingerprint."""
         endpoint = request.endpoint
-        if request.operation is Operation.RENEW and not principal.certificate:
+        renewing = request.operation is Operation.RENEW
+        if renewing and principal.record is None:
             raise NotAuthorized(
                 "a renewal needs the current certificate as TLS client "
                 "certificate"
@@ -590,10 +637,12 @@ class RegistrationAuthority:
             # the answer may sign its request anew, which changes the bytes
             # (an ECDSA signature is random), and name any key of its own:
             # it still asks for the one certificate that the secret buys.
-            fingerprint = fingerprint_of(request, request.wanted.proof.signed)
+            fingerprint = fingerprint_of(
+                request, request.content or request.wanted.proof.signed
+            )
             key = f"csr:{fingerprint}"
         else:
-            fingerprint = fingerprint_of(request)
+            fingerprint = fingerprint_of(request, request.content)
             if own is not None:
                 key = f"key:{own}"
             else:
@@ -617,6 +666,7 @@ class RegistrationAuthority:
             key_life=key_life,
             fingerprint=fingerprint,
             gates=gates_of(request),
+            former=principal.record if renewing else None,
         )
 
     def _settled(
@@ -885,6 +935,12 @@ def _is_approved(stored: StoredRequest | None) -> bool:
         stored.state is RequestState.APPROVED
         or (stored.state is RequestState.ABANDONED and stored.decided_by != "")
     )
+
+
+def _refuse_revoked(former: CertificateRecord | None) -> None:
+    """Let nothing new take the place of a revoked certificate."""
+    if former is not None and former.status is CertificateStatus.REVOKED:
+        raise NotAuthorized("the client certificate has been revoked")
 
 
 def settled_in_flight(outcome: Issued | Pending) -> bool:

@@ -49,6 +49,10 @@ _OPTIONS = (
 )
 
 
+#: More certificates of a client's chain are not looked at.
+_LONGEST_CHAIN = 8
+
+
 def _take_any(
     _connection: SSL.Connection,
     _certificate: crypto.X509,
@@ -168,14 +172,20 @@ def wrap_site(
     return TLSFactory(creator, False, site, clock)
 
 
+def _connection(transport: object) -> SSL.Connection | None:
+    """Return OpenSSL's side of a transport, if it is TLS."""
+    handle = getattr(transport, "getHandle", lambda: None)()
+    return handle if isinstance(handle, SSL.Connection) else None
+
+
 def client_certificate(transport: object) -> bytes | None:
     """
     Return the certificate that the client has proven to own, in DER.
 
     :param transport: what ``Protocol.transport`` is under TLS.
     """
-    handle = getattr(transport, "getHandle", lambda: None)()
-    if not isinstance(handle, SSL.Connection):
+    handle = _connection(transport)
+    if handle is None:
         return None
     # As OpenSSL has it: another library may refuse to read what the handshake
     # took, and that must become the answer of who judges it.
@@ -183,3 +193,41 @@ def client_certificate(transport: object) -> bytes | None:
     if certificate is None:
         return None
     return crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
+
+
+def client_chain(transport: object) -> tuple[bytes, ...]:
+    """
+    Return what the client sent with its certificate, in DER, in order.
+
+    Nobody has judged it.
+
+    :param transport: what ``Protocol.transport`` is under TLS.
+    """
+    handle = _connection(transport)
+    sent = None if handle is None else handle.get_peer_cert_chain()
+    return tuple(
+        crypto.dump_certificate(crypto.FILETYPE_ASN1, each)
+        for each in (sent or ())[1 : 1 + _LONGEST_CHAIN]
+    )
+
+
+def channel_binding(transport: object) -> bytes | None:
+    """
+    Return what both ends of a TLS connection know, and no other connection.
+
+    In TLS 1.3, tls-exporter (RFC 9266, section 2): tls-unique is not defined
+    there.  In TLS 1.2, tls-unique (RFC 5929, section 3): the first Finished
+    message, which is the client's, because no session is ever resumed or
+    renegotiated here.
+
+    :param transport: what ``Protocol.transport`` is under TLS; its handshake
+        is complete.
+    """
+    handle = _connection(transport)
+    if handle is None:
+        return None
+    if handle.get_protocol_version() >= SSL.TLS1_3_VERSION:
+        return handle.export_keying_material(
+            b"EXPORTER-Channel-Binding", 32, b""
+        )
+    return handle.get_peer_finished()

@@ -26,6 +26,7 @@ from trstctl import errors
 from trstctl.admission import Admission
 from trstctl.errors import (
     Internal,
+    PolicyViolation,
     RequestError,
     Throttled,
     TrstctlError,
@@ -219,7 +220,9 @@ class ProtocolResource(BoundedResource):
                 },
             )
         headers = {}
-        if isinstance(error, Throttled):
+        if isinstance(error, Throttled) or (
+            isinstance(error, PolicyViolation) and error.retry_after
+        ):
             headers["Retry-After"] = str(error.retry_after)
         elif isinstance(error, Unavailable):
             headers["Retry-After"] = str(
@@ -351,6 +354,7 @@ class ProtocolResource(BoundedResource):
             exchange.id,
             secure,
             channel.client_certificate() if channel and secure else None,
+            channel if secure else None,
         )
 
     def _explain(

@@ -215,6 +215,93 @@ class RevocationContract(StoreContract):
                 self.release(other, tenant_id=tenant_id)
         assert self.events(OTHER) == []
 
+    # --- certificates that a renewal has replaced ---------------------------
+
+    def supersede(
+        self, serial: str, by: str, tenant_id: str = TENANT
+    ) -> CertificateRecord:
+        record: CertificateRecord = self.wait(
+            self.store.supersede_certificate(
+                tenant_id, serial, by, "certificate:issuing:01", NOW
+            )
+        )
+        return record
+
+    def test_superseded(self) -> None:
+        """It is replaced, not revoked; audited once, in every listing."""
+        old, new = self.issue("old"), self.issue("new")
+        for _ in range(2):
+            found = self.supersede(old.serial, new.serial)
+            assert found == evolve(
+                old,
+                status=CertificateStatus.SUPERSEDED,
+                superseded_by=new.serial,
+            )
+        find = self.store.find_certificate
+        assert found == self.wait(find(TENANT, old.serial))
+        assert new == self.wait(find(TENANT, new.serial))
+        superseded = CertificateStatus.SUPERSEDED
+        assert self.query(status=superseded) == [old.serial]
+        assert self.query(status=CertificateStatus.VALID) == [new.serial]
+        assert self.status(old.serial) == SerialStatus(old.serial, _END)
+        assert self.revoked() == []
+        assert self.last() is None
+        assert self.events()[4:] == ["certificate.superseded"]
+        assert self.facts() == {
+            "authority": "issuing",
+            "serial": old.serial,
+            "subject": old.subject,
+            "by": new.serial,
+        }
+
+    def test_superseded_again(self) -> None:
+        """The last one counts; nothing takes its own place."""
+        old, first, second = map(self.issue, ("old", "first", "second"))
+        self.supersede(old.serial, first.serial)
+        found = self.supersede(old.serial, second.serial)
+        assert found.superseded_by == second.serial
+        assert first == self.supersede(first.serial, first.serial)
+        assert self.events()[6:] == ["certificate.superseded"] * 2
+
+    def test_superseded_on_hold(self) -> None:
+        """Once off hold, it is superseded, and not valid again."""
+        old, new = self.issue("old"), self.issue("new")
+        self.supersede(old.serial, new.serial)
+        held = self.revoke(old.serial, CERTIFICATE_HOLD)
+        assert held.superseded_by == new.serial
+        freed = self.release(old.serial, NOW + MINUTE)
+        assert freed.status is CertificateStatus.SUPERSEDED
+        assert freed.revoked_at is None
+        with pytest.raises(Stale):
+            self.release(old.serial, NOW + DAY)
+        status = self.status(old.serial)
+        assert status is not None
+        assert status.revoked_at is None
+
+    def test_superseded_while_revoked(self) -> None:
+        """What is revoked stays so; a hold ends in superseded."""
+        old, held, new = map(self.issue, ("old", "held", "new"))
+        revoked = self.revoke(old.serial, "keyCompromise")
+        found = self.supersede(old.serial, new.serial)
+        assert found == evolve(revoked, superseded_by=new.serial)
+        self.revoke(held.serial, CERTIFICATE_HOLD)
+        on_hold = self.supersede(held.serial, new.serial)
+        assert on_hold.status is CertificateStatus.REVOKED
+        freed = self.release(held.serial)
+        assert freed.status is CertificateStatus.SUPERSEDED
+
+    def test_supersede_unknown(self) -> None:
+        """R-10: neither of the two is another tenant's."""
+        old, new = self.issue("old"), self.issue("new")
+        for tenant_id, serial, by in (
+            (OTHER, old.serial, new.serial),
+            (TENANT, "ab", new.serial),
+            (TENANT, old.serial, "ab"),
+        ):
+            with pytest.raises(UnknownCertificate):
+                self.supersede(serial, by, tenant_id)
+        assert self.query(status=CertificateStatus.SUPERSEDED) == []
+
     # --- the status of a serial ---------------------------------------------
 
     def test_status(self) -> None:

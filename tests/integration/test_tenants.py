@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from running import TENANT, Device, Gateway
 
-from trstctl.protocols.est.resource import ESTResource, ESTSettings
+from trstctl.protocols.est.resource import ESTResource
+from trstctl.protocols.est.settings import ESTSettings
 
 OTHER = "22222222-2222-2222-2222-222222222222"
 TENANTS = {TENANT: "one", OTHER: "two"}

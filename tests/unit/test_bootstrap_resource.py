@@ -1012,7 +1012,7 @@ class SignedRenewalTests:
         cms = self.signed(bench, certificate)
         assert 200 == self.renew(bench, cms).status
         serial = x509.load_der_x509_certificate(certificate).serial_number
-        result_of(bench.ra.revoke(TENANT, f"{serial:x}", "superseded", "ann"))
+        result_of(bench.ra.revoke(TENANT, f"{serial:x}", "unspecified", "ann"))
         told(self.renew(bench, cms), 403, "not-authorized")
 
     def test_turned_off(self) -> None:

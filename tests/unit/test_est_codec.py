@@ -5,22 +5,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pyasn1.codec.der.decoder import decode
-from pyasn1_modules import rfc7030
 
 from trstctl.errors import Malformed
-from trstctl.model import CSRWishes
 from trstctl.pkix.cms import read_certs_only
 from trstctl.protocols.est.codec import (
     decode_request_body,
     encode_base64,
     encode_certificates,
-    encode_csr_attributes,
 )
 from trstctl.testing import make_authority, make_csr
 
@@ -185,96 +180,3 @@ class EncodeTests:
         chain = make_authority().chain
         text = encode_certificates(chain, single_line=single_line)
         assert chain == read_certs_only(base64.b64decode(text))
-
-
-CSR_ATTRIBUTES: list[tuple[CSRWishes, list[tuple[str, list[str]]]]] = [
-    (
-        CSRWishes(subject_attributes=("2.5.4.5",)),
-        [("2.5.4.5", [])],
-    ),
-    (
-        CSRWishes(extensions=("2.5.29.17",)),
-        [("1.2.840.113549.1.9.14", [])],
-    ),
-    (
-        CSRWishes(algorithms=("p-384",), digests=("sha384",)),
-        [
-            ("1.2.840.10045.2.1", ["06052b81040022"]),
-            ("1.2.840.10045.4.3.3", []),
-        ],
-    ),
-    (
-        CSRWishes(algorithms=("p-256",), digests=("sha256", "sha384")),
-        [("1.2.840.10045.2.1", ["06082a8648ce3d030107"])],
-    ),
-    (
-        CSRWishes(algorithms=("p-521",), digests=("sha1",)),
-        [("1.2.840.10045.2.1", ["06052b81040023"])],
-    ),
-    (
-        CSRWishes(algorithms=("rsa",), digests=("sha256",)),
-        [("1.2.840.113549.1.1.1", []), ("1.2.840.113549.1.1.11", [])],
-    ),
-    (
-        CSRWishes(algorithms=("rsa-4096",), digests=("sha512",)),
-        [
-            ("1.2.840.113549.1.1.1", ["02021000"]),
-            ("1.2.840.113549.1.1.13", []),
-        ],
-    ),
-    (
-        CSRWishes(algorithms=("ed25519",), digests=("sha256",)),
-        [("1.3.101.112", [])],
-    ),
-    (
-        CSRWishes(algorithms=("ml-dsa-65",)),
-        [("2.16.840.1.101.3.4.3.18", [])],
-    ),
-]
-
-
-class CSRAttributesTests:
-    """What a profile wishes to see (RFC 7030, section 4.5.2)."""
-
-    @pytest.mark.parametrize(("wishes", "expected"), CSR_ATTRIBUTES)
-    def test_decodes_as_csr_attrs(
-        self, wishes: CSRWishes, expected: list[tuple[str, list[str]]]
-    ) -> None:
-        """Each form decodes by the schema of RFC 7030."""
-        decoded: Any
-        decoded, rest = decode(
-            encode_csr_attributes(wishes), asn1Spec=rfc7030.CsrAttrs()
-        )
-        assert b"" == rest
-        found: list[tuple[str, list[str]]] = []
-        for one in decoded:
-            if one.getName() == "oid":
-                found.append((str(one["oid"]), []))
-                continue
-            attribute = one["attribute"]
-            values = [bytes(value).hex() for value in attribute["attrValues"]]
-            found.append((str(attribute["attrType"]), values))
-        assert expected == found
-
-    def test_vector_of_rfc_8951(self) -> None:
-        """RSA 4096 with SHA-256, as RFC 9908 prints it, but for the
-        challengePassword."""
-        vector = base64.b64decode(
-            "MCkGCSqGSIb3DQEJBzARBgkqhkiG9w0BAQExBAICEAAGCSqGSIb3DQEBCw=="
-        )
-        der = encode_csr_attributes(
-            CSRWishes(algorithms=("rsa-4096",), digests=("sha256",))
-        )
-        assert vector[2 + 11 :] == der[2:]
-
-    @pytest.mark.parametrize(
-        "wishes",
-        [
-            CSRWishes(),
-            CSRWishes(algorithms=("rsa", "p-256"), digests=("sha256",)),
-            CSRWishes(algorithms=("other:1.2.3",)),
-        ],
-    )
-    def test_no_wishes(self, wishes: CSRWishes) -> None:
-        """Only what every request must have is asked for."""
-        assert b"" == encode_csr_attributes(wishes)

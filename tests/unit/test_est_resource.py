@@ -43,10 +43,8 @@ from trstctl.pkix.cms import read_certs_only
 from trstctl.plugin import ProtocolPlugin
 from trstctl.policy.profile import ProfileSettings, builtin_profiles
 from trstctl.protocols.est.codec import encode_base64
-from trstctl.protocols.est.resource import (
-    ESTResource,
-    ESTSettings,
-)
+from trstctl.protocols.est.resource import ESTResource
+from trstctl.protocols.est.settings import ESTSettings
 from trstctl.settings import ProtocolSettings
 from trstctl.testing import (
     OTHER_TENANT,

@@ -42,6 +42,7 @@ def _superseded() -> CertificateRecord:
         not_after=_LATER,
         status=CertificateStatus.SUPERSEDED,
         issued_at=_NOW,
+        superseded_by="ac",
     )
 
 
@@ -92,4 +93,4 @@ class SupersededTests:
         with pytest.raises(Stale):
             released(record)
         held = revoked(record, CERTIFICATE_HOLD, _NOW)
-        assert released(held).status is CertificateStatus.VALID
+        assert released(held).status is CertificateStatus.SUPERSEDED

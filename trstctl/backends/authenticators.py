@@ -16,9 +16,8 @@ A-3  *Guessing is throttled* by name and by address, before the slow hash
      password that was right from this very address passes the throttle by
      name, and a right token, which nobody can guess, passes it all:
      guessing at somebody's name does not lock out who knows the secret.
-A-4  *Certificates are judged here*, not in the handshake: issued by this
-     endpoint's authority, in this tenant's inventory byte for byte, not
-     revoked, not from the future.
+A-4  *Certificates are judged here*, not in the handshake; how, says
+     :mod:`trstctl.backends.client_certificates`.
 A-5  *Handing out secrets is a right of its own.*  A registrar's token is a
      credential of another kind than a device's; each is unknown where the
      other is asked for.
@@ -38,6 +37,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from trstctl.backends.client_certificates import ClientCertificates
 from trstctl.backends.passwords import (
     DECOY,
     TOKEN_DECOY,
@@ -48,18 +48,14 @@ from trstctl.backends.passwords import (
 from trstctl.backends.throttle import Throttle
 from trstctl.errors import (
     ChallengeRejected,
-    Malformed,
     NotAuthenticated,
-    NotAuthorized,
     Throttled,
-    TooLarge,
 )
 from trstctl.http.site import holder
 from trstctl.interfaces import IAuthenticator, IAuthority, IStore
 from trstctl.minting import check_secret, principal_of
 from trstctl.model import (
     BearerToken,
-    CertificateStatus,
     Challenge,
     ClientCertificate,
     Credential,
@@ -72,7 +68,6 @@ from trstctl.model import (
     Principal,
     RegistrarCall,
 )
-from trstctl.pkix.certificate import read_certificate
 from trstctl.ra import gates_of
 
 #: Seconds for which a right password is remembered, and how many are.
@@ -88,6 +83,8 @@ _PRECEDENCE = {
     "bearer": 1,
     "basic": 2,
     "certificate": 3,
+    "ra": 3,
+    "idevid": 3,
 }
 
 #: Longest name and secret that are looked at, in characters.
@@ -125,13 +122,13 @@ class StoreAuthenticator:
         failures: int = 10,
     ) -> None:
         self._store = store
-        self._authorities = authorities
         self._clock = clock
         self._run_slowly = run_slowly
         self._throttle = Throttle(clock, failures)
         self._remembered: OrderedDict[tuple[bytes, str], float] = OrderedDict()
         self._memory_key = random_bytes(32)
         self._hashing: dict[bytes, list[Deferred[bool]]] = {}
+        self._certificates = ClientCertificates(store, authorities)
 
     def authenticate(
         self, request: EnrollmentRequest, now: datetime
@@ -154,7 +151,7 @@ class StoreAuthenticator:
         return min(
             proven,
             key=lambda one: (
-                not (renewing and one.kind == "certificate"),
+                not (renewing and one.kind in ("certificate", "ra")),
                 _PRECEDENCE[one.kind],
             ),
         )
@@ -167,8 +164,8 @@ class StoreAuthenticator:
     ) -> Principal | None:
         """Prove one credential; ``None``: it counts as not presented."""
         match credential:
-            case ClientCertificate(der):
-                return await self._certificate(request, der, now)
+            case ClientCertificate():
+                return await self._certificates.judge(request, credential, now)
             case Password(username, password):
                 return await self._password(request, username, password, now)
             case BearerToken(token):
@@ -334,56 +331,9 @@ class StoreAuthenticator:
         self, endpoint: Endpoint, certificate: bytes, now: datetime
     ) -> Deferred[Principal]:
         """Judge a certificate that asks a question; see the interface."""
-
-        async def identify() -> Principal:
-            principal = await self._owner(endpoint, certificate, now)
-            if principal is None:
-                raise NotAuthenticated
-            _require_current(principal, now)
-            return principal
-
-        return Deferred.fromCoroutine(identify())
-
-    async def _certificate(
-        self, request: EnrollmentRequest, der: bytes, now: datetime
-    ) -> Principal | None:
-        """Judge the client certificate of a request (A-4)."""
-        principal = await self._owner(request.endpoint, der, now)
-        if principal is not None and request.operation is not Operation.RENEW:
-            _require_current(principal, now)
-        return principal
-
-    async def _owner(
-        self, endpoint: Endpoint, der: bytes, now: datetime
-    ) -> Principal | None:
-        """Return whose certificate it is, if it is ours and not revoked."""
-        authority = self._authorities().get(endpoint.authority)
-        try:
-            facts = read_certificate(der)
-        except (Malformed, TooLarge):
-            return None
-        if authority is None or not authority.issued(facts):
-            return None
-        record = await self._store.find_certificate(
-            endpoint.tenant_id, facts.serial
+        return Deferred.fromCoroutine(
+            self._certificates.identify(endpoint, certificate, now)
         )
-        if (
-            record is None
-            or record.authority != endpoint.authority
-            or record.der != der
-            or facts.not_before > now
-        ):
-            raise NotAuthenticated
-        principal = Principal(
-            kind="certificate",
-            name=f"{endpoint.authority}:{facts.serial}",
-            tenant_id=endpoint.tenant_id,
-            certificate=facts,
-            record=record,
-        )
-        if record.status is CertificateStatus.REVOKED:
-            raise _known(principal, "the client certificate has been revoked")
-        return principal
 
     # --- what they share ----------------------------------------------------
 
@@ -425,14 +375,6 @@ class StoreAuthenticator:
             raise Throttled(wait)
 
 
-def _require_current(principal: Principal, now: datetime) -> None:
-    """Refuse an expired certificate."""
-    facts = principal.certificate
-    assert facts is not None
-    if facts.not_after < now:
-        raise _known(principal, "the client certificate has expired")
-
-
 def _principal(record: CredentialRecord) -> Principal:
     """Return who a standing credential stands for."""
     return Principal(
@@ -442,13 +384,6 @@ def _principal(record: CredentialRecord) -> Principal:
         names=record.names,
         profiles=record.profiles,
     )
-
-
-def _known(principal: Principal, detail: str) -> NotAuthorized:
-    """Return the refusal of one who is known; log and audit name him."""
-    error = NotAuthorized(detail)
-    error.facts["principal"] = principal.id
-    return error
 
 
 def _unwrapped(token: str) -> str:

@@ -165,9 +165,24 @@ def revoked(
     return evolve(record, revocation_reason=reason)
 
 
+def superseded(record: CertificateRecord, by: str) -> CertificateRecord:
+    """
+    Return the certificate once another has taken its place.
+
+    :param by: the serial of the other one.
+    :returns: ``record`` itself, if it stays what it is.
+    """
+    if by in {record.serial, record.superseded_by}:
+        return record
+    changed = evolve(record, superseded_by=by)
+    if record.status is CertificateStatus.VALID:
+        changed = evolve(changed, status=CertificateStatus.SUPERSEDED)
+    return changed
+
+
 def released(record: CertificateRecord) -> CertificateRecord:
     """
-    Return the certificate once it is off hold.
+    Return the certificate once it is off hold: valid, or superseded again.
 
     :returns: ``record`` itself, if it is valid.
     :raises Stale: it is revoked for good, or superseded.
@@ -176,9 +191,12 @@ def released(record: CertificateRecord) -> CertificateRecord:
         return record
     if record.revocation_reason != CERTIFICATE_HOLD:
         raise Stale("only a certificate on hold can be released")
+    status = CertificateStatus.VALID
+    if record.superseded_by:
+        status = CertificateStatus.SUPERSEDED
     return evolve(
         record,
-        status=CertificateStatus.VALID,
+        status=status,
         revoked_at=None,
         revocation_reason="",
     )
@@ -196,6 +214,11 @@ def released_facts(record: CertificateRecord) -> dict[str, str]:
         "serial": record.serial,
         "subject": record.subject,
     }
+
+
+def superseded_facts(record: CertificateRecord) -> dict[str, str]:
+    """Return the facts of ``certificate.superseded``."""
+    return {**released_facts(record), "by": record.superseded_by}
 
 
 def published_facts(crl: StoredCRL) -> dict[str, str]:

@@ -34,7 +34,7 @@ FEW = 5000
 _BY_ISSUE = """
 SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, x''
+    issued_at, revoked_at, revocation_reason, x'', superseded_by
 FROM requests r INDEXED BY certificates_by_issue
 WHERE r.tenant_id = :tenant_id AND status IS NOT NULL
     AND (:profile IS NULL OR profile = :profile)
@@ -48,7 +48,7 @@ ORDER BY issued_at DESC, r.number DESC LIMIT :limit
 _BY_PROFILE = """
 SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, x''
+    issued_at, revoked_at, revocation_reason, x'', superseded_by
 FROM requests r INDEXED BY certificates_by_profile
 WHERE r.tenant_id = :tenant_id AND status IS NOT NULL
     AND profile = :profile
@@ -60,7 +60,7 @@ ORDER BY issued_at DESC, r.number DESC LIMIT :limit
 _BY_PROTOCOL = """
 SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, x''
+    issued_at, revoked_at, revocation_reason, x'', superseded_by
 FROM requests r INDEXED BY certificates_by_protocol
 WHERE r.tenant_id = :tenant_id AND status IS NOT NULL
     AND protocol = :protocol
@@ -73,7 +73,7 @@ ORDER BY issued_at DESC, r.number DESC LIMIT :limit
 _BY_STATUS = """
 SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, x''
+    issued_at, revoked_at, revocation_reason, x'', superseded_by
 FROM requests r INDEXED BY certificates_by_status
 WHERE r.tenant_id = :tenant_id AND status IS NOT NULL
     AND status = :status AND status <> 'valid'
@@ -87,7 +87,7 @@ ORDER BY issued_at DESC, r.number DESC LIMIT :limit
 _BY_PRINCIPAL = """
 SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, x''
+    issued_at, revoked_at, revocation_reason, x'', superseded_by
 FROM (
     SELECT number FROM requests INDEXED BY requests_by_key
     WHERE tenant_id = :tenant_id AND principal = :principal AND holds_key = 1
@@ -108,7 +108,7 @@ ORDER BY issued_at DESC, r.number DESC LIMIT :limit
 _BY_KEY = """
 SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, x''
+    issued_at, revoked_at, revocation_reason, x'', superseded_by
 FROM requests r INDEXED BY certificates_by_key
 WHERE r.tenant_id = :tenant_id AND status IS NOT NULL
     AND substr(public_key_fingerprint, 1, 8) = substr(:public_key, 1, 8)
@@ -124,7 +124,7 @@ ORDER BY issued_at DESC, r.number DESC LIMIT :limit
 _BY_NAME = """
 SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, x''
+    issued_at, revoked_at, revocation_reason, x'', superseded_by
 FROM certificate_names n CROSS JOIN requests r ON r.number = n.certificate
 WHERE r.tenant_id = :tenant_id AND status IS NOT NULL
     AND n.tenant_id = :tenant_id AND n.value = :name
@@ -141,7 +141,7 @@ ORDER BY issued_at DESC, r.number DESC LIMIT :limit
 _EXPIRING = """
 SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, x''
+    issued_at, revoked_at, revocation_reason, x'', superseded_by
 FROM requests r INDEXED BY certificates_by_expiry
 WHERE r.tenant_id = :tenant_id AND status = 'valid'
     AND (:profile IS NULL OR profile = :profile)
@@ -155,7 +155,7 @@ ORDER BY not_after, r.number LIMIT :limit
 _EXPIRING_BY_PRINCIPAL = """
 SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, x''
+    issued_at, revoked_at, revocation_reason, x'', superseded_by
 FROM (
     SELECT number FROM requests INDEXED BY requests_by_key
     WHERE tenant_id = :tenant_id AND principal = :principal AND holds_key = 1
@@ -174,7 +174,7 @@ ORDER BY not_after, r.number LIMIT :limit
 _EXPIRING_BY_KEY = """
 SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, x''
+    issued_at, revoked_at, revocation_reason, x'', superseded_by
 FROM requests r INDEXED BY certificates_by_key
 WHERE r.tenant_id = :tenant_id AND status = 'valid' AND status IS NOT NULL
     AND substr(public_key_fingerprint, 1, 8) = substr(:public_key, 1, 8)
@@ -190,7 +190,7 @@ ORDER BY not_after, r.number LIMIT :limit
 _EXPIRING_BY_NAME = """
 SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, x''
+    issued_at, revoked_at, revocation_reason, x'', superseded_by
 FROM certificate_names n CROSS JOIN requests r ON r.number = n.certificate
 WHERE r.tenant_id = :tenant_id AND status = 'valid' AND status IS NOT NULL
     AND n.tenant_id = :tenant_id AND n.value = :name

@@ -23,6 +23,8 @@ from trstctl.backends.records import (
     released_facts,
     revoked,
     revoked_facts,
+    superseded,
+    superseded_facts,
 )
 from trstctl.backends.sqlite_inventory import find_certificate
 from trstctl.backends.sqlite_rows import (
@@ -50,8 +52,13 @@ UPDATE requests SET status = 'revoked', revoked_at = ?,
 WHERE serial = ? AND authority = ? AND tenant_id = ? AND status IS NOT NULL
 """
 
+_SUPERSEDE = """
+UPDATE requests SET status = ?, superseded_by = ?
+WHERE serial = ? AND authority = ? AND tenant_id = ? AND status IS NOT NULL
+"""
+
 _RELEASE = """
-UPDATE requests SET status = 'valid', revoked_at = NULL,
+UPDATE requests SET status = ?, revoked_at = NULL,
     revocation_reason = '', released_at = ?, changed_at = ?
 WHERE serial = ? AND authority = ? AND tenant_id = ? AND status IS NOT NULL
 """
@@ -103,6 +110,7 @@ def release_certificate(
         transaction.execute(
             _RELEASE,
             (
+                changed.status.value,
                 micros(now),
                 next_change(transaction, record.authority, now),
                 serial,
@@ -112,6 +120,34 @@ def release_certificate(
         )
         facts = released_facts(changed)
         transaction.audit(tenant_id, now, "certificate.released", actor, facts)
+    return changed
+
+
+def supersede_certificate(
+    transaction: Transaction,
+    tenant_id: str,
+    serial: str,
+    by: str,
+    actor: str,
+    now: datetime,
+) -> CertificateRecord:
+    """Supersede, by :func:`~trstctl.backends.records.superseded`."""
+    record = find_certificate(transaction, tenant_id, serial)
+    if record is None or find_certificate(transaction, tenant_id, by) is None:
+        raise UnknownCertificate
+    changed = superseded(record, by)
+    if changed is not record:
+        transaction.execute(
+            _SUPERSEDE,
+            (changed.status.value, by, serial, record.authority, tenant_id),
+        )
+        transaction.audit(
+            tenant_id,
+            now,
+            "certificate.superseded",
+            actor,
+            superseded_facts(changed),
+        )
     return changed
 
 

@@ -159,7 +159,7 @@ def certificate_record(row: Row) -> CertificateRecord:
 
     Columns: tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, der.
+    issued_at, revoked_at, revocation_reason, der, superseded_by.
     """
     return CertificateRecord(
         tenant_id=row[0],
@@ -178,6 +178,7 @@ def certificate_record(row: Row) -> CertificateRecord:
         revoked_at=moment_or_none(row[13]),
         revocation_reason=row[14],
         der=row[15],
+        superseded_by=row[16],
     )
 
 

@@ -35,6 +35,8 @@ from trstctl.backends.records import (
     revoked_facts,
     search_terms,
     secret_facts,
+    superseded,
+    superseded_facts,
 )
 from trstctl.errors import (
     ChallengeRejected,
@@ -720,6 +722,25 @@ class MemoryStore:
             return changed
 
         return execute(release)
+
+    def supersede_certificate(
+        self, tenant_id: str, serial: str, by: str, actor: str, now: datetime
+    ) -> Deferred[CertificateRecord]:
+        """Record that another certificate has taken its place."""
+
+        def supersede() -> CertificateRecord:
+            record = self._certificates.get((tenant_id, serial))
+            if record is None or (tenant_id, by) not in self._certificates:
+                raise UnknownCertificate
+            changed = superseded(record, by)
+            if changed is not record:
+                self._certificates[tenant_id, serial] = changed
+                event = "certificate.superseded"
+                facts = superseded_facts(changed)
+                self._audit(AuditEvent(tenant_id, now, event, actor, facts))
+            return changed
+
+        return execute(supersede)
 
     def _replace(self, record: CertificateRecord, now: datetime) -> None:
         """Write a certificate that was revoked or released."""

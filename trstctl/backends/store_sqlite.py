@@ -473,6 +473,19 @@ class SQLiteStore:
             now,
         )
 
+    def supersede_certificate(
+        self, tenant_id: str, serial: str, by: str, actor: str, now: datetime
+    ) -> Deferred[CertificateRecord]:
+        """Record that another certificate has taken its place."""
+        return self._writer.submit(
+            sqlite_revocation.supersede_certificate,
+            tenant_id,
+            serial,
+            by,
+            actor,
+            now,
+        )
+
     def count_certificates(
         self, tenant_id: str, now: datetime
     ) -> Deferred[Mapping[str, int]]:

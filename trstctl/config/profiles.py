@@ -86,6 +86,8 @@ class ProfileSection(Section):
     backdate: Duration = _seconds(_DEFAULT.backdate)
     renewal_window: Duration | None = None
     renewal_grace: Duration = _seconds(_DEFAULT.renewal_grace)
+    renewal_changes: tuple[str, ...] = _DEFAULT.renewal_changes
+    revoke_on_reenroll: bool = _DEFAULT.revoke_on_reenroll
     approval: Literal["none", "always"] = "none"
     approval_retry_after: int = _DEFAULT.approval_retry_after
     server_key_generation: bool = _DEFAULT.server_key_generation

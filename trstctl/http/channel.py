@@ -48,7 +48,7 @@ from trstctl.errors import Malformed, TooLarge, TrstctlError
 from trstctl.http.chunked import ChunkedBody
 from trstctl.http.head import CHUNKED, Head, Refused, read_head
 from trstctl.http.limits import Limits
-from trstctl.tls import client_certificate
+from trstctl.tls import channel_binding, client_certificate, client_chain
 
 #: Empty lines that are skipped before a request: some clients send CRLF
 #: after a body, and libest 3.2.0 also after a GET (RFC 9112, section 2.2).
@@ -147,6 +147,14 @@ class Channel(Protocol):
             self._certificate_known = True
             self._certificate = client_certificate(self.transport)
         return self._certificate
+
+    def client_chain(self) -> tuple[bytes, ...]:
+        """Return what came with it, in DER; nobody has judged it."""
+        return client_chain(self.transport)
+
+    def channel_binding(self) -> bytes | None:
+        """Return what is unique to this connection, if it is TLS."""
+        return channel_binding(self.transport)
 
     def getPeer(self) -> IAddress:
         """Return the peer's address, as requests of Twisted's ask for it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from typing import Protocol
 
 from attrs import field, frozen
 
@@ -29,6 +30,22 @@ _KEY = re.compile(r'("?)([!#-\[\]-~]{1,255})\1')
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
+class TLSSession(Protocol):
+    """What only some requests ask of the TLS session that brought them."""
+
+    def client_chain(self) -> tuple[bytes, ...]:
+        """
+        Return what the client sent with its certificate, in DER, in order;
+        nobody has judged it.
+        """
+
+    def channel_binding(self) -> bytes | None:
+        """
+        Return tls-unique in TLS 1.2 (RFC 5929), tls-exporter in TLS 1.3 (RFC
+        9266); see :func:`trstctl.tls.channel_binding`.
+        """
+
+
 @frozen
 class HTTPRequest:
     """
@@ -41,6 +58,7 @@ class HTTPRequest:
     :ivar peer: text of the network address.
     :ivar client_certificate: DER; the handshake has proven its key, and
         nobody has judged it yet.
+    :ivar session: the TLS session; ``None`` without TLS.
     """
 
     method: str
@@ -53,6 +71,7 @@ class HTTPRequest:
     request_id: str = ""
     secure: bool = False
     client_certificate: bytes | None = field(default=None, repr=False)
+    session: TLSSession | None = field(default=None, repr=False, eq=False)
 
     @property
     def credentials(self) -> tuple[Credential, ...]:

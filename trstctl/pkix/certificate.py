@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from cryptography import x509
 
 from trstctl.errors import Malformed, RequestError
-from trstctl.model import CertificateFacts, GeneralName
+from trstctl.model import CertificateFacts, Extension, GeneralName
 from trstctl.pkix import der
 from trstctl.pkix.algorithms import algorithm_identifier, describe_public_key
 from trstctl.pkix.extensions import (
@@ -88,6 +88,18 @@ def _read(data: bytes, max_bytes: int) -> CertificateFacts:
             else ()
         ),
     )
+
+
+def certificate_extensions(data: bytes) -> tuple[Extension, ...]:
+    """
+    Return the extensions of a certificate, in order.
+
+    :param data: DER that :func:`read_certificate` has read.
+    """
+    fields = der.children(der.content(split_signed(data)[0], der.SEQUENCE))
+    if fields[-1][0] != _EXTENSIONS_TAG:
+        return ()
+    return read_extensions(fields[-1][1], strict=False)
 
 
 def _alternative_names(values: dict[str, bytes]) -> tuple[GeneralName, ...]:

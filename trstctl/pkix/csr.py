@@ -16,9 +16,9 @@ Theory of operation.  There is one boundary, :func:`read_csr`:
    fixed text.
 
 Implemented: extensionRequest of PKCS #9 and Microsoft's twin of it,
-challengePassword in every string type, all other attributes as DER.
-Faults that devices in the field are known for are forgiven where a caller
-asks for it; see :mod:`trstctl.pkix.mending`.
+challengePassword in every string type, ChangeSubjectName (RFC 6402), all
+other attributes as DER.  Faults that devices in the field are known for are
+forgiven where a caller asks for it; see :mod:`trstctl.pkix.mending`.
 Refused: any attribute type or extension that occurs twice, extension
 requests of both kinds at once, more than 1000 alternative names.
 """
@@ -39,6 +39,8 @@ from trstctl.model import (
     CertificateRequest,
     Extension,
     GeneralName,
+    Name,
+    NameChange,
     SignatureProof,
 )
 from trstctl.pkix import algorithms, der
@@ -52,6 +54,7 @@ from trstctl.pkix.names import read_general_names, read_name, read_text
 EXTENSION_REQUEST = "1.2.840.113549.1.9.14"
 MICROSOFT_EXTENSION_REQUEST = "1.3.6.1.4.1.311.2.1.14"
 CHALLENGE_PASSWORD = "1.2.840.113549.1.9.7"  # noqa: S105  an OID
+CHANGE_SUBJECT_NAME = "1.3.6.1.5.5.7.7.36"
 
 
 def read_csr(
@@ -104,6 +107,7 @@ def _read(data: bytes, max_bytes: int, lenient: bool) -> CertificateRequest:
             parameters=parameters,
         ),
         challenge_password=_take_challenge_password(attributes),
+        change=_take_name_change(attributes),
         attributes=attributes,
         forgiven=forgiven,
     )
@@ -176,6 +180,39 @@ def _take_challenge_password(
         raise Malformed("a challenge password with more than one value")
     tag, text, _ = der.children(values[0])[0]
     return read_text(tag, text)
+
+
+def _take_name_change(
+    attributes: dict[str, tuple[bytes, ...]],
+) -> NameChange | None:
+    """
+    Remove ChangeSubjectName from the attributes and read it.
+
+    Both of its fields are a SEQUENCE without a tag of its own, and may be
+    absent; what is in them tells them apart.  What is absent is removed from
+    the certificate (RFC 6402, section 2.8).
+    """
+    values = attributes.pop(CHANGE_SUBJECT_NAME, None)
+    if values is None:
+        return None
+    if len(values) != 1:
+        raise Malformed("a ChangeSubjectName with more than one value")
+    fields = der.children(der.content(values[0], der.SEQUENCE))
+    subject: Name = ()
+    names: tuple[GeneralName, ...] = ()
+    # At least one of the fields MUST be present.
+    if not 1 <= len(fields) <= 2:
+        raise Malformed("a ChangeSubjectName without a name")
+    if len(fields) == 2 or not _holds_general_names(fields[0][1]):
+        subject = read_name(fields.pop(0)[2])
+    if fields:
+        names = read_general_names(fields[0][2])
+    return NameChange(subject, names)
+
+
+def _holds_general_names(content: bytes) -> bool:
+    """Tell GeneralNames, whose tags are context-specific, from a Name."""
+    return content[:1] >= b"\x80"
 
 
 def verify_proof(request: CertificateRequest) -> None:

@@ -11,6 +11,7 @@ for a renewal (RFC 7030, section 4.2.2), none but them for an enrollment.
 
 from __future__ import annotations
 
+import math
 import re
 from datetime import datetime, timedelta
 
@@ -114,7 +115,7 @@ def principal_alternative_names(case: Case) -> str | None:
     wanted = set()
     for text in bound:
         kind, _, value = text.partition(":")
-        wanted.add(_canonical(GeneralName(kind, value)))
+        wanted.add(canonical(GeneralName(kind, value)))
     for name in case.names:
         if name not in wanted:
             return f"the credential is not for {shown(name)}"
@@ -173,6 +174,41 @@ def canonical_name(name: GeneralName) -> GeneralName:
     return GeneralName(name.kind, value)
 
 
+def name_change(case: Case, patterns: tuple[str, ...]) -> str | None:
+    """
+    Judge the names that a renewal wants in place of its own.
+
+    RFC 7030, section 4.2.2, lets a renewal ask for that by the attribute
+    ChangeSubjectName.  What it keeps, it may have.
+
+    :param patterns: what new names must match; none: there are no new ones.
+    """
+    certificate = case.principal.certificate
+    if case.stated is case.wanted:
+        return None
+    if case.request.operation is not Operation.RENEW or certificate is None:
+        return "only a renewal can change its names"
+    if not patterns:
+        return "a renewal cannot change its names"
+    own = own_names(certificate)
+    wanted = [name for name in case.names if name not in own]
+    for kind, oid in (("cn", COMMON_NAME), ("email", EMAIL_ADDRESS)):
+        kept = folded(certificate, oid)
+        wanted += [
+            GeneralName(kind, value)
+            for value in attribute_values(case.subject, oid)
+            if value.lower() not in kept
+        ]
+    for name in wanted:
+        if not principal_allows(patterns, name.kind, name.value):
+            return f"a renewal cannot change to {shown(name)}"
+    for oid in (SERIAL_NUMBER, USER_ID):
+        values = attribute_values(case.subject, oid)
+        if not {one.lower() for one in values} <= folded(certificate, oid):
+            return "the subject names somebody else"
+    return None
+
+
 # --- a client certificate ---------------------------------------------------
 
 
@@ -209,19 +245,19 @@ def certificate_names(case: Case) -> str | None:
     certificate = case.principal.certificate
     if certificate is None:
         return "there is no client certificate"
-    own = _own_names(certificate)
+    own = own_names(certificate)
     for name in case.names:
         if name not in own:
             return f"{shown(name)} is not in the client certificate"
     spelled = {name.value for name in own}
-    spelled |= _folded(certificate, COMMON_NAME)
+    spelled |= folded(certificate, COMMON_NAME)
     for value in attribute_values(case.subject, COMMON_NAME):
         if value.lower() not in spelled and value not in spelled:
             return "the common name is not in the client certificate"
     for oid in _IDENTIFYING:
         wanted = attribute_values(case.subject, oid)
         if wanted and not (
-            {value.lower() for value in wanted} <= _folded(certificate, oid)
+            {value.lower() for value in wanted} <= folded(certificate, oid)
         ):
             return "the subject names somebody else"
     return None
@@ -236,7 +272,11 @@ def renewal_window(case: Case, window: timedelta | None) -> str | None:
         return None
     opens = certificate.not_after - window
     if case.now < opens:
-        return f"the certificate can be renewed from {as_text(opens)} on"
+        case.retry_after = math.ceil((opens - case.now).total_seconds())
+        return (
+            f"the certificate can be renewed from {as_text(opens)} on; it "
+            f"ends {as_text(certificate.not_after)}"
+        )
     return None
 
 
@@ -244,7 +284,7 @@ def renewal_subject(case: Case) -> str | None:
     """RFC 7030, section 4.2.2: the subject MUST be the certificate's."""
     certificate = case.principal.certificate
     if certificate is None or not names_match(
-        case.wanted.subject, certificate.subject
+        case.stated.subject, certificate.subject
     ):
         return "the subject is not the one of the client certificate"
     return None
@@ -253,17 +293,20 @@ def renewal_subject(case: Case) -> str | None:
 def renewal_names(case: Case) -> str | None:
     """RFC 7030, section 4.2.2: so MUST the alternative names, as a set."""
     certificate = case.principal.certificate
-    if certificate is None or _own_names(certificate) != set(case.names):
+    stated = set(case.names)
+    if case.stated is not case.wanted:
+        stated = {canonical(name) for name in case.stated.names}
+    if certificate is None or own_names(certificate) != stated:
         return "the alternative names are not those of the client certificate"
     return None
 
 
-def _own_names(certificate: CertificateFacts) -> set[GeneralName]:
+def own_names(certificate: CertificateFacts) -> set[GeneralName]:
     """Return a certificate's alternative names in canonical form."""
-    return {_canonical(name) for name in certificate.names}
+    return {canonical(name) for name in certificate.names}
 
 
-def _canonical(name: GeneralName) -> GeneralName:
+def canonical(name: GeneralName) -> GeneralName:
     """Return the canonical form, or the name itself if it has none."""
     try:
         return canonical_name(name)
@@ -271,7 +314,7 @@ def _canonical(name: GeneralName) -> GeneralName:
         return name
 
 
-def _folded(certificate: CertificateFacts, oid: str) -> set[str]:
+def folded(certificate: CertificateFacts, oid: str) -> set[str]:
     """Return the values of one attribute of the subject in lower case."""
     return {
         value.lower() for value in attribute_values(certificate.subject, oid)

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
+from attrs import evolve
+
 from trstctl.model import EnrollmentRequest, GeneralName, Name, Principal
 
 
@@ -16,6 +18,12 @@ class Case:
     The rules that judge subject, names and validity leave here what will be
     issued; until then it is what was requested.
 
+    :ivar stated: the request as it is; for a renewal, subject and names are
+        those of the certificate to be renewed.
+    :ivar wanted: the request with the names that it wants: other ones, if it
+        has ChangeSubjectName (RFC 6402, section 2.8).
+    :ivar retry_after: seconds after which the same request would pass; 0:
+        never, as things are.
     :ivar subject: the subject as it will be issued.
     :ivar names: the alternative names, canonical, each once.
     """
@@ -28,6 +36,8 @@ class Case:
         "now",
         "principal",
         "request",
+        "retry_after",
+        "stated",
         "subject",
         "wanted",
     )
@@ -40,7 +50,13 @@ class Case:
         ca_not_after: datetime,
     ) -> None:
         self.request = request
-        self.wanted = request.wanted
+        self.stated = self.wanted = request.wanted
+        change = request.wanted.change
+        if change is not None:
+            self.wanted = evolve(
+                request.wanted, subject=change.subject, names=change.names
+            )
+        self.retry_after = 0
         self.principal = principal
         self.now = now
         self.ca_not_after = ca_not_after

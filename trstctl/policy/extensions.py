@@ -20,9 +20,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from trstctl.model import Extension, GeneralName
+from trstctl.model import CertificateFacts, Extension, GeneralName
 from trstctl.pkix import der
 from trstctl.pkix import extensions as pkix
+from trstctl.pkix.certificate import certificate_extensions
 from trstctl.pkix.names import encode_general_names
 
 CERTIFICATE_POLICIES = "2.5.29.32"
@@ -170,6 +171,17 @@ class IssuedExtensions:
                 return why
         return None
 
+    def wished(self) -> tuple[Extension, ...]:
+        """Return what every certificate gets that a request may state."""
+        first, *others = self._issued.values()
+        return tuple(
+            extension
+            for extension in first
+            if extension.oid != pkix.BASIC_CONSTRAINTS
+            and extension.oid in self._JUDGES
+            and all(extension in each for each in others)
+        )
+
     def without_effect(self, requested: tuple[Extension, ...]) -> list[str]:
         """Return the OIDs that were requested in vain, for explanation."""
         return [
@@ -214,6 +226,25 @@ class IssuedExtensions:
             pkix.EXTENDED_KEY_USAGE: _extended_key_usage,
             CERTIFICATE_POLICIES: _certificate_policies,
         }
+    )
+
+
+def without_copies(
+    requested: tuple[Extension, ...], certificate: CertificateFacts
+) -> tuple[Extension, ...]:
+    """
+    Return the requested extensions that a certificate does not have.
+
+    :param certificate: one of our own.
+    """
+    own = {
+        (extension.oid, extension.value)
+        for extension in certificate_extensions(certificate.der)
+    }
+    return tuple(
+        extension
+        for extension in requested
+        if (extension.oid, extension.value) not in own
     )
 
 

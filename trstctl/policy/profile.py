@@ -27,11 +27,13 @@ Of every request:
     its relation to the alternative names;
 ``principal-names``, ``principal-subject``, ``principal-alternative-names``,
 ``principal-device``
-    what the principal is bound to.
+    what the principal is bound to;
+``name-change``
+    the names that a renewal wants in place of its own.
 
 Of an enrollment by a client certificate: ``certificate-profile`` (whose
 certificates may enroll here) and ``certificate-names`` (no names but the
-certificate's own).  Of a renewal: ``renewal-profile``, ``renewal-window``,
+certificate's own); by a factory certificate: ``idevid-names``.  Of a renewal: ``renewal-profile``, ``renewal-window``,
 ``renewal-subject``, ``renewal-names`` (RFC 7030, section 4.2.2).
 
 Last: ``validity``.
@@ -73,7 +75,9 @@ from trstctl.policy.case import Case, Judge
 from trstctl.policy.extensions import (
     IssuedExtensions,
     extended_key_usage_oid,
+    without_copies,
 )
+from trstctl.policy.factory import idevid_names
 from trstctl.policy.keys import KeyRules, check_key
 from trstctl.policy.settings import (
     GATEWAY_PROFILE,
@@ -108,6 +112,18 @@ _DIGEST_INSIDE = ("ed", "ml-dsa-")
 
 _SECOND = timedelta(seconds=1)
 
+#: Who renews: the certificate's owner, and a registration authority for him.
+RENEWING = (
+    (Operation.RENEW, "certificate"),
+    (Operation.RENEW, "ra"),
+)
+#: For whom there are rules beside those of every request.
+_OWN_CHAINS = (
+    *RENEWING,
+    (Operation.ENROLL, "certificate"),
+    (Operation.ENROLL, "idevid"),
+)
+
 
 @implementer(IProfilePolicy)
 class Profile:
@@ -120,6 +136,7 @@ class Profile:
     :ivar version: digest of the settings.
     :ivar retry_after: seconds that a held request is asked to wait.
     :ivar lenient: whether small faults of requests are forgiven.
+    :ivar revoke_on_reenroll: whether a renewal revokes what it replaces.
     :raises ValueError: the settings have faults; the text names them.
     """
 
@@ -139,6 +156,7 @@ class Profile:
         self.version = version_of(settings)
         self.retry_after = settings.approval_retry_after
         self.lenient = settings.lenient_requests
+        self.revoke_on_reenroll = settings.revoke_on_reenroll
         self._held = settings.approval == "always"
         self._key_types = frozenset(settings.key_types)
         self._key_rules = KeyRules(blocked_keys, settings.rsa_prime_test)
@@ -159,15 +177,16 @@ class Profile:
             LEAST_VALIDITY, settings.validity_default - settings.backdate
         )
         self._rules = {
-            (operation, certified): self._chain(operation, certified)
-            for operation in Operation
-            for certified in (False, True)
+            whose: self._chain(*whose)
+            for whose in (*((each, "") for each in Operation), *_OWN_CHAINS)
         }
 
     def _chain(
-        self, operation: Operation, certified: bool
+        self, operation: Operation, kind: str
     ) -> tuple[tuple[str, Judge], ...]:
         """Return the rules in order: the invariants that tests name."""
+        renewing = (operation, kind) in RENEWING
+        certified = renewing or kind == "certificate"
         names = AlternativeNames(self.settings)
         rules: list[tuple[str, Judge]] = [
             ("tenant-allowed", self._tenant_allowed),
@@ -197,8 +216,9 @@ class Profile:
                 binding.principal_alternative_names,
             ),
             ("principal-device", binding.principal_device),
+            ("name-change", self._name_change),
         ]
-        if certified and operation is Operation.RENEW:
+        if renewing:
             rules += [
                 ("renewal-profile", self._renewal_profile),
                 ("renewal-window", self._renewal_window),
@@ -210,6 +230,8 @@ class Profile:
                 ("certificate-profile", self._certificate_profile),
                 ("certificate-names", binding.certificate_names),
             ]
+        elif kind == "idevid":
+            rules.append(("idevid-names", idevid_names))
         return (*rules, ("validity", self._validity))
 
     # --- IProfilePolicy -----------------------------------------------------
@@ -229,7 +251,9 @@ class Profile:
             for rule, judge in self._rules_for(request, principal):
                 refusal = judge(case)
                 if refusal is not None:
-                    raise PolicyViolation(self.name, rule, refusal)
+                    raise PolicyViolation(
+                        self.name, rule, refusal, case.retry_after
+                    )
         except RequestError as error:
             error.facts = {"profile": self.name, "rule": rule}
             raise
@@ -276,21 +300,29 @@ class Profile:
     def wishes(self) -> CSRWishes:
         """Return what a request should contain."""
         settings = self.settings
+        low, high = settings.rsa_bits_min, settings.rsa_bits_max
+        rsa = f"rsa-{low}" if low == high else "rsa"
         return CSRWishes(
-            algorithms=settings.key_types,
+            algorithms=tuple(
+                rsa if key_type == "rsa" else key_type
+                for key_type in settings.key_types
+            ),
             digests=settings.digests,
             subject_attributes=self._subject.required,
             extensions=(SUBJECT_ALTERNATIVE_NAME,)
             if settings.names_required
             else (),
+            fixed=self._subject.fixed,
+            issued=self._extensions.wished(),
         )
 
     def _rules_for(
         self, request: EnrollmentRequest, principal: Principal
     ) -> tuple[tuple[str, Judge], ...]:
         """Return the rules that this request is judged by."""
-        certified = principal.kind == "certificate"
-        return self._rules[request.operation, certified]
+        operation = request.operation
+        own = self._rules.get((operation, principal.kind))
+        return own or self._rules[operation, ""]
 
     def _note(self, rule: str, case: Case) -> str:
         """Say what a satisfied rule has found, for explanation."""
@@ -348,8 +380,9 @@ class Profile:
         operations = self.settings.allow.operations
         if operations and operation.value not in operations:
             return f"the profile does not allow to {operation.value}"
-        certified = case.principal.kind == "certificate"
-        if operation is Operation.RENEW and not certified:
+        if operation is Operation.RENEW and (
+            (operation, case.principal.kind) not in RENEWING
+        ):
             return "a renewal needs the current certificate"
         return None
 
@@ -368,6 +401,10 @@ class Profile:
     def _renewal_window(self, case: Case) -> str | None:
         """Judge whether it is time to renew."""
         return binding.renewal_window(case, self.settings.renewal_window)
+
+    def _name_change(self, case: Case) -> str | None:
+        """Judge the names that a renewal wants in place of its own."""
+        return binding.name_change(case, self.settings.renewal_changes)
 
     # --- the key ------------------------------------------------------------
 
@@ -408,8 +445,19 @@ class Profile:
 
     def _request_extensions(self, case: Case) -> str | None:
         """Judge what is requested beyond names."""
+        algorithm = case.wanted.public_key.algorithm
+        why = self._extensions.refusal(case.wanted.extensions, algorithm)
+        certificate = case.principal.certificate
+        if (
+            why is None
+            or certificate is None
+            or case.request.operation is not Operation.RENEW
+        ):
+            return why
+        # Who renews may copy all that the old certificate says (libest does,
+        # and would never get over a change of the profile).
         return self._extensions.refusal(
-            case.wanted.extensions, case.wanted.public_key.algorithm
+            without_copies(case.wanted.extensions, certificate), algorithm
         )
 
     def _subject_attributes(self, case: Case) -> str | None:

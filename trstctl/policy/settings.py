@@ -29,7 +29,7 @@ from trstctl.policy.extensions import (
 )
 from trstctl.policy.keys import ALGORITHMS, RSA_BITS_MAX, RSA_BITS_MIN
 from trstctl.policy.names import FORMS, attribute_value
-from trstctl.policy.patterns import compile_pattern
+from trstctl.policy.patterns import compile_pattern, split_pattern
 
 COMMON_NAME_RULES = ("any", "in_names", "forbidden")
 APPROVALS = ("none", "always")
@@ -40,18 +40,21 @@ PRINCIPAL_KINDS = (
     "token",
     "mdm",
     "certificate",
+    "ra",
+    "idevid",
     "system",
 )
 OPERATIONS = ("enroll", "renew")
 
 #: Requested extensions that the authority sets by itself: the two key
-#: identifiers, the CRL and OCSP pointers, and two that old Netscape and
+#: identifiers, the CRL, delta CRL and OCSP pointers, and two that old Netscape and
 #: OpenSSL configurations add.  Clients that renew copy them from the old
 #: certificate.
 EXTENSIONS_IGNORED = (
     "2.5.29.14",
     "2.5.29.35",
     "2.5.29.31",
+    "2.5.29.46",
     "1.3.6.1.5.5.7.1.1",
     "2.16.840.1.113730.1.13",
     "2.16.840.1.113730.1.1",
@@ -89,7 +92,7 @@ class AllowSettings:
     :ivar tenants: tenants' UUIDs.
     :ivar protocols: names of protocols.
     :ivar principals: kinds of principals: ``basic``, ``bearer``, ``token``,
-        ``mdm``, ``certificate``, ``system``.
+        ``mdm``, ``certificate``, ``ra``, ``idevid``, ``system``.
     :ivar operations: ``enroll``, ``renew``.
     :ivar certificate_profiles: the profiles whose certificates may
         authenticate an enrollment here; empty means this very profile.
@@ -144,6 +147,10 @@ class ProfileSettings:
     :ivar renewal_window: how long before its end a certificate can be
         renewed; ``None``: at any time.
     :ivar renewal_grace: how long after its end it can still be renewed.
+    :ivar renewal_changes: patterns ``kind:pattern`` of names that a renewal
+        may change to (RFC 6402, section 2.8); none: it keeps its names.
+    :ivar revoke_on_reenroll: whether a renewal revokes the certificate that
+        it replaces.
     :ivar approval: ``none``, or ``always``: a person approves each request.
     :ivar approval_retry_after: seconds that a client is asked to wait then.
     :ivar server_key_generation: whether the gateway may make the key.
@@ -182,6 +189,8 @@ class ProfileSettings:
     backdate: timedelta = timedelta(minutes=1)
     renewal_window: timedelta | None = None
     renewal_grace: timedelta = timedelta(0)
+    renewal_changes: tuple[str, ...] = ()
+    revoke_on_reenroll: bool = False
     approval: str = "none"
     approval_retry_after: int = 60
     server_key_generation: bool = False
@@ -339,7 +348,7 @@ def _is_oid(text: str) -> bool:
 
 
 def _time_faults(settings: ProfileSettings) -> Faults:
-    """Judge durations."""
+    """Judge durations, and what a renewal may change."""
     zero = timedelta(0)
     if not zero <= settings.backdate <= timedelta(days=1):
         yield "backdate", "use zero to one day"
@@ -351,6 +360,11 @@ def _time_faults(settings: ProfileSettings) -> Faults:
         yield "renewal_window", "it must be longer than zero"
     if settings.renewal_grace < zero:
         yield "renewal_grace", "it must not be negative"
+    for pattern in settings.renewal_changes:
+        try:
+            split_pattern(pattern)
+        except ValueError as error:
+            yield "renewal_changes", str(error)
 
 
 def _allow_faults(settings: ProfileSettings) -> Faults:

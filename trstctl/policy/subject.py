@@ -62,6 +62,7 @@ class SubjectPolicy:
         self._fixed = tuple(
             rule.fixed for rule in self._rules.values() if rule.fixed
         )
+        self.fixed = tuple((each.oid, each.value) for each in self._fixed)
 
     def attributes_refusal(self, subject: Name) -> str | None:
         """Say which attribute is refused, missing or double."""

@@ -28,10 +28,20 @@ class _Known(Channel):
     """A connection of which the test says whose it is, and how."""
 
     certificate: bytes | None = None
+    chain: tuple[bytes, ...] = ()
+    binding: bytes | None = None
 
     def client_certificate(self) -> bytes | None:
         """Return what the handshake would have proven."""
         return self.certificate
+
+    def client_chain(self) -> tuple[bytes, ...]:
+        """Return what would have come with it."""
+        return self.chain
+
+    def channel_binding(self) -> bytes | None:
+        """Return what would be unique to the session."""
+        return self.binding
 
 
 class Connection:
@@ -43,6 +53,8 @@ class Connection:
     :param client_certificate: DER of the certificate whose key the TLS
         handshake would have proven.
     :param secure: whether it is TLS.
+    :param client_chain: DER of what came with the client's certificate.
+    :param channel_binding: what is unique to the TLS session.
     """
 
     def __init__(
@@ -51,6 +63,8 @@ class Connection:
         *,
         clock: Clock | None = None,
         client_certificate: bytes | None = None,
+        client_chain: tuple[bytes, ...] = (),
+        channel_binding: bytes | None = None,
         secure: bool = True,
         limits: Limits | None = None,
     ) -> None:
@@ -67,6 +81,8 @@ class Connection:
         self._channel.makeConnection(self._transport)
         self._channel.secure = secure
         self._channel.certificate = client_certificate
+        self._channel.chain = client_chain
+        self._channel.binding = channel_binding
 
     def send(self, octets: bytes) -> None:
         """Let the peer send something."""
@@ -131,6 +147,8 @@ def exchange(
     headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
     *,
     client_certificate: bytes | None = None,
+    client_chain: tuple[bytes, ...] = (),
+    channel_binding: bytes | None = None,
     clock: Clock | None = None,
 ) -> HTTPResponse:
     """
@@ -143,7 +161,11 @@ def exchange(
     """
     clock = clock or Clock()
     connection = Connection(
-        resource, clock=clock, client_certificate=client_certificate
+        resource,
+        clock=clock,
+        client_certificate=client_certificate,
+        client_chain=client_chain,
+        channel_binding=channel_binding,
     )
     connection.send(request_octets(method, path, body, headers))
     octets = connection.received()

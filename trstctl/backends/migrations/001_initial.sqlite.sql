@@ -57,6 +57,8 @@ CREATE TABLE requests (
         status = 'valid' OR status = 'revoked' OR status = 'superseded'
     ),
     issued_at INTEGER,
+    -- The serial of the certificate that a renewal has put in its place.
+    superseded_by TEXT NOT NULL DEFAULT '',
     -- Of the serial, whether or not there is a certificate: a promise that
     -- came to nothing counts as revoked.  changed_at grows with each change
     -- in an authority, whatever the clocks say.

@@ -10,51 +10,54 @@ offer one (RFC 7030, section 4.3.2).
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Sequence
 
-from attrs import frozen
-from pydantic import Field, field_validator
+from attrs import evolve
 
 from trstctl.errors import (
+    PolicyViolation,
     RequestError,
     TrstctlError,
     UnsupportedMediaType,
 )
 from trstctl.interfaces import IRegistrationAuthority
 from trstctl.model import (
+    CertificateRequest,
+    ClientCertificate,
+    Credential,
     Endpoint,
     EnrollmentRequest,
     Operation,
     Pending,
 )
-from trstctl.pkix.csr import read_csr
+from trstctl.pkix.csr import CHALLENGE_PASSWORD, read_csr
+from trstctl.protocols.est.challenges import (
+    EST_IDENTITY_LINKING,
+    read_challenges,
+)
 from trstctl.protocols.est.codec import (
     decode_request_body,
     encode_base64,
     encode_certificates,
-    encode_csr_attributes,
 )
-from trstctl.settings import Label, LabelSettings, ProtocolSettings
+from trstctl.protocols.est.csrattrs import (
+    advertised,
+    encode_csr_attributes,
+    missing,
+)
+from trstctl.protocols.est.settings import (
+    METHODS,
+    ESTSettings,
+    Served,
+    all_served,
+)
+from trstctl.settings import ProtocolSettings
 from trstctl.web import (
     HTTPRequest,
     HTTPResponse,
     ProtocolResource,
     Refused,
 )
-
-#: Operations and their methods (RFC 7030, figure 5); GET implies HEAD.
-_METHODS: Mapping[str, tuple[str, ...]] = {
-    "cacerts": ("GET",),
-    "csrattrs": ("GET",),
-    "simpleenroll": ("POST",),
-    "simplereenroll": ("POST",),
-}
-
-#: What a label must not be called (RFC 7030, section 3.2.2), also for the
-#: operations that this server does not offer.
-_OPERATIONS = {*_METHODS, "serverkeygen", "fullcmc", "crls", "eecerts"}
 
 #: libest compares the whole of this text.
 _CERTS_ONLY = "application/pkcs7-mime; smime-type=certs-only"
@@ -63,89 +66,13 @@ _CERTS_ONLY = "application/pkcs7-mime; smime-type=certs-only"
 #: everybody else ignore it.
 _BASE64 = {"Content-Transfer-Encoding": "base64"}
 
-LineMode = Literal["auto", "wrapped", "single"]
-
-
-class ESTLabelSettings(LabelSettings):
-    """
-    One label of EST.
-
-    :ivar lenient: take PEM and bare DER bodies.
-    :ivar line_mode: how answers are encoded: lines of 64 characters, one
-        unbroken line, or what the client is known to read.
-    """
-
-    lenient: bool | None = None
-    line_mode: LineMode | None = None
-
-
-class ESTSettings(ProtocolSettings):
-    """The section ``protocols.est``."""
-
-    lenient: bool = True
-    line_mode: LineMode = "auto"
-    realm: str = "trstctl"
-    labels: dict[Label, ESTLabelSettings] = Field(default_factory=dict)
-
-    @field_validator("labels")
-    @classmethod
-    def _no_operation(
-        cls, labels: dict[str, ESTLabelSettings]
-    ) -> dict[str, ESTLabelSettings]:
-        """Refuse a label that is the name of an operation."""
-        for label in labels:
-            if label in _OPERATIONS:
-                raise ValueError(
-                    f"label {label} is the name of an EST operation; "
-                    "choose another"
-                )
-        return labels
-
-    @field_validator("realm")
-    @classmethod
-    def _plain_realm(cls, realm: str) -> str:
-        """Refuse a realm that would need quoting."""
-        if not re.fullmatch(r"[A-Za-z0-9 ._-]{1,64}", realm):
-            raise ValueError("use up to 64 letters, digits and ' ._-'")
-        return realm
-
-
-@frozen
-class _Served:
-    """One label, with everything that it inherits resolved."""
-
-    endpoint: Endpoint
-    lenient: bool
-    line_mode: LineMode
-
-
-def _served(
-    name: str, settings: ESTSettings, label: str, own: ESTLabelSettings
-) -> _Served:
-    """Resolve what a label leaves out."""
-    tenant_id = own.tenant_id or settings.tenant_id
-    if tenant_id is None:
-        raise ValueError("an enabled protocol needs a tenant_id")
-    return _Served(
-        endpoint=Endpoint(
-            protocol=name,
-            name=label,
-            tenant_id=tenant_id,
-            profile=own.profile or settings.profile,
-            authority=own.authority or settings.authority,
-        ),
-        lenient=settings.lenient if own.lenient is None else own.lenient,
-        line_mode=own.line_mode or settings.line_mode,
-    )
-
-
-def _all_served(name: str, settings: ESTSettings) -> dict[str, _Served]:
-    """Return every label's endpoint; the default one is the empty label."""
-    labels = {"": ESTLabelSettings(), **settings.labels}
-    return {
-        label: _served(name, settings, label, own)
-        for label, own in labels.items()
-    }
+#: Advertised where a request must be linked to its session, and who reads
+#: which (RFC 7894, section 4): first what older clients know.
+_LINKS = {
+    "pop": (CHALLENGE_PASSWORD, EST_IDENTITY_LINKING),
+    "secret": (EST_IDENTITY_LINKING,),
+    "ignore": (EST_IDENTITY_LINKING,),
+}
 
 
 class ESTResource(ProtocolResource):
@@ -157,7 +84,7 @@ class ESTResource(ProtocolResource):
         self, name: str, ra: IRegistrationAuthority, settings: ESTSettings
     ) -> None:
         super().__init__(name, ra, settings)
-        self._served = _all_served(name, settings)
+        self._served = all_served(name, settings, trusting=True)
         self.realm = settings.realm
         self._ca_bodies: dict[tuple[tuple[bytes, ...], bool], bytes] = {}
 
@@ -172,14 +99,14 @@ class ESTResource(ProtocolResource):
     ) -> Sequence[Endpoint]:
         """Return the default endpoint and one for each label."""
         assert isinstance(settings, ESTSettings)
-        served = _all_served(name, settings).values()
+        served = all_served(name, settings).values()
         return tuple(one.endpoint for one in served)
 
     def allowed_methods(self, path: tuple[str, ...]) -> tuple[str, ...] | None:
         """Return the operation's methods; ``None`` for no such path."""
         if not 1 <= len(path) <= 2 or self._label(path) not in self._served:
             return None
-        return _METHODS.get(path[-1])
+        return METHODS.get(path[-1])
 
     def admission_key(self, request: HTTPRequest) -> Endpoint:
         """Return the label's endpoint; each tenant has its own places."""
@@ -207,7 +134,7 @@ class ESTResource(ProtocolResource):
     # --- operations ---------------------------------------------------------
 
     def _ca_certificates(
-        self, served: _Served, request: HTTPRequest
+        self, served: Served, request: HTTPRequest
     ) -> HTTPResponse:
         """
         Return the chain up to and with the root (RFC 7030, section 4.1.3).
@@ -222,32 +149,45 @@ class ESTResource(ProtocolResource):
         return HTTPResponse(200, "application/pkcs7-mime", body, _BASE64)
 
     def _csr_attributes(
-        self, served: _Served, request: HTTPRequest
+        self, served: Served, request: HTTPRequest
     ) -> HTTPResponse:
         """Return what the profile asks of a request; 204: nothing."""
-        der = encode_csr_attributes(self.ra.csr_attributes(served.endpoint))
+        der = b""
+        if served.csrattrs != "off":
+            links = _LINKS[served.challenge_password]
+            der = encode_csr_attributes(
+                advertised(
+                    self.ra.csr_attributes(served.endpoint),
+                    served.csrattrs_form,
+                    links if served.pop_required else (),
+                )
+            )
         if not der:
             return HTTPResponse(204)
         body = encode_base64(der, single_line=_single_line(served, request))
         return HTTPResponse(200, "application/csrattrs", body, _BASE64)
 
     async def _enroll(
-        self, served: _Served, request: HTTPRequest, operation: Operation
+        self, served: Served, request: HTTPRequest, operation: Operation
     ) -> HTTPResponse:
         """Take a certification request to the registration authority."""
         _check_media_type(request)
         der = decode_request_body(request.body, lenient=served.lenient)
+        wanted = read_csr(der, lenient=self.ra.is_lenient(served.endpoint))
+        if served.csrattrs == "enforce":
+            self._enforce(served, wanted)
+        said = read_challenges(wanted, served, operation, request.session)
         outcome = await self.ra.enroll(
             EnrollmentRequest(
                 endpoint=served.endpoint,
                 operation=operation,
-                wanted=read_csr(
-                    der, lenient=self.ra.is_lenient(served.endpoint)
-                ),
-                credentials=request.credentials,
+                wanted=wanted,
+                credentials=said.credentials + _credentials(served, request),
                 request_id=request.request_id,
                 peer=request.peer,
                 idempotency_key=request.idempotency_key,
+                linking=said.linking,
+                content=said.content,
             )
         )
         if isinstance(outcome, Pending):
@@ -263,6 +203,20 @@ class ESTResource(ProtocolResource):
             _BASE64,
             facts=outcome.facts,
         )
+
+    def _enforce(self, served: Served, wanted: CertificateRequest) -> None:
+        """Refuse a request that ignores what /csrattrs says."""
+        lacking = missing(
+            self.ra.csr_attributes(served.endpoint),
+            served.csrattrs_form,
+            wanted,
+        )
+        if lacking:
+            raise PolicyViolation(
+                served.endpoint.profile,
+                "csr-attributes",
+                f"the request lacks {', '.join(lacking)}; see /csrattrs",
+            )
 
     def explain(
         self, error: TrstctlError, request: HTTPRequest
@@ -289,6 +243,22 @@ class ESTResource(ProtocolResource):
     ) -> HTTPResponse:
         """Return the answer to an unknown label or a wrong method."""
         return _readable(super().explain_refused(error, request), request)
+
+
+def _credentials(
+    served: Served, request: HTTPRequest
+) -> tuple[Credential, ...]:
+    """Return what the peer presented, a factory certificate with its chain."""
+    credentials = request.credentials
+    if served.endpoint.factory is None or request.session is None:
+        return credentials
+    chain = request.session.client_chain()
+    return tuple(
+        evolve(each, chain=chain)
+        if isinstance(each, ClientCertificate)
+        else each
+        for each in credentials
+    )
 
 
 def _readable(response: HTTPResponse, request: HTTPRequest) -> HTTPResponse:
@@ -318,7 +288,7 @@ def _come_back(pending: Pending, request: HTTPRequest) -> HTTPResponse:
     return HTTPResponse(202, headers=headers, facts=pending.facts)
 
 
-def _single_line(served: _Served, request: HTTPRequest) -> bool:
+def _single_line(served: Served, request: HTTPRequest) -> bool:
     """
     Tell whether the client wants base64 without line breaks.
 

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: MIT
+"""
+Factory certificates: whether a manufacturer's CA vouches for a device.
+
+The path from the client's certificate to an anchor is validated by OpenSSL
+(RFC 5280, section 6).  The anchors are those of one endpoint and nothing
+else: neither our own CAs nor those of the system.  What a manufacturer has
+revoked, nobody tells us.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from cryptography.x509 import load_der_x509_certificate
+from OpenSSL import crypto
+
+from trstctl.model import CertificateFacts, ClientCertificate
+from trstctl.policy.extensions import EXTENDED_KEY_USAGES
+
+#: OpenSSL's errors that say that nobody here knows the issuer: X509_V_ERR_
+#: UNABLE_TO_GET_ISSUER_CERT, DEPTH_ZERO_SELF_SIGNED_CERT,
+#: SELF_SIGNED_CERT_IN_CHAIN, UNABLE_TO_GET_ISSUER_CERT_LOCALLY and
+#: UNABLE_TO_VERIFY_LEAF_SIGNATURE.
+_STRANGERS = frozenset({2, 18, 19, 20, 21})
+
+_FIT = frozenset({EXTENDED_KEY_USAGES["clientAuth"], "2.5.29.37.0"})
+
+
+class Stranger(Exception):
+    """No anchor leads to the certificate: it counts for nothing."""
+
+
+class Unfit(Exception):
+    """An anchor leads to it, but it is not good; the text says why."""
+
+
+class FactoryAnchors:
+    """
+    The anchors of one endpoint.
+
+    :param anchors: DER; roots, or any CA below.
+    :raises ValueError: one of them is no certificate.
+    """
+
+    def __init__(self, anchors: Sequence[bytes]) -> None:
+        self._store = crypto.X509Store()
+        # An anchor is trusted as it is, also without the root above it.
+        self._store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+        for der in anchors:
+            self._store.add_cert(_loaded(der))
+
+    def judge(
+        self,
+        presented: ClientCertificate,
+        facts: CertificateFacts,
+        now: datetime,
+    ) -> None:
+        """
+        Validate the path to a client certificate.
+
+        :param facts: of the certificate that is presented.
+        :raises Stranger: there is no path.
+        :raises Unfit: there is one, and something on it is not good.
+        """
+        try:
+            own = _loaded(presented.der)
+            others = [_loaded(der) for der in presented.chain]
+        except ValueError:
+            raise Stranger from None
+        self._store.set_time(now)
+        context = crypto.X509StoreContext(self._store, own, others)
+        try:
+            context.verify_certificate()
+        except crypto.X509StoreContextError as error:
+            code, _, text = error.errors
+            if code in _STRANGERS:
+                raise Stranger from None
+            raise Unfit(f"the factory certificate is not good: {text}") from (
+                error
+            )
+        if facts.is_ca:
+            raise Unfit("the factory certificate is a CA's")
+        usages = facts.extended_key_usage
+        if usages and not _FIT.intersection(usages):
+            raise Unfit("the factory certificate is not for TLS clients")
+
+
+def _loaded(der: bytes) -> crypto.X509:
+    """Return a certificate as OpenSSL takes it."""
+    return crypto.X509.from_cryptography(load_der_x509_certificate(der))
