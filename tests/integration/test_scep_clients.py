@@ -24,6 +24,9 @@ from running import TENANT, Gateway, free_port, require_client, trstctl
 CLIENT = Path(__file__).with_name("clients") / "pyscep_client.py"
 CERTMONGER = Path("/usr/lib/certmonger")
 
+#: Without it, strongSwan speaks no SCEP.
+CURL_PLUGIN = "/usr/lib/ipsec/plugins/libstrongswan-curl.so"
+
 PROTOCOLS = (
     f'scep: {{enabled: true, tenant_id: "{TENANT}", '
     "labels: {guarded: {profile: guarded}}}"
@@ -187,7 +190,7 @@ class StrongSwanTests:
     @pytest.fixture
     def trusted(self, site: Site, tmp_path: Path) -> list[str | Path]:
         """Fetch the certificates, and return how to name them."""
-        require_client("pki")
+        require_client("pki", CURL_PLUGIN)
         told = run(
             *("pki", "--scepca", "--url", site.url, "--caout", "ca.pem"),
             *("--raout", "ra.pem", "--outform", "pem"),
