@@ -263,7 +263,7 @@ class IDeviceSecrets(Interface):
     ) -> Deferred[MintedSecret]:
         """
         Make a challenge; the device's unused ones of this voucher are
-        revoked, so that it has one at a time.
+        revoked.  Of two that are made at the same time both may stay.
 
         :param order: for one device, of which there is one.
         :param voucher: a name of this program's own, for the audit log.

@@ -258,7 +258,10 @@ class Outbound:
 
 def _host_of(url: str) -> str:
     """Return host and port; only HTTPS has one here (O-2)."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise Unavailable from error
     if parts.scheme != "https":
         raise Unavailable
     return parts.netloc.rpartition("@")[2].lower()

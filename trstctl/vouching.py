@@ -13,8 +13,9 @@ V-1  *A device's secrets lie together.*  An id begins with a digest of tenant,
      voucher and device, so that one short range of the store has them all:
      nothing has to be kept elsewhere, in any process.
 V-2  *The voucher's name for a secret is its id.*  The rest of the id of a
-     secret that is brought is a digest of that name, so that one that comes
-     twice meets itself.
+     secret that is brought is its end and a digest of that name, so that one
+     that comes twice meets itself.  The end comes first: whatever ended
+     before the time that counts need not be looked at.
 V-3  *What is counted is committed.*  A device's secrets are counted once more
      after its new one is in the store: of several that come at once too
      many may be refused, never too few.
@@ -46,8 +47,8 @@ _SHARED = 8
 #: Digits of what follows in the id of a secret that was brought (V-2).
 _OWN = 32
 
-#: Secrets of one device that are looked at.
-_MOST = 100
+#: Secrets that are asked for at once.
+_PAGE = 100
 
 
 @implementer(IDeviceSecrets)
@@ -85,7 +86,7 @@ class DeviceSecrets:
         now = self._now()
         shared = _digest(_SHARED, tenant_id, voucher, order.device)
         for older in await self._of_device(
-            tenant_id, order.device, shared, SecretState.UNUSED
+            tenant_id, order.device, shared, shared, SecretState.UNUSED
         ):
             await self._store.revoke_secret(tenant_id, older.id, voucher, now)
 
@@ -111,7 +112,11 @@ class DeviceSecrets:
         """Keep it, unless it is there, or there are too many."""
         tenant_id = secret.tenant_id
         shared = _digest(_SHARED, tenant_id, voucher, secret.device)
-        own = shared + _digest(_OWN, tenant_id, voucher, secret.id)
+        own = (
+            shared
+            + _seconds(secret.expires_at)
+            + _digest(_OWN, tenant_id, voucher, secret.id)
+        )
         kept = await self._store.find_secret_by_id(tenant_id, own)
         if kept is not None:
             return kept
@@ -120,7 +125,7 @@ class DeviceSecrets:
 
         async def count() -> int:
             lately = await self._of_device(
-                tenant_id, secret.device, shared, None
+                tenant_id, secret.device, shared, shared + _seconds(since)
             )
             return sum(since <= one.created_at for one in lately)
 
@@ -145,17 +150,26 @@ class DeviceSecrets:
         tenant_id: str,
         device: str,
         shared: str,
-        state: SecretState | None,
+        after: str,
+        state: SecretState | None = None,
     ) -> list[OneTimeSecret]:
         """Return the device's secrets, whose ids begin alike (V-1)."""
-        page = await self._store.list_secrets(
-            tenant_id, state, self._now(), shared, _MOST
-        )
-        return [
-            one
-            for one in page
-            if one.id.startswith(shared) and one.device == device
-        ]
+        found: list[OneTimeSecret] = []
+        now = self._now()
+        while after.startswith(shared):
+            page = await self._store.list_secrets(
+                tenant_id, state, now, after, _PAGE
+            )
+            found += [one for one in page if one.id.startswith(shared)]
+            if len(page) < _PAGE:
+                break
+            after = page[-1].id
+        return [one for one in found if one.device == device]
+
+
+def _seconds(at: datetime) -> str:
+    """Return a moment in ten hexadecimal digits, which sort as it does."""
+    return f"{int(at.timestamp()):010x}"
 
 
 def _digest(digits: int, *parts: str) -> str:

@@ -73,6 +73,14 @@ class RequestTests:
         )
         assert 1 == samples["trstctl_refusals_total" + refusal]
 
+    def test_calls_of_others_are_counted(self) -> None:
+        """By what they were for, and what came of them."""
+        metrics = Metrics()
+        metrics.called("webhook.request", "failed")
+        labels = "{outcome=failed}{service=webhook.request}"
+        samples = _samples(metrics)
+        assert 1 == samples["trstctl_outbound_calls_total" + labels]
+
     def test_label_sets_are_bounded(self) -> None:
         """A plugin that invents operations does not fill the memory."""
         metrics = Metrics()

@@ -169,7 +169,8 @@ class CallTests:
         assert b"Accept-Encoding" not in others.heard[0][2]
 
     @pytest.mark.parametrize(
-        "url", ["http://hook.example/", "file:///etc/passwd", "hook"]
+        "url",
+        ["http://hook.example/", "file:///etc/passwd", "hook", "https://["],
     )
     def test_only_https(self, url: str) -> None:
         """Nobody is called without TLS (O-2)."""

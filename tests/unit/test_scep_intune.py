@@ -427,6 +427,7 @@ class TokenTests:
                     "",
                     7,
                     "http://plain.example",
+                    "https://[",
                     "https://a\nb",
                     "https://\u00e9.example",
                     "https://a/" + "b" * 1000,

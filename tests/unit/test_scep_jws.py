@@ -31,11 +31,12 @@ from zope.interface.verify import verifyObject
 from trstctl.backends.store_memory import MemoryStore
 from trstctl.ca.ceremony import make_root
 from trstctl.errors import ChallengeRejected, Conflict, Malformed
-from trstctl.interfaces import IChallengeGate
+from trstctl.interfaces import IChallengeGate, IDeviceSecrets
 from trstctl.model import (
     Challenge,
     EnrollmentRequest,
     Issued,
+    OneTimeSecret,
     Principal,
 )
 from trstctl.protocols.scep.gate_settings import JWSSettings
@@ -466,6 +467,53 @@ class OnceTests:
         bench.admit(jws(claims()))
         later = EPOCH + timedelta(seconds=61)
         bench.admit(jws(claims(jti="2")), now=later)
+
+    def test_limit_counts_among_many(self, keys: Any) -> None:
+        """However many a device has had, those of the window are found."""
+        bench = Bench(keys, device_limit=2, device_window="10m")
+        begin = int(EPOCH.timestamp())
+
+        def text(jti: str, at: int) -> str:
+            return jws(claims(jti=jti, iat=at, exp=at + 3600))
+
+        for number in range(230):
+            # Each ends an hour after it was made, far ahead of the window.
+            at = number * 301
+            now = EPOCH + timedelta(seconds=at)
+            bench.admit(text(str(number), begin + at), now=now)
+        bench.refuses(text("more", begin + at), now=now)
+
+    def test_limit_counts_beyond_a_page(self, keys: Any) -> None:
+        """Those of the window may be more than the store lists at once."""
+        bench = Bench(keys, device_limit=100, device_window="1h")
+        for number in range(100):
+            bench.admit(jws(claims(jti=str(number))))
+        bench.refuses(jws(claims(jti="more")))
+        later = EPOCH + timedelta(seconds=3599)
+        bench.refuses(jws(claims(jti="later")), now=later)
+
+    def test_others_beyond_a_page_do_not_count(self, keys: Any) -> None:
+        """The search ends where the device's secrets do."""
+        bench = Bench(keys, device_limit=1)
+        others = tuple(
+            OneTimeSecret(
+                TENANT,
+                f"z{number:03}",
+                f"{number:064}",
+                "device",
+                (),
+                EPOCH,
+                EPOCH + HOUR,
+                device=DEVICE,
+            )
+            for number in range(120)
+        )
+        result_of(bench.store.add_secrets(others, "test"))
+        bench.admit(jws(claims()))
+
+    def test_device_secrets_provide_the_interface(self, bench: Bench) -> None:
+        """What keeps them is what the interface says."""
+        assert verifyObject(IDeviceSecrets, bench.ra.device_secrets)
 
     def test_nobody_is_told(self, bench: Bench) -> None:
         """What becomes of it, the store knows; the gate is done."""

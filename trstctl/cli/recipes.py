@@ -223,7 +223,7 @@ def scep_recipes(url: str, root: str, challenge: str) -> Sequence[Recipe]:
     """
     trusted = shlex.quote(root)
     enroll = (
-        f"pki --scep --url {url} --in {{0}}.key --dn CN=device-4 {{1}} "
+        f"pki --scep --url {url} --in {{0}}.key --dn CN=device-5 {{1}} "
         "--cacert-enc ra.pem --cacert-sig ra.pem "
         f"--cacert {trusted} --cacert ca-1.pem --outform pem > {{0}}.pem"
     )

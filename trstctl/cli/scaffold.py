@@ -41,7 +41,7 @@ class Plan:
     What the first configuration says.
 
     :ivar names: what the server certificate is for.
-    :ivar http_port: of the plain listener, which SCEP's clients want.
+    :ivar http_port: of the plain listener; ``None``: there is none.
     :ivar chain: files of the CAs above the issuing one.
     :ivar passphrase: absolute path of the issuing key's passphrase.
     :ivar bootstrap: whether devices may enroll with single-use tokens.
@@ -51,7 +51,7 @@ class Plan:
     organization: str
     names: Sequence[str]
     https_port: int = 8443
-    http_port: int = 8080
+    http_port: int | None = 8080
     ops_port: int = 9443
     chain: Sequence[str] = ("ca/root.pem",)
     passphrase: Path | None = None
@@ -125,7 +125,8 @@ def configuration_text(plan: Plan) -> str:
         schema=SCHEMA,
         https_port=plan.https_port,
         names=json.dumps(list(plan.names)),
-        http_port=plan.http_port,
+        http_enabled="false" if plan.http_port is None else "true",
+        http_port=plan.http_port or 8080,
         ops_port=plan.ops_port,
         passphrase=passphrase,
         chain=json.dumps(list(plan.chain)),
@@ -158,7 +159,7 @@ listeners:
     certificate: auto
   # For what protects itself: SCEP, CRLs, OCSP; never for EST.
   http:
-    enabled: true
+    enabled: {http_enabled}
     port: {http_port}
   # /healthz, /readyz and /metrics, for the operator only.
   ops:

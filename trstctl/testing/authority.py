@@ -285,6 +285,14 @@ class StubAuthority:
     ) -> None:
         self.outcome = outcome
         self.outbound = FakeOutbound()
+        nothing = _as_store(MemoryStore())
+        self.challenges = _as_challenges(
+            ChallengeTokens(nothing, lambda: CHALLENGE_KEYS, Clock())
+        )
+        secrets: Any = DeviceSecrets(
+            nothing, self.challenges, lambda: EPOCH, DeterministicBytes("stub")
+        )
+        self.device_secrets = secrets
         self.chain = chain
         self.wishes = wishes or CSRWishes()
         self.requests: list[EnrollmentRequest] = []

@@ -13,7 +13,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 from uuid import UUID
 
 from attrs import define, field, frozen
@@ -269,7 +269,7 @@ def _place(uri: object) -> str:
         or len(uri) > _LONGEST_PLACE
         or not uri.isascii()
         or not uri.isprintable()
-        or urlsplit(uri).scheme != "https"
+        or not uri.startswith("https://")
     ):
         raise Unavailable
     return uri.rstrip("/")

@@ -24,7 +24,8 @@ S-6  *Who signs decides what it is*: the key to be certified, an enrollment,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from attrs import evolve, field, frozen
@@ -126,6 +127,8 @@ class PKIOperation:
     Answers the messages to one endpoint.
 
     :param gate: judges its challenges.
+    :param ticks: a monotonic clock that is fine enough to compare the steps
+        of one request.
     """
 
     _log = Logger()
@@ -135,8 +138,10 @@ class PKIOperation:
         ra: IRegistrationAuthority,
         served: Served,
         gate: IChallengeGate,
+        ticks: Callable[[], float] = time.perf_counter,
     ) -> None:
         self._ra = ra
+        self._ticks = ticks
         self._served = served
         self._gate = gate
         self._endpoints = tuple(
@@ -272,6 +277,7 @@ class PKIOperation:
         key = await asked.credential.decrypt(
             chosen.encrypted_key, chosen.scheme
         )
+        read.begin(self._ticks())
         try:
             return enveloped.open(
                 None if recipient is None else key,
@@ -279,16 +285,18 @@ class PKIOperation:
                 random_bytes=self._ra.random_bytes,
             )
         except MessageCheckFailed as error:
-            read.make_up()
-            self._log.info(
-                "a message could not be opened: {reason}",
-                event="scep.unopened",
-                request_id=asked.request.request_id,
-                protocol=self._served.endpoint.protocol,
-                transaction=asked.message.transaction,
-                reason=str(error.__cause__ or "wrong padding"),
-            )
-            raise
+            reason = str(error.__cause__ or "wrong key or padding")
+        self._log.info(
+            "a message could not be opened: {reason}",
+            event="scep.unopened",
+            request_id=asked.request.request_id,
+            protocol=self._served.endpoint.protocol,
+            transaction=asked.message.transaction,
+            reason=reason,
+        )
+        # By now everything is done and forgotten that differs.
+        read.make_up(self._ticks)
+        raise MessageCheckFailed
 
     async def _answered(self, asked: _Asked, enveloped: Enveloped) -> _Outcome:
         """Do what the message type says."""
