@@ -96,8 +96,10 @@ def check_order(order: SecretOrder, offered: Collection[str]) -> None:
         raise Malformed("the key is not 64 hexadecimal digits of a SHA-256")
     if order.key_fingerprint and order.count > 1:
         raise Malformed("one key needs only one token")
-    if order.count < 1 or order.life <= timedelta(0):
-        raise Malformed("there must be one or more, for some time")
+    if order.count < 1:
+        raise Malformed("there must be one or more")
+    if order.life <= timedelta(0):
+        raise Malformed("it must live for some time")
 
 
 def mint(

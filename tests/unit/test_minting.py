@@ -85,7 +85,10 @@ class OrderTests:
             (SecretOrder("device", (), KEY.upper()), "64 hexadecimal"),
             (SecretOrder("device", (), KEY, count=2), "one token"),
             (SecretOrder("device", count=0), "one or more"),
-            (SecretOrder("device", life=timedelta(0)), "for some time"),
+            (
+                SecretOrder("device", life=timedelta(0)),
+                "must live for some time",
+            ),
         ],
     )
     def test_malformed(self, order: SecretOrder, told: str) -> None:
