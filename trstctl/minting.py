@@ -48,7 +48,7 @@ from trstctl.model import (
     SecretOrder,
     SecretState,
 )
-from trstctl.policy.coverage import covers
+from trstctl.policy.coverage import covers, takes_time
 from trstctl.policy.patterns import split_pattern
 
 RandomBytes = Callable[[int], bytes]
@@ -56,6 +56,10 @@ RandomBytes = Callable[[int], bytes]
 #: What a registrar may ask for at once.
 MAX_COUNT = 100
 MAX_LIFE = timedelta(days=30)
+
+#: Expressions that take time among the names of what a registrar asks for.
+#: Each request with the secret matches them, however often it is refused.
+MAX_EXPRESSIONS = 1
 
 #: Patterns that a secret may be bound to, and the characters of each.
 MAX_NAMES = 32
@@ -223,6 +227,8 @@ class Registrar:
             raise Malformed(f"at most {MAX_COUNT} can be made at once")
         if order.life > MAX_LIFE:
             raise Malformed(f"at most {MAX_LIFE.days} days are possible")
+        if sum(map(takes_time, order.names)) > MAX_EXPRESSIONS:
+            raise Malformed("at most one name can be a regular expression")
 
     def _check_limits(self, order: SecretOrder) -> None:
         """Refuse what the registrar is not for (M-2)."""

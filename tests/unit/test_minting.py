@@ -264,6 +264,7 @@ class MintingTests:
                 "30 days",
             ),
             (SecretOrder("device", ("a",)), "kind"),
+            (SecretOrder("device", ("cn:re:a.*", "cn:re:b.*")), "expression"),
         ],
     )
     def test_bounds(self, order: SecretOrder, told: str) -> None:
@@ -272,7 +273,8 @@ class MintingTests:
 
     def test_greatest(self) -> None:
         """As much as is allowed, for as long."""
-        order = SecretOrder("device", count=MAX_COUNT, life=MAX_LIFE)
+        names = ("cn:re:a.*", *(f"cn:re:{n}" for n in range(1, MAX_NAMES)))
+        order = SecretOrder("device", names, count=MAX_COUNT, life=MAX_LIFE)
         assert MAX_COUNT == len({m.secret for m in _Bench().mint(order)})
 
     def test_profile_that_is_not_offered(self) -> None:
