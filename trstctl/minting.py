@@ -52,7 +52,7 @@ from trstctl.model import (
     SecretState,
 )
 from trstctl.policy.binding import canonical_name, subject_text
-from trstctl.policy.coverage import covers
+from trstctl.policy.coverage import covers, takes_time
 from trstctl.policy.patterns import split_pattern
 
 RandomBytes = Callable[[int], bytes]
@@ -63,6 +63,10 @@ MAX_LIFE = timedelta(days=30)
 
 #: How many certificates one secret may buy.
 MAX_USES = 100
+
+#: Expressions that take time among the names of what a registrar asks for.
+#: Each request with the secret matches them, however often it is refused.
+MAX_EXPRESSIONS = 1
 
 #: Patterns and names that a secret may be bound to, and the characters of
 #: each, and of a device and a subject.
@@ -109,8 +113,10 @@ def check_order(order: SecretOrder, offered: Collection[str]) -> None:
         raise Malformed("the key is not 64 hexadecimal digits of a SHA-256")
     if order.key_fingerprint and order.count > 1:
         raise Malformed("one key needs only one token")
-    if order.count < 1 or order.life <= timedelta(0):
-        raise Malformed("there must be one or more, for some time")
+    if order.count < 1:
+        raise Malformed("there must be one or more")
+    if order.life <= timedelta(0):
+        raise Malformed("it must live for some time")
     if not 1 <= order.uses <= MAX_USES:
         raise Malformed(f"it can buy 1 to {MAX_USES} certificates")
     if order.key_fingerprint and order.uses > 1:
@@ -362,6 +368,8 @@ class Registrar:
             raise Malformed(f"at most {MAX_LIFE.days} days are possible")
         if order.protocol != BOOTSTRAP and not is_bound(order):
             raise Malformed("say what it is for: a device, subject or names")
+        if sum(map(takes_time, order.names)) > MAX_EXPRESSIONS:
+            raise Malformed("at most one name can be a regular expression")
 
     def _check_limits(self, order: SecretOrder) -> None:
         """Refuse what the registrar is not for (M-2)."""

@@ -308,7 +308,7 @@ class SheetTests:
         named(state)
         monkeypatch.setattr(token, "_PAGE", 2)
         made: list[int] = []
-        genuine = token.new_token
+        genuine = token.mint
 
         def failing(*arguments: object) -> object:
             made.append(1)
@@ -316,7 +316,7 @@ class SheetTests:
                 raise Unavailable("the disk is full")
             return genuine(*arguments)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(token, "new_token", failing)
+        monkeypatch.setattr(token, "mint", failing)
         sheet = tmp_path / "labels.html"
         create(state, "--count", "5", "--sheet", sheet, status=1)
         labels = sections(sheet)
@@ -335,7 +335,7 @@ class SheetTests:
         def failing(*arguments: object) -> object:
             raise Unavailable("the disk is full")
 
-        monkeypatch.setattr(token, "new_token", failing)
+        monkeypatch.setattr(token, "mint", failing)
         sheet = tmp_path / "labels.html"
         create(state, "--sheet", sheet, status=1)
         assert not sheet.exists()

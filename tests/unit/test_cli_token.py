@@ -144,6 +144,7 @@ class CreateTests:
             (",dns:a.example\n", "line 1: begin with the common name"),
             ("a,b\n", "line 1: 'b' does not say the kind"),
             ("a\nb,dns:b..b\n", "line 2: "),
+            ("a\nb" + ",cn:c" * 32 + "\n", "cn:b: there are more than 32"),
             ('a"b"\n"x" y\n', "not a CSV file"),
             ("\udcff\n", "not a CSV file"),
         ],
@@ -163,6 +164,14 @@ class CreateTests:
         [
             (("--profile", "none"), "no such profile; there are device"),
             (("--name", "x"), "does not say the kind"),
+            (
+                (
+                    "--name",
+                    "cn:a",
+                )
+                * 33,
+                "more than 32 names",
+            ),
             (("--count", "0"), "0 is not in the range"),
             (("--expires", "1y"), "a duration is"),
             (("--expires", "0s"), "must live"),

@@ -95,7 +95,10 @@ class OrderTests:
             (SecretOrder("device", (), KEY.upper()), "64 hexadecimal"),
             (SecretOrder("device", (), KEY, count=2), "one token"),
             (SecretOrder("device", count=0), "one or more"),
-            (SecretOrder("device", life=timedelta(0)), "for some time"),
+            (
+                SecretOrder("device", life=timedelta(0)),
+                "must live for some time",
+            ),
         ],
     )
     def test_malformed(self, order: SecretOrder, told: str) -> None:
@@ -272,6 +275,7 @@ class MintingTests:
                 "30 days",
             ),
             (SecretOrder("device", ("a",)), "kind"),
+            (SecretOrder("device", ("cn:re:a.*", "cn:re:b.*")), "expression"),
         ],
     )
     def test_bounds(self, order: SecretOrder, told: str) -> None:
@@ -280,7 +284,8 @@ class MintingTests:
 
     def test_greatest(self) -> None:
         """As much as is allowed, for as long."""
-        order = SecretOrder("device", count=MAX_COUNT, life=MAX_LIFE)
+        names = ("cn:re:a.*", *(f"cn:re:{n}" for n in range(1, MAX_NAMES)))
+        order = SecretOrder("device", names, count=MAX_COUNT, life=MAX_LIFE)
         assert MAX_COUNT == len({m.secret for m in _Bench().mint(order)})
 
     def test_profile_that_is_not_offered(self) -> None:

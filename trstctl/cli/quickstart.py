@@ -43,13 +43,12 @@ from trstctl.cli.recipes import (
     scep_recipes,
 )
 from trstctl.cli.scaffold import Plan
-from trstctl.cli.token import new_token
 from trstctl.config.model import Configuration
 from trstctl.config.secrets import SecretError, read_secret
 from trstctl.founding import CA_DIRECTORY, load_chain, write_certificates
 from trstctl.gateway import Gateway, StartFault
 from trstctl.interfaces import IStore
-from trstctl.minting import mint_challenges
+from trstctl.minting import mint, mint_challenges
 from trstctl.model import CredentialRecord, Endpoint, SecretOrder
 from trstctl.tap import build, serve
 
@@ -200,10 +199,14 @@ async def _once(gateway: Gateway, around: Surroundings) -> dict[str, str]:
     shown, kept = {}, []
     bootstrap = _default_endpoint(gateway, "bootstrap")
     if bootstrap is not None:
-        secret, shown["once"] = new_token(
-            around, bootstrap.tenant_id, bootstrap.profile
+        (token,) = mint(
+            bootstrap.tenant_id,
+            SecretOrder(bootstrap.profile),
+            around.now(),
+            around.random_bytes,
         )
-        kept.append(secret)
+        shown["once"] = token.secret
+        kept.append(token.record)
     scep = _default_endpoint(gateway, "scep")
     if scep is not None:
         (made,) = mint_challenges(
