@@ -48,13 +48,12 @@ class Site:
     """
 
     gateway: Gateway
-    http_port: int
     challenges: dict[str, list[str]]
 
     @property
     def url(self) -> str:
         """Where SCEP is."""
-        return f"http://localhost:{self.http_port}/scep"
+        return f"http://localhost:{self.gateway.http_port}/scep"
 
     @property
     def guarded(self) -> str:
@@ -123,12 +122,10 @@ def run(
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Return one gateway for all clients."""
-    gateway = Gateway(tmp_path_factory.mktemp("scep") / "state")
-    http_port = free_port()
+    gateway = Gateway(
+        tmp_path_factory.mktemp("scep") / "state", http_port=free_port()
+    )
     gateway.configure(PROTOCOLS, PROFILES)
-    text = gateway.config.read_text()
-    plain = f"listeners:\n  http: {{enabled: true, port: {http_port}}}\n"
-    gateway.config.write_text(text.replace("listeners:\n", plain))
     gateway.start()
     try:
         challenges = {}
@@ -141,7 +138,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             challenges[profile] = [
                 row["challenge"] for row in json.loads(printed)
             ]
-        yield Site(gateway, http_port, challenges)
+        yield Site(gateway, challenges)
         gateway.verify_audit()
     finally:
         gateway.end()
@@ -163,7 +160,7 @@ class CurlTests:
     def test_capabilities(self, site: Site, tmp_path: Path, path: str) -> None:
         """The same at every path, over HTTP/1.0 too (RFC 8894, 3.5)."""
         require_client("curl")
-        url = f"http://localhost:{site.http_port}{path}"
+        url = f"http://localhost:{site.gateway.http_port}{path}"
         told = run(
             *("curl", "-fsS", "--http1.0", "-H", "Host:"),
             f"{url}?operation=GetCACaps&message=ca",
