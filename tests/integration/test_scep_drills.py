@@ -188,7 +188,9 @@ class RaceTests:
             assert BAD_REQUEST == site.post(loser).status
         assert known + ROUNDS == len(site.gateway.serials())
         site.gateway.verify_audit()
-        assert site.count("secret.reused") >= ROUNDS * DEVICES
+        # Refusals are recorded one by one until there are too many.
+        refused = min(ROUNDS * DEVICES, 1000)
+        assert site.count("secret.reused") >= refused
 
     def test_64_times_the_same(self, site: Site) -> None:
         """One device that asks 64 times at once has one certificate."""
