@@ -2,8 +2,9 @@
 """
 SCEP with clients that others wrote: strongSwan, certmonger, PyScep, micromdm.
 
-All of them talk to one gateway with the default configuration, but for a
-second endpoint where a person approves.
+All of them talk to one gateway with the default configuration; beside the
+default endpoint there are one where a person approves, and one for devices
+that know nothing newer than SHA-1 and triple DES.
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ CURL_PLUGIN = "/usr/lib/ipsec/plugins/libstrongswan-curl.so"
 
 PROTOCOLS = (
     f'scep: {{enabled: true, tenant_id: "{TENANT}", '
-    "labels: {guarded: {profile: guarded}}}"
+    "labels: {guarded: {profile: guarded}, "
+    "old: {profile: old, legacy: [sha1, 3des]}}}"
 )
-PROFILES = "profiles: {guarded: {approval: always}}\n"
-
-#: Challenges for each endpoint; each test that asks takes one.
-CHALLENGES = 8
+PROFILES = """\
+profiles:
+  guarded: {approval: always}
+  old: {digests: [sha256, sha1]}
+"""
 
 pytestmark = pytest.mark.interop
 
@@ -129,10 +132,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     gateway.start()
     try:
         challenges = {}
-        for profile in ("device", "guarded"):
+        for profile, count in (("device", 8), ("guarded", 3), ("old", 1)):
             printed = trstctl(
                 *("challenge", "create", "--any-name", "--profile", profile),
-                *("--count", str(CHALLENGES), "--output", "json"),
+                *("--count", str(count), "--output", "json"),
                 config=gateway.config,
             )
             challenges[profile] = [
@@ -250,6 +253,19 @@ class StrongSwanTests:
             *("--password", site.challenge()),
         )
         site.is_good(tmp_path / "pss.pem")
+
+    def test_weak_algorithms(
+        self, site: Site, tmp_path: Path, trusted: list[str | Path]
+    ) -> None:
+        """SHA-1 and triple DES, where the operator says so (section 2.9)."""
+        self.ask(
+            *(tmp_path, "old", "--url", f"{site.url}/old", "--dn", "CN=old"),
+            *(*trusted, "--cipher", "des3", "--digest", "sha1"),
+            *("--password", site.challenge("old")),
+        )
+        site.is_good(tmp_path / "old.pem")
+        log = site.gateway.log.read_text()
+        assert 2 == log.count('"event":"scep.legacy"')
 
     def test_polls(
         self, site: Site, tmp_path: Path, trusted: list[str | Path]
