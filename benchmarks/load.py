@@ -70,16 +70,36 @@ class Gateway:
         return "Basic " + base64.b64encode(pair).decode()
 
 
+def _program() -> list[str]:
+    """Return the command ``trstctl``, installed or not."""
+    program = Path(sys.executable).with_name("trstctl")
+    if program.exists():
+        return [str(program)]
+    return [sys.executable, "-m", "trstctl.cli.main"]
+
+
+def trstctl(*arguments: str) -> str:
+    """Run a command of ``trstctl``, and return what it prints."""
+    done = subprocess.run(
+        [*_program(), *arguments], check=True, capture_output=True
+    )
+    return done.stdout.decode()
+
+
 @contextmanager
-def running_gateway() -> Iterator[Gateway]:
-    """Run ``trstctl quickstart`` in a fresh directory."""
+def running_gateway(*init: str) -> Iterator[Gateway]:
+    """
+    Run ``trstctl quickstart`` in a fresh directory.
+
+    :param init: options of ``trstctl init``, to be run before.
+    """
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / "state"
         port, ops = free_port(), free_port()
-        program = Path(sys.executable).with_name("trstctl")
+        if init:
+            trstctl("init", "--state", str(state), *init)
         command = [
-            *([program] if program.exists() else
-              [sys.executable, "-m", "trstctl.cli.main"]),
+            *_program(),
             "quickstart",
             "--state", state,
             "--https-port", str(port),

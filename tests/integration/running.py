@@ -135,11 +135,16 @@ class Device:
 
 @define
 class Gateway:
-    """A state directory and, while it runs, the process that serves it."""
+    """
+    A state directory and, while it runs, the process that serves it.
+
+    :ivar http_port: of the plain listener; 0: there is none.
+    """
 
     folder: Path
     https_port: int = field(factory=free_port)
     ops_port: int = field(factory=free_port)
+    http_port: int = 0
     process: subprocess.Popen[bytes] | None = None
     passwords: dict[tuple[str, str], str] = field(factory=dict)
 
@@ -161,8 +166,12 @@ class Gateway:
     def configure(self, protocols: str, more: str = "") -> None:
         """Write the configuration: the protocols' sections in flow style."""
         self.folder.mkdir(mode=0o700, exist_ok=True)
+        plain = ""
+        if self.http_port:
+            plain = f"  http: {{enabled: true, port: {self.http_port}}}\n"
         self.config.write_text(
             f"listeners:\n"
+            f"{plain}"
             f"  https: {{port: {self.https_port}}}\n"
             f"  ops: {{port: {self.ops_port}}}\n"
             f"protocols: {{{protocols}}}\n{more}"

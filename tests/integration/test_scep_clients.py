@@ -2,8 +2,9 @@
 """
 SCEP with clients that others wrote: strongSwan, certmonger, PyScep, micromdm.
 
-All of them talk to one gateway with the default configuration, but for a
-second endpoint where a person approves.
+All of them talk to one gateway with the default configuration; beside the
+default endpoint there are one where a person approves, and one for devices
+that know nothing newer than SHA-1 and triple DES.
 """
 
 from __future__ import annotations
@@ -29,12 +30,14 @@ CURL_PLUGIN = "/usr/lib/ipsec/plugins/libstrongswan-curl.so"
 
 PROTOCOLS = (
     f'scep: {{enabled: true, tenant_id: "{TENANT}", '
-    "labels: {guarded: {profile: guarded}}}"
+    "labels: {guarded: {profile: guarded}, "
+    "old: {profile: old, legacy: [sha1, 3des]}}}"
 )
-PROFILES = "profiles: {guarded: {approval: always}}\n"
-
-#: Challenges for each endpoint; each test that asks takes one.
-CHALLENGES = 8
+PROFILES = """\
+profiles:
+  guarded: {approval: always}
+  old: {digests: [sha256, sha1]}
+"""
 
 pytestmark = pytest.mark.interop
 
@@ -48,13 +51,12 @@ class Site:
     """
 
     gateway: Gateway
-    http_port: int
     challenges: dict[str, list[str]]
 
     @property
     def url(self) -> str:
         """Where SCEP is."""
-        return f"http://localhost:{self.http_port}/scep"
+        return f"http://localhost:{self.gateway.http_port}/scep"
 
     @property
     def guarded(self) -> str:
@@ -123,25 +125,23 @@ def run(
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Return one gateway for all clients."""
-    gateway = Gateway(tmp_path_factory.mktemp("scep") / "state")
-    http_port = free_port()
+    gateway = Gateway(
+        tmp_path_factory.mktemp("scep") / "state", http_port=free_port()
+    )
     gateway.configure(PROTOCOLS, PROFILES)
-    text = gateway.config.read_text()
-    plain = f"listeners:\n  http: {{enabled: true, port: {http_port}}}\n"
-    gateway.config.write_text(text.replace("listeners:\n", plain))
     gateway.start()
     try:
         challenges = {}
-        for profile in ("device", "guarded"):
+        for profile, count in (("device", 8), ("guarded", 3), ("old", 1)):
             printed = trstctl(
                 *("challenge", "create", "--any-name", "--profile", profile),
-                *("--count", str(CHALLENGES), "--output", "json"),
+                *("--count", str(count), "--output", "json"),
                 config=gateway.config,
             )
             challenges[profile] = [
                 row["challenge"] for row in json.loads(printed)
             ]
-        yield Site(gateway, http_port, challenges)
+        yield Site(gateway, challenges)
         gateway.verify_audit()
     finally:
         gateway.end()
@@ -163,7 +163,7 @@ class CurlTests:
     def test_capabilities(self, site: Site, tmp_path: Path, path: str) -> None:
         """The same at every path, over HTTP/1.0 too (RFC 8894, 3.5)."""
         require_client("curl")
-        url = f"http://localhost:{site.http_port}{path}"
+        url = f"http://localhost:{site.gateway.http_port}{path}"
         told = run(
             *("curl", "-fsS", "--http1.0", "-H", "Host:"),
             f"{url}?operation=GetCACaps&message=ca",
@@ -253,6 +253,19 @@ class StrongSwanTests:
             *("--password", site.challenge()),
         )
         site.is_good(tmp_path / "pss.pem")
+
+    def test_weak_algorithms(
+        self, site: Site, tmp_path: Path, trusted: list[str | Path]
+    ) -> None:
+        """SHA-1 and triple DES, where the operator says so (section 2.9)."""
+        self.ask(
+            *(tmp_path, "old", "--url", f"{site.url}/old", "--dn", "CN=old"),
+            *(*trusted, "--cipher", "des3", "--digest", "sha1"),
+            *("--password", site.challenge("old")),
+        )
+        site.is_good(tmp_path / "old.pem")
+        log = site.gateway.log.read_text()
+        assert 2 == log.count('"event":"scep.legacy"')
 
     def test_polls(
         self, site: Site, tmp_path: Path, trusted: list[str | Path]

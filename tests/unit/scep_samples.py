@@ -181,6 +181,7 @@ def csr(
     digest: str = "sha256",
     signer: Key | None = None,
     ca: bool = False,
+    extra: bytes = b"",
 ) -> bytes:
     """
     Return a certification request.
@@ -190,6 +191,7 @@ def csr(
     :param unsorted: attributes in the wrong order, as strongSwan sends them.
     :param signer: who signs in the key's place.
     :param ca: ask for the certificate of a CA.
+    :param extra: DER of another extension.
     """
     key = key or rsa_key()
     attributes = []
@@ -197,7 +199,7 @@ def csr(
         text = challenge.encode("utf-16-be" if tag == BMP else "utf-8")
         value = DER.tlv(0x31, DER.tlv(tag, text))
         attributes.append(DER.tlv(0x30, dotted(CHALLENGE_PASSWORD), value))
-    extensions = []
+    extensions = [extra] if extra else []
     if names:
         dns = DER.tlv(0x30, *(DER.tlv(0x82, n.encode()) for n in names))
         extensions.append(DER.tlv(0x30, dotted("2.5.29.17"), DER.tlv(4, dns)))

@@ -318,6 +318,13 @@ class SignerTests:
         verified(raw(raw_signer()))
         verified(raw(raw_signer(algorithm=SHA256_WITH_RSA)))
 
+    def test_unsigned_attributes(self) -> None:
+        """Section 5.3: they are optional; nobody vouches for them."""
+        more = der.tlv(0xA1, attribute("1.2.3", NULL))
+        verified(raw(raw_signer(more=more)))
+        message = read_signed_data(raw(raw_signer(more=more)))
+        assert "1.2.3" not in message.signers[0].attributes
+
     @pytest.mark.parametrize(
         "signer",
         [
@@ -330,7 +337,8 @@ class SignerTests:
             {"digest": SHA384},  # not announced
             {"digest": NULL},
             {"algorithm": NULL},
-            {"more": der.tlv(0xA1, attribute("1.2.3", NULL))},
+            {"more": der.tlv(0xA2, attribute("1.2.3", NULL))},
+            {"more": der.tlv(0xA1, attribute("1.2.3", NULL)) * 2},
             {"attributes": []},
             {"attributes": raw_attributes()[:1]},
             {"attributes": raw_attributes()[1:]},

@@ -15,6 +15,7 @@ CMS is full of sets that clients do not sort and that we must not sort
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from attrs import frozen
 
@@ -198,7 +199,10 @@ def _hexadecimal(octets: bytes) -> str:
     return f"{int.from_bytes(octets, 'big', signed=True):x}"
 
 
-def _tbs_fields(certificate: bytes) -> list[tuple[int, bytes, bytes]]:
+# A message is answered with one or two certificates at hand, which are asked
+# for one field after the other.
+@lru_cache(maxsize=64)
+def _tbs_fields(certificate: bytes) -> tuple[tuple[int, bytes, bytes], ...]:
     """
     Return the fields of a TBSCertificate from the serial number on:
     signature, issuer, validity, subject and key follow it.
@@ -211,7 +215,7 @@ def _tbs_fields(certificate: bytes) -> list[tuple[int, bytes, bytes]]:
         der.SEQUENCE
     ]:
         raise Malformed("not an X.509 certificate")
-    return fields
+    return tuple(fields)
 
 
 def _same_name(own: bytes, theirs: bytes) -> bool:

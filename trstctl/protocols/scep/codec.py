@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import binascii
 import re
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from attrs import field, frozen
@@ -174,6 +175,7 @@ def read_certificate_key(certificate: bytes) -> PublicKey:
     return algorithms.describe_public_key(spki)
 
 
+@lru_cache(maxsize=64)
 def _fields(certificate: bytes) -> list[tuple[int, bytes, bytes]]:
     """Return the fields of a TBSCertificate, with its version."""
     signed, _, _ = split_signed(certificate)
