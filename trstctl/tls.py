@@ -207,7 +207,8 @@ def client_chain(transport: object) -> tuple[bytes, ...]:
     sent = None if handle is None else handle.get_peer_cert_chain()
     return tuple(
         crypto.dump_certificate(crypto.FILETYPE_ASN1, each)
-        for each in (sent or ())[1 : 1 + _LONGEST_CHAIN]
+        # On the server's side, OpenSSL leaves the client's own out.
+        for each in (sent or ())[:_LONGEST_CHAIN]
     )
 
 

@@ -3,9 +3,15 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+from attrs import evolve
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -15,10 +21,38 @@ from cryptography.hazmat.primitives.serialization import (
 from pyasn1.codec.der.decoder import decode
 from pyasn1.type import char, constraint, namedtype, tag, univ
 from pyasn1_modules import rfc2986, rfc5280, rfc7030
+from twisted.internet.task import Clock
 
-from trstctl.model import GeneralName, Name, NameAttribute
+from trstctl.backends.keyfiles import to_pem
+from trstctl.model import (
+    CertificateQuery,
+    CertificateRecord,
+    GeneralName,
+    Name,
+    NameAttribute,
+)
 from trstctl.pkix import der
+from trstctl.pkix.certificate import read_certificate
+from trstctl.pkix.cms import read_certs_only
 from trstctl.pkix.names import encode_general_names, encode_name
+from trstctl.plugin import ProtocolPlugin
+from trstctl.policy.profile import Profile, builtin_profiles
+from trstctl.protocols.est.codec import encode_base64
+from trstctl.testing import (
+    EPOCH,
+    TENANT,
+    FakeSigner,
+    MemoryStore,
+    WallClock,
+    add_password,
+    basic,
+    exchange,
+    make_authority,
+    make_ra,
+    result_of,
+    settings_for,
+)
+from trstctl.web import HTTPResponse
 
 PRINTABLE, UTF8, IA5, BMP = 19, 12, 22, 30
 
@@ -352,3 +386,230 @@ class ObedientClient:
                 modulus = der.children(der.content(octets, der.SEQUENCE))[0]
                 bits = int.from_bytes(modulus[1], "big").bit_length()
             self._take_rsa(bits)
+
+
+# --- a gateway and a factory ------------------------------------------------
+
+ROOT = "/.well-known/est"
+PKCS10 = {
+    "Content-Type": "application/pkcs10",
+    "User-Agent": "test",
+    "Accept": "*/*",
+}
+
+
+class ESTBench:
+    """
+    EST over the real registration authority, with one password.
+
+    :param profiles: beside ``device``, whose settings may be changed here.
+    :param settings: of ``protocols.est``.
+    """
+
+    def __init__(
+        self,
+        profiles: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        self.clock = Clock()
+        self.now = WallClock(self.clock)
+        self.store: Any = MemoryStore()
+        self.signer = FakeSigner()
+        self.authorities: Any = {
+            "issuing": make_authority(signer=self.signer),
+            "other": make_authority("other"),
+        }
+        self.ra = make_ra(
+            self.store,
+            authorities=self.authorities,
+            profiles=profiles,
+            clock=self.clock,
+            now=self.now,
+        )
+        plugin: Any = ProtocolPlugin(
+            "est", "trstctl.protocols.est.resource.ESTResource"
+        )
+        self.resource: Any = plugin.make_resource(
+            self.ra, settings_for(plugin, **settings)
+        )
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        add_password(self.store, "a", "pw")
+
+    def change(self, **profile: Any) -> None:
+        """Reload with other settings of ``device``."""
+        settings = evolve(builtin_profiles()["device"], **profile)
+        changed: Any = Profile("device", settings)
+        rules = self.ra.rules
+        self.ra.rules = evolve(
+            rules, profiles={**rules.profiles, "device": changed}
+        )
+
+    def get(self, path: str) -> HTTPResponse:
+        """Fetch something."""
+        return exchange(self.resource, "GET", ROOT + path)
+
+    def post(
+        self,
+        csr: bytes,
+        operation: str = "simpleenroll",
+        label: str = "",
+        *,
+        certificate: bytes | None = None,
+        chain: tuple[bytes, ...] = (),
+        binding: bytes | None = None,
+        password: bool | None = None,
+        **headers: str,
+    ) -> HTTPResponse:
+        """
+        Send a request for a certificate.
+
+        :param password: whether to present it; if there is no certificate,
+            by default.
+        """
+        if password is None:
+            password = certificate is None
+        return exchange(
+            self.resource,
+            "POST",
+            f"{ROOT}/{label}/{operation}" if label else f"{ROOT}/{operation}",
+            encode_base64(csr, single_line=False),
+            {
+                **PKCS10,
+                **(basic("a", "pw") if password else {}),
+                **{name.replace("_", "-"): v for name, v in headers.items()},
+            },
+            client_certificate=certificate,
+            client_chain=chain,
+            channel_binding=binding,
+            clock=self.clock,
+        )
+
+    def issued(self, *arguments: Any, **options: Any) -> bytes:
+        """Send a request, and return the certificate."""
+        answer = self.post(*arguments, **options)
+        assert 200 == answer.status, answer.body
+        (certificate,) = read_certs_only(base64.b64decode(answer.body))
+        return certificate
+
+    def refused(self, status: int, *arguments: Any, **options: Any) -> str:
+        """Send a request in vain: nothing is left; return the text."""
+        before = self.census()
+        answer = self.post(*arguments, **options)
+        assert status == answer.status, answer.body
+        assert before == self.census()
+        return answer.body.decode()
+
+    def census(self) -> list[Any]:
+        """Return everything that an enrollment would leave behind."""
+        query = CertificateQuery(TENANT)
+        return [
+            *result_of(self.store.list_certificates(query)),
+            *result_of(self.store.list_requests(TENANT, None, 10_000)),
+            len(self.signer.signed),
+        ]
+
+    def record(self, certificate: bytes) -> CertificateRecord:
+        """Return a certificate's row of the inventory."""
+        serial = read_certificate(certificate).serial
+        found: CertificateRecord = result_of(
+            self.store.find_certificate(TENANT, serial)
+        )
+        return found
+
+    def audited(self, event: str) -> list[dict[str, Any]]:
+        """Return the audit records of an event."""
+        records = result_of(self.store.audit_records(TENANT, 0, 10_000))
+        bodies = [json.loads(record.body) for record in records]
+        return [body for body in bodies if body["event"] == event]
+
+
+class Factory:
+    """A manufacturer: a root, a CA below it, and its devices."""
+
+    def __init__(self, name: str = "Acme") -> None:
+        self.root_key = ec.generate_private_key(ec.SECP256R1())
+        self.ca_key = ec.generate_private_key(ec.SECP256R1())
+        self.root_name = x509.Name(
+            [x509.NameAttribute(x509.NameOID.COMMON_NAME, f"{name} root")]
+        )
+        self.ca_name = x509.Name(
+            [x509.NameAttribute(x509.NameOID.COMMON_NAME, f"{name} CA")]
+        )
+        self.root = self._sign(
+            self.root_name, self.root_key, self.root_name, self.root_key, True
+        )
+        self.ca = self._sign(
+            self.ca_name, self.ca_key, self.root_name, self.root_key, True
+        )
+
+    def device(
+        self,
+        serial_number: str = "SN-1",
+        organization: str = "Acme",
+        common_name: str = "",
+        names: Sequence[str] = (),
+        usages: Sequence[x509.ObjectIdentifier] = (),
+        days: int = 36500,
+        *,
+        is_ca: bool = False,
+    ) -> bytes:
+        """Return a device's IDevID."""
+        pairs = [
+            (x509.NameOID.SERIAL_NUMBER, serial_number),
+            (x509.NameOID.ORGANIZATION_NAME, organization),
+            (x509.NameOID.COMMON_NAME, common_name),
+        ]
+        subject = x509.Name(
+            [x509.NameAttribute(oid, text) for oid, text in pairs if text]
+        )
+        return self._sign(
+            subject,
+            ec.generate_private_key(ec.SECP256R1()),
+            self.ca_name,
+            self.ca_key,
+            is_ca,
+            names,
+            usages,
+            days,
+        )
+
+    def _sign(
+        self,
+        subject: x509.Name,
+        key: Any,
+        issuer: x509.Name,
+        issuer_key: Any,
+        is_ca: bool,
+        names: Sequence[str] = (),
+        usages: Sequence[x509.ObjectIdentifier] = (),
+        days: int = 36500,
+    ) -> bytes:
+        """Return a certificate."""
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(issuer)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(EPOCH - timedelta(days=1))
+            .not_valid_after(EPOCH + timedelta(days=days))
+            .add_extension(x509.BasicConstraints(is_ca, None), critical=True)
+        )
+        if names:
+            builder = builder.add_extension(
+                x509.SubjectAlternativeName([*map(x509.DNSName, names)]),
+                critical=False,
+            )
+        if usages:
+            builder = builder.add_extension(
+                x509.ExtendedKeyUsage(usages), critical=False
+            )
+        signed = builder.sign(issuer_key, hashes.SHA256())
+        return signed.public_bytes(Encoding.DER)
+
+
+def pem_file(folder: Path, name: str, *certificates: bytes) -> Path:
+    """Write certificates into a file, and return its path."""
+    path = folder / name
+    path.write_bytes(to_pem(certificates))
+    return path

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, mldsa, padding
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
+from est_samples import make_csr_with
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pkix_samples import (
@@ -40,11 +41,21 @@ from trstctl.errors import (
     TooLarge,
     UnsupportedAlgorithm,
 )
-from trstctl.model import CertificateRequest, GeneralName
+from trstctl.model import (
+    CertificateRequest,
+    GeneralName,
+    NameAttribute,
+    NameChange,
+)
 from trstctl.pkix import csr, der
 from trstctl.pkix.certificate import split_signed
-from trstctl.pkix.csr import pem_or_der, read_csr, verify_proof
-from trstctl.pkix.names import name_text
+from trstctl.pkix.csr import (
+    CHANGE_SUBJECT_NAME,
+    pem_or_der,
+    read_csr,
+    verify_proof,
+)
+from trstctl.pkix.names import encode_general_names, encode_name, name_text
 
 SAN = "2.5.29.17"
 NULL = b"\x05\x00"
@@ -673,3 +684,64 @@ class PemTests:
         """PEM gives back what it holds, and random octets hold nothing."""
         assert data == pem_or_der(armour(data))
         assert refusal(pem_or_der, data) in {None, "Malformed"}
+
+
+class NameChangeTests:
+    """ChangeSubjectName (RFC 6402, section 2.8)."""
+
+    SUBJECT = (
+        (NameAttribute("2.5.4.6", "CH", 19),),
+        (NameAttribute("2.5.4.3", "new"),),
+    )
+    NAMES = (GeneralName("dns", "a.example"), GeneralName("ip", "192.0.2.1"))
+
+    def read(self, *values: bytes) -> CertificateRequest:
+        """Read a request with such an attribute."""
+        return read_csr(make_csr_with({CHANGE_SUBJECT_NAME: values}))
+
+    @pytest.mark.parametrize("subject", [True, False])
+    @pytest.mark.parametrize("names", [True, False])
+    def test_fields(self, subject: bool, names: bool) -> None:
+        """Each may be absent, and is told by what is in it."""
+        fields = [encode_name(self.SUBJECT)] if subject else []
+        if names:
+            fields.append(encode_general_names(self.NAMES))
+        if not fields:
+            with pytest.raises(Malformed, match="without a name"):
+                self.read(der.sequence())
+            return
+        found = self.read(der.sequence(*fields))
+        assert (
+            NameChange(
+                self.SUBJECT if subject else (), self.NAMES if names else ()
+            )
+            == found.change
+        )
+        assert CHANGE_SUBJECT_NAME not in found.attributes
+
+    def test_empty_subject(self) -> None:
+        """An empty SEQUENCE is the empty name: there are no empty lists."""
+        found = self.read(der.sequence(der.sequence()))
+        assert NameChange() == found.change
+
+    def test_absent(self) -> None:
+        """Most requests have none."""
+        assert read_csr(make_csr_with({})).change is None
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            (der.sequence(der.sequence()), der.sequence(der.set_of())),
+            (der.set_of(),),
+            (b"\x05\x00",),
+            (der.sequence(der.sequence(), der.sequence()),),
+            (der.sequence(*[der.sequence()] * 3),),
+            (der.sequence(der.integer(1)),),
+            (der.sequence(der.sequence(der.integer(1))),),
+            (der.sequence(der.sequence(b"\x9f\x7f\x00")),),
+        ],
+    )
+    def test_malformed(self, values: tuple[bytes, ...]) -> None:
+        """Anything else is malformed."""
+        with pytest.raises(Malformed):
+            self.read(*values)

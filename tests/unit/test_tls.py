@@ -21,6 +21,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.test.iosim import FakeTransport, IOPump
 from web_samples import Bench, get, parse, post
+from web_samples import Client as WebClient
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
@@ -29,7 +30,13 @@ from trstctl.http.channel import State
 from trstctl.pkix import der
 from trstctl.pkix.algorithms import sign
 from trstctl.pkix.certificate import assemble, split_signed
-from trstctl.tls import ServerTLS, client_certificate, wrap_site
+from trstctl.tls import (
+    ServerTLS,
+    channel_binding,
+    client_certificate,
+    client_chain,
+    wrap_site,
+)
 from trstctl.web import Limits
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -97,6 +104,7 @@ class Creator:
         own: bytes | None = None,
         ciphers: bytes = b"",
         alpn: list[bytes] | None = None,
+        others: tuple[bytes, ...] = (),
     ) -> None:
         self.session: SSL.Session | None = None
         self.context = SSL.Context(SSL.TLS_CLIENT_METHOD)
@@ -111,6 +119,10 @@ class Creator:
         if own is not None:
             self.context.use_certificate(x509.load_der_x509_certificate(own))
             self.context.use_privatekey(OTHER)
+        for each in others:
+            self.context.add_extra_chain_cert(
+                x509.load_der_x509_certificate(each)
+            )
 
     def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         """Return a connection."""
@@ -348,6 +360,80 @@ class HandshakeTests:
         assert 200 == parse(pair.send(get()))[0]
         # Only a full handshake sends the certificate.
         assert pair.handshake_octets > len(SERVER)
+
+
+class SessionTests:
+    """What only some requests ask of their TLS session."""
+
+    def session(self, version: int, **options: Any) -> tuple[Pair, Any]:
+        """Return a connection, and the session that its request has."""
+        bench = Bench()
+        pair = Pair(
+            bench, ServerTLS([SERVER], P256), Creator(version, **options)
+        )
+        pair.send(post())
+        (request,) = bench.sample.requests
+        assert request.session is not None
+        return pair, request.session
+
+    def test_tls_unique(self) -> None:
+        """RFC 5929, section 3.1: the client's Finished message."""
+        pair, session = self.session(SSL.TLS1_2_VERSION)
+        finished = pair.creator.connection.get_finished()
+        assert finished == session.channel_binding()
+        assert 12 == len(finished)
+
+    def test_tls_exporter(self) -> None:
+        """RFC 9266, section 2: 32 octets, and no Finished message."""
+        pair, session = self.session(SSL.TLS1_3_VERSION)
+        connection = pair.creator.connection
+        exported = connection.export_keying_material(
+            b"EXPORTER-Channel-Binding", 32, b""
+        )
+        assert exported == session.channel_binding()
+        assert 32 == len(exported)
+        assert exported != connection.get_finished()
+
+    @BOTH
+    def test_unique(self, version: int) -> None:
+        """No two sessions have one, and one session has one."""
+        found = [self.session(version)[1].channel_binding() for _ in range(3)]
+        assert 3 == len(set(found))
+        pair, session = self.session(version)
+        first = session.channel_binding()
+        pair.send(post())
+        assert [first] * 2 == [
+            one.session.channel_binding() for one in pair.bench.sample.requests
+        ]
+
+    @BOTH
+    def test_chain(self, version: int) -> None:
+        """What the client sends with its certificate, without that one."""
+        others = tuple(certificate(P256, f"CA {n}") for n in range(2))
+        _, session = self.session(version, own=CLIENT, others=others)
+        assert others == session.client_chain()
+
+    def test_long_chain(self) -> None:
+        """More than eight are not looked at."""
+        others = tuple(certificate(P256, f"CA {n}") for n in range(12))
+        _, session = self.session(
+            SSL.TLS1_3_VERSION, own=CLIENT, others=others
+        )
+        assert others[:8] == session.client_chain()
+
+    def test_no_chain(self) -> None:
+        """Without a certificate, or without TLS, there is none."""
+        _, session = self.session(SSL.TLS1_3_VERSION)
+        assert () == session.client_chain()
+        assert () == client_chain(object())
+        assert channel_binding(object()) is None
+
+    def test_not_asked(self) -> None:
+        """Only who asks pays; without TLS there is nobody to ask."""
+        bench = Bench()
+        WebClient(bench.site).send(post())
+        (request,) = bench.sample.requests
+        assert request.session is None
 
 
 class CertificateTests:

@@ -19,11 +19,11 @@ from OpenSSL import crypto
 from trstctl.model import CertificateFacts, ClientCertificate
 from trstctl.policy.extensions import EXTENDED_KEY_USAGES
 
-#: OpenSSL's errors that say that nobody here knows the issuer: X509_V_ERR_
-#: UNABLE_TO_GET_ISSUER_CERT, DEPTH_ZERO_SELF_SIGNED_CERT,
-#: SELF_SIGNED_CERT_IN_CHAIN, UNABLE_TO_GET_ISSUER_CERT_LOCALLY and
-#: UNABLE_TO_VERIFY_LEAF_SIGNATURE.
-_STRANGERS = frozenset({2, 18, 19, 20, 21})
+#: OpenSSL's errors that say that no anchor has signed it: X509_V_ERR_
+#: UNABLE_TO_GET_ISSUER_CERT, CERT_SIGNATURE_FAILURE,
+#: DEPTH_ZERO_SELF_SIGNED_CERT, SELF_SIGNED_CERT_IN_CHAIN,
+#: UNABLE_TO_GET_ISSUER_CERT_LOCALLY and UNABLE_TO_VERIFY_LEAF_SIGNATURE.
+_STRANGERS = frozenset({2, 7, 18, 19, 20, 21})
 
 _FIT = frozenset({EXTENDED_KEY_USAGES["clientAuth"], "2.5.29.37.0"})
 
