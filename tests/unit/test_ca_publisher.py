@@ -179,6 +179,24 @@ class ServingTests:
         process.ledger.error = Unavailable()
         assert number == process.crl().number
 
+    def test_when_the_first_runs_out(self, start: Start) -> None:
+        """Of those that are kept up to date; for the readiness report."""
+        process = start(partitions=2, delta_interval=HOUR)
+        assert {"issuing": None} == process.publisher.ends()
+        process.round()
+        end = process.crl("delta").next_update
+        assert {"issuing": end} == process.publisher.ends()
+        process = start(partitions=2)
+        process.round()
+        bare = start(places=Places(), interval=DAY)
+        result_of(bare.publisher.load())
+        bare.round(8 * DAY)
+        assert {"issuing": bare.crl("delta").next_update} == (
+            bare.publisher.ends()
+        )
+        bare.publisher.replace({})
+        assert {} == bare.publisher.ends()
+
     def test_an_authority_that_must_not_sign_crls(self, start: Start) -> None:
         """RFC 5280, section 4.2.1.3: without cRLSign there is no CRL."""
         authority: Any = SimpleNamespace(

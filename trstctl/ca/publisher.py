@@ -89,6 +89,12 @@ def _ignore(_: object) -> None:
     """Tell nobody."""
 
 
+def _is_signed(issuer: Issuer, scope: str) -> bool:
+    """Tell whether a scope that was published is kept up to date (P-1)."""
+    # Without its URL, a partition's would claim to be of all certificates.
+    return "/" not in scope or bool(issuer.places.partition)
+
+
 @implementer(IRevocation)
 class Publisher:
     """
@@ -174,6 +180,24 @@ class Publisher:
             return fail(UnknownCertificate("no such CRL"))
         return self._alone(self._in_force, issuer, scope)
 
+    def ends(self) -> Mapping[str, datetime | None]:
+        """
+        Return for each authority that signs CRLs when the first of them runs
+        out; ``None``: it has not signed any.
+        """
+        return {
+            name: min(
+                (
+                    kept.crl.next_update
+                    for (owner, scope), kept in self._kept.items()
+                    if owner == name and _is_signed(issuer, scope)
+                ),
+                default=None,
+            )
+            for name, issuer in self._issuers.items()
+            if self._wanted(issuer)
+        }
+
     async def _in_force(self, issuer: Issuer, scope: str) -> StoredCRL:
         """Return a CRL that is not in memory, or has run out there."""
         name = issuer.authority.name
@@ -200,8 +224,8 @@ class Publisher:
 
     def _can_sign(self, issuer: Issuer, scope: str) -> bool:
         """Tell whether there can be another CRL of a scope at all."""
-        return issuer.authority.not_after > self._now() and (
-            "/" not in scope or bool(issuer.places.partition)
+        return issuer.authority.not_after > self._now() and _is_signed(
+            issuer, scope
         )
 
     # --- rounds -------------------------------------------------------------
@@ -308,10 +332,7 @@ class Publisher:
         published = await self._store.crl_scopes(issuer.authority.name)
         wanted = self._wanted(issuer)
         former = [one for one in published if one not in wanted]
-        if not issuer.places.partition:
-            # Without its URL, it would claim to be of all certificates.
-            former = [one for one in former if "/" not in one]
-        return [*wanted, *former]
+        return [*wanted, *(one for one in former if _is_signed(issuer, one))]
 
     async def _take_over(self, name: str, scopes: Iterable[str]) -> None:
         """Take over what others published (P-6)."""
