@@ -518,6 +518,7 @@ class Gateway(Service):
             store=self.store,
             authorities=lambda: self.ra.rules.authorities,
             server_not_after=lambda: self.server_certificate.not_after,
+            crl_ends=self.publisher.ends,
             clock=self._reactor,
             now=self._now,
         )

@@ -356,8 +356,10 @@ class Registrar:
         try:
             await self._store.add_secrets([m.record for m in made], self.id)
         except Conflict as error:
-            error.facts["principal"] = self.id
-            return await self._made_before(made, error)
+            # The store knows of ids only, the registrar of his key.
+            told = error if key is None else Conflict()
+            told.facts["principal"] = self.id
+            return await self._made_before(made, told)
         return made
 
     def _check_bounds(self, order: SecretOrder) -> None:

@@ -32,7 +32,7 @@ ROUNDS = int(os.environ.get("TRSTCTL_DRILL_ROUNDS", "1"))
 SCRIPT = Path(__file__).parents[2] / "etc" / "trstctl-client"
 #: All that the client needs, beside openssl and perhaps curl.
 TOOLS = (
-    *("cat", "cp", "date", "ln", "mkdir", "mv", "rm", "sed", "sh"),
+    *("cat", "cp", "date", "ln", "ls", "mkdir", "mv", "rm", "sed", "sh"),
     *("sleep", "sync", "tr", "wc"),
 )
 SHELLS = {"dash": ("dash",), "busybox": ("busybox", "ash")}
@@ -397,7 +397,12 @@ class LifeTests:
         self, gateway: Gateway, tokens: Iterator[str], tmp_path: Path
     ) -> None:
         """A certificate without alternative names, and its renewal."""
-        client = make(gateway, tmp_path, "busybox", "openssl", NAMES="")
+        client = make(
+            *(gateway, tmp_path, "busybox", "openssl"),
+            NAMES="",
+            # openssl prints this for names, too.
+            SUBJECT="/CN=X509v3 Subject Alternative Name:",
+        )
         client.give_token(next(tokens))
         for number in ("1", "2"):
             client.succeed("auto")
@@ -654,6 +659,20 @@ class RefusalTests:
         assert client.run("auto").returncode == 2
         assert not client.state.exists()
 
+    def test_folder_that_others_can_write(
+        self, gateway: Gateway, tmp_path: Path
+    ) -> None:
+        """They could take the workspace away and see what comes next."""
+        client = make(gateway, tmp_path, "dash", "curl")
+        client.state.mkdir()
+        for mode in (0o720, 0o702):
+            client.state.chmod(mode)
+            done = client.run("auto")
+            assert done.returncode == 2
+            assert "chmod go-w" in done.stderr
+        client.state.chmod(0o755)
+        assert client.run("auto").returncode == 11  # there is no token
+
     @pytest.mark.parametrize("transport", ["curl", "openssl"])
     def test_only_the_pinned_root_counts(
         self,
@@ -839,6 +858,8 @@ class AnswerTests:
             (4, b"SSH-2.0-x\r\n"),
             (4, http(old)[:-1]),
             (4, http(old) + b" "),
+            # Whole, but more than anybody needs: it is cut off.
+            (4, http(b" " * 1_100_000 + old)),
             (4, http(old, b"Content-Length: 1\r\n")),
             (4, http(old, b"Transfer-Encoding: chunked\r\n")),
             (4, http(b"", b"", b"503 Service Unavailable")),

@@ -179,6 +179,24 @@ class ServingTests:
         process.ledger.error = Unavailable()
         assert number == process.crl().number
 
+    def test_when_the_first_runs_out(self, start: Start) -> None:
+        """Of those that are kept up to date; for the readiness report."""
+        process = start(partitions=2, delta_interval=HOUR)
+        assert {"issuing": None} == process.publisher.ends()
+        process.round()
+        end = process.crl("delta").next_update
+        assert {"issuing": end} == process.publisher.ends()
+        process = start(partitions=2)
+        process.round()
+        bare = start(places=Places(), interval=DAY)
+        result_of(bare.publisher.load())
+        bare.round(8 * DAY)
+        assert {"issuing": bare.crl("delta").next_update} == (
+            bare.publisher.ends()
+        )
+        bare.publisher.replace({})
+        assert {} == bare.publisher.ends()
+
     def test_an_authority_that_must_not_sign_crls(self, start: Start) -> None:
         """RFC 5280, section 4.2.1.3: without cRLSign there is no CRL."""
         authority: Any = SimpleNamespace(
@@ -283,6 +301,32 @@ class ScheduleTests:
         process.ledger.release(serial_of(1), EPOCH + HOUR)
         assert ["full"] == process.round(HOUR)
         assert {} == process.listed()
+
+    @pytest.mark.parametrize("restarts", [True, False])
+    def test_when_it_is_configured_otherwise(
+        self, start: Start, restarts: bool
+    ) -> None:
+        """What certificates point to from now on must be named soon."""
+        process = start(partitions=2)
+        process.round()
+        moved = Places(
+            partition=("http://b.example/{partition}.crl",),
+            delta=("http://b.example/delta.crl",),
+        )
+        other = start(partitions=2, places=moved, delta_interval=HOUR)
+        if restarts:
+            process, former = other, process
+            result_of(process.publisher.load())
+        else:
+            former = start(partitions=2)
+            process.publisher.replace({"issuing": other.issuer})
+        assert ["full", "delta", "2/0", "2/1"] == process.round()
+        assert b"http://b.example/delta.crl" in process.crl().der
+        assert b"http://b.example/2/1.crl" in process.crl("2/1").der
+        # Once: two that differ do not sign against each other.
+        former.round()
+        assert [] == process.round()
+        assert [] == former.round()
 
     def test_a_pause_lies_between_two(self, start: Start) -> None:
         """A stream of revocations is not a stream of CRLs."""
@@ -630,6 +674,9 @@ class PartitionTests:
         # Who asks for it does not keep the others from being signed.
         assert [] == process.failures
         assert ["full"] == process.round()
+        asked = process.publisher._press.complete(process.issuer, "2/0", None)
+        with pytest.raises(Unavailable):
+            result_of(Deferred.fromCoroutine(asked))
 
 
 class SeveralTests:

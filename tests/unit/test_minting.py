@@ -609,7 +609,8 @@ class RetryTests:
         """Conflict; and the first one's tokens stay."""
         bench = _Bench()
         bench.mint(self.ORDER, "k")
-        bench.refuses(Conflict, order, key="k")
+        told = bench.refuses(Conflict, order, key="k")
+        assert "this idempotency key was used" in told
 
     def test_others_have_others(self) -> None:
         """Another key, endpoint or registrar: other tokens."""

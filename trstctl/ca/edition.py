@@ -80,6 +80,14 @@ class Issuer:
     schedule: Schedule = field(factory=Schedule)
     places: Places = field(factory=Places)
 
+    def pointers(self, scope: str) -> tuple[Sequence[str], Sequence[str]]:
+        """Return the URLs of a scope that its CRL names, and the delta's."""
+        if "/" in scope:
+            return self.places.of_partition(scope), ()
+        if scope == FULL and self.schedule.delta_interval:
+            return (), self.places.delta
+        return (), ()
+
 
 @frozen
 class Edition:
@@ -202,12 +210,10 @@ class Press:
         self, issuer: Issuer, scope: str, number: int, this_update: datetime
     ) -> Draft:
         """Return what a CRL of the scope says of itself."""
-        urls: Sequence[str] = ()
-        if "/" in scope:
-            urls = issuer.places.of_partition(scope)
-            if not urls:
-                # Without it, it would claim to be of all certificates.
-                raise Unavailable(f"the partition {scope} has no URL")
+        urls, freshest = issuer.pointers(scope)
+        if "/" in scope and not urls:
+            # Without it, it would claim to be of all certificates.
+            raise Unavailable(f"the partition {scope} has no URL")
         _, lifetime = issuer.schedule.of(scope)
         life = lifetime * (1 - _JITTER * self._random_fraction())
         end = min(this_update + life, issuer.authority.not_after)
@@ -216,9 +222,7 @@ class Press:
             this_update=this_update,
             next_update=end.replace(microsecond=0),
             urls=urls,
-            freshest=issuer.places.delta
-            if scope == FULL and issuer.schedule.delta_interval
-            else (),
+            freshest=freshest,
         )
 
     def _changes(self, issuer: Issuer, base: StoredCRL) -> Deferred[_Entries]:

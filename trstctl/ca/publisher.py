@@ -18,7 +18,8 @@ P-1  *Published once, published for ever.*  A scope that was ever published
      ones are divided differently by now.
 P-2  *Signed ahead.*  A scope is due when its interval has passed, when a
      third of its life is left, when it is from the future (a clock was set
-     back), and when a revocation is not in it yet.  In the last case not
+     back), when a start or a reload brings other URLs than it names, and
+     when a revocation is not in it yet.  In the last case not
      sooner than a pause after the one before; the pause grows with the
      number of entries.  A large full CRL leaves that to the delta.
 P-3  *Nothing falls through.*  Whether a CRL lacks a revocation is told by the
@@ -59,7 +60,7 @@ from twisted.internet.defer import (
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from trstctl.ca.crl import ListWriter
+from trstctl.ca.crl import ListWriter, points_to
 from trstctl.ca.edition import (
     BACKDATE,
     DELTA,
@@ -87,6 +88,12 @@ _RETRY = timedelta(seconds=10)
 
 def _ignore(_: object) -> None:
     """Tell nobody."""
+
+
+def _is_signed(issuer: Issuer, scope: str) -> bool:
+    """Tell whether a scope that was published is kept up to date (P-1)."""
+    # Without its URL, a partition's would claim to be of all certificates.
+    return "/" not in scope or bool(issuer.places.partition)
 
 
 @implementer(IRevocation)
@@ -135,6 +142,22 @@ class Publisher:
             for place, kept in self._kept.items()
             if self._is_own(kept.crl)
         }
+        self._compare()
+
+    def _compare(self) -> None:
+        """
+        Note which CRLs name other places than the configuration does now.
+
+        At a start and a reload only: two processes that are configured
+        differently must not sign against each other for ever.
+        """
+        self._outdated = {
+            (name, scope)
+            for (name, scope), kept in self._kept.items()
+            if not points_to(
+                kept.crl.der, *self._issuers[name].pointers(scope)
+            )
+        }
 
     def _is_own(self, crl: StoredCRL) -> bool:
         """Tell whether the authority of this moment has signed it."""
@@ -174,6 +197,24 @@ class Publisher:
             return fail(UnknownCertificate("no such CRL"))
         return self._alone(self._in_force, issuer, scope)
 
+    def ends(self) -> Mapping[str, datetime | None]:
+        """
+        Return for each authority that signs CRLs when the first of them runs
+        out; ``None``: it has not signed any.
+        """
+        return {
+            name: min(
+                (
+                    kept.crl.next_update
+                    for (owner, scope), kept in self._kept.items()
+                    if owner == name and _is_signed(issuer, scope)
+                ),
+                default=None,
+            )
+            for name, issuer in self._issuers.items()
+            if self._wanted(issuer)
+        }
+
     async def _in_force(self, issuer: Issuer, scope: str) -> StoredCRL:
         """Return a CRL that is not in memory, or has run out there."""
         name = issuer.authority.name
@@ -200,8 +241,8 @@ class Publisher:
 
     def _can_sign(self, issuer: Issuer, scope: str) -> bool:
         """Tell whether there can be another CRL of a scope at all."""
-        return issuer.authority.not_after > self._now() and (
-            "/" not in scope or bool(issuer.places.partition)
+        return issuer.authority.not_after > self._now() and _is_signed(
+            issuer, scope
         )
 
     # --- rounds -------------------------------------------------------------
@@ -210,6 +251,7 @@ class Publisher:
         """Take over everything that was published; sign nothing."""
         for name in self._issuers:
             await self._take_over(name, await self._store.crl_scopes(name))
+        self._compare()
 
     async def round(self) -> None:
         """
@@ -308,10 +350,7 @@ class Publisher:
         published = await self._store.crl_scopes(issuer.authority.name)
         wanted = self._wanted(issuer)
         former = [one for one in published if one not in wanted]
-        if not issuer.places.partition:
-            # Without its URL, it would claim to be of all certificates.
-            former = [one for one in former if "/" not in one]
-        return [*wanted, *former]
+        return [*wanted, *(one for one in former if _is_signed(issuer, one))]
 
     async def _take_over(self, name: str, scopes: Iterable[str]) -> None:
         """Take over what others published (P-6)."""
@@ -327,7 +366,9 @@ class Publisher:
         """Serve a CRL from now on, unless its CA went with a reload."""
         if not self._is_own(kept.crl):
             return
-        self._kept[kept.crl.authority, kept.crl.scope] = kept
+        place = (kept.crl.authority, kept.crl.scope)
+        self._kept[place] = kept
+        self._outdated.discard(place)
         self._published(kept.crl)
 
     # --- what is due --------------------------------------------------------
@@ -368,7 +409,7 @@ class Publisher:
         """Tell whether a scope is to be signed anew (P-2)."""
         name, schedule = issuer.authority.name, issuer.schedule
         kept = self._kept.get((name, scope))
-        if kept is None:
+        if kept is None or (name, scope) in self._outdated:
             return True
         crl, now = kept.crl, self._now()
         full = self._kept.get((name, FULL))
