@@ -456,8 +456,9 @@ class URLTests:
         """The endpoint that takes the token, by tenant and profile."""
         named(state)
         text = state.config.read_text()
-        head, _, tail = text.rpartition("profile: device")
-        assert "bootstrap:" in head
+        before, _, after = text.partition("  bootstrap:\n")
+        head, _, tail = after.partition("profile: device")
+        head = f"{before}  bootstrap:\n{head}"
         state.config.write_text(
             f"{head}profile: device\n    labels:\n      other: "
             f'{{tenant_id: "{OTHER}", profile: tls-client}}\n      clients: '

@@ -161,7 +161,7 @@ class FactsTests:
             "url": "https://localhost:1/enroll/bootstrap",
             "token": "o",
         } == facts["bootstrap"]
-        told = quickstart._told(facts)
+        told = quickstart._told(facts, "")
         assert "--password c " in told
         assert "SCEP" in told
 
@@ -173,7 +173,7 @@ class FactsTests:
         ):
             assert "scep" not in facts
             assert "bootstrap" not in facts
-            assert "SCEP" not in quickstart._told(facts)
+            assert "SCEP" not in quickstart._told(facts, "")
 
 
 class PortTests:
