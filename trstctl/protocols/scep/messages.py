@@ -286,6 +286,9 @@ class PKIOperation:
             )
         except MessageCheckFailed as error:
             reason = str(error.__cause__ or "wrong key or padding")
+            if error.__cause__ is not None:
+                # It would keep what was read, until some later time.
+                error.__cause__.__traceback__ = None
         self._log.info(
             "a message could not be opened: {reason}",
             event="scep.unopened",
