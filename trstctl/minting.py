@@ -103,6 +103,10 @@ def check_order(order: SecretOrder, offered: Collection[str]) -> None:
     for pattern in order.names:
         if len(pattern) > MAX_PATTERN:
             raise Malformed(f"a name has more than {MAX_PATTERN} characters")
+        # No name that is issued has such; half a character of JSON's would
+        # not even be text.
+        if not pattern.isprintable():
+            raise Malformed("a name has a character that does not print")
         try:
             split_pattern(pattern)
         except ValueError as error:

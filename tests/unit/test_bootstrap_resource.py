@@ -1273,6 +1273,7 @@ class RegistrarTests:
             ("POST", PATH, b"[]"),
             ("POST", PATH, b'{"count": 101}'),
             ("POST", PATH, b'{"names": ["a"]}'),
+            ("POST", PATH, b'{"names": ["cn:\\ud800"]}'),
             ("GET", PATH + "?x=1", b""),
         ],
     )

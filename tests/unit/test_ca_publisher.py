@@ -449,6 +449,27 @@ class CompletenessTests:
         assert ["full"] == process.round(2 * MINUTE)
         assert serial_of(1) in process.listed()
 
+    @pytest.mark.parametrize("before", [[], [EPOCH - DAY]])
+    def test_dated_by_a_clock_that_is_behind(
+        self, start: Start, before: list[datetime]
+    ) -> None:
+        """However early a change says that it was: it came after the CRL."""
+        process = start(delta_interval=HOUR)
+        for at in before:
+            process.ledger.revoke(serial_of(9), at)
+        process.round()
+        process.ledger.revoke(serial_of(1), EPOCH - HOUR)
+        assert ["full", "delta"] == process.round(10 * MINUTE)
+        assert 1 == process.crl("delta").base
+        assert serial_of(1) in process.listed("delta")
+
+    def test_the_first_of_all(self, start: Start) -> None:
+        """Likewise if nothing was revoked before."""
+        process = start()
+        process.round()
+        process.ledger.revoke(serial_of(1), EPOCH - HOUR)
+        assert ["full"] == process.round(2 * MINUTE)
+
     def test_expired_ones_are_on_one_more(self, start: Start) -> None:
         """RFC 5280, section 3.3: on one CRL issued beyond the validity."""
         process = start(interval=DAY)

@@ -139,6 +139,8 @@ class CreateTests:
             ("", "there is no device"),
             ("name,names\n", "there is no device"),
             ("a\na\n", "line 2: a occurs twice"),
+            ("a\x1b[2J\n" * 2, "line 2: a\\x1b[2J occurs twice"),
+            ("a\u202e\n", "cn:a\\u202e: a name has a character"),
             ("a*\n", "line 1: begin with the common name"),
             ("re:a\n", "line 1: begin with the common name"),
             (",dns:a.example\n", "line 1: begin with the common name"),

@@ -442,12 +442,13 @@ class Publisher:
         :raises TrstctlError: it cannot be done now.
         """
         name = issuer.authority.name
-        full = self._crl(name, FULL)
+        full = self._kept.get((name, FULL))
         try:
             if scope == DELTA and full is not None:
                 self._keep(await self._press.delta(issuer, full))
             elif scope in (FULL, DELTA):
-                edition = await self._press.complete(issuer, FULL, full)
+                former = self._crl(name, FULL)
+                edition = await self._press.complete(issuer, FULL, former)
                 self._keep(edition)
                 if issuer.schedule.delta_interval or self._crl(name, DELTA):
                     self._keep(await self._press.beside(issuer, edition, full))

@@ -23,7 +23,7 @@ from trstctl.cli.context import (
 from trstctl.cli.devices import read_devices
 from trstctl.cli.handout import Handout, check_codes, code_url
 from trstctl.cli.main import Surroundings
-from trstctl.cli.output import Listing, Row, moment, output_option
+from trstctl.cli.output import Listing, Row, escaped, moment, output_option
 from trstctl.cli.selection import key_fingerprint
 from trstctl.config.values import Duration
 from trstctl.errors import Malformed
@@ -213,7 +213,7 @@ def _orders(
         evolve(all_alike, names=names + all_alike.names) for names in bound
     ]
     for order in orders:
-        _check(order, profiles, f"{devices}, {order.names[0]}: ")
+        _check(order, profiles, f"{devices}, {escaped(order.names[0])}: ")
     return orders
 
 
