@@ -6,9 +6,13 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from running import Gateway, require_client, running
+from est_clients import Factory, TLSClient, linked_csr
+from running import TENANT, Device, Gateway, require_client, trstctl
+
+from trstctl.backends.keyfiles import to_pem
 
 CLIENT = Path(__file__).with_name("clients") / "BouncyCastleClient.java"
 JARS = [
@@ -19,11 +23,55 @@ JARS = [
 pytestmark = pytest.mark.interop
 
 
+#: The default endpoint is as it comes; each label has one thing more.
+LABELS = """\
+    labels:
+      linked: {pop: required}
+      told: {profile: strict, csrattrs: enforce, csrattrs_form: template}
+      controllers: {profile: registration}
+      behind:
+        registration_authorities:
+          wlc: {subject: CN=wlc, names: ["cn:ap-*", "dns:*.ap.example"]}
+      factory:
+        idevid: {anchors: [ANCHORS], names: ["dns:*.dev.example"]}
+profiles:
+  registration: {extended_key_usage: [clientAuth, cmcRA]}
+  strict:
+    key_types: [p-256]
+    digests: [sha256]
+    names: {dns: ["*"]}
+    names_required: true
+"""
+
+
 @pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+def factory() -> Factory:
+    """Return a manufacturer of devices."""
+    return Factory()
+
+
+@pytest.fixture(scope="module")
+def gateway(
+    tmp_path_factory: pytest.TempPathFactory, factory: Factory
+) -> Iterator[Gateway]:
     """Return one gateway for all clients."""
-    with running(tmp_path_factory.mktemp("est") / "state") as found:
+    folder = tmp_path_factory.mktemp("est")
+    anchors = folder / "factory.pem"
+    anchors.write_bytes(to_pem((factory.root,)))
+    labels = LABELS.replace("ANCHORS", str(anchors))
+    found = Gateway(folder / "state")
+    found.configure("")
+    text = found.config.read_text().replace("protocols: {}\n", "")
+    found.config.write_text(
+        f"{text}protocols:\n  est:\n    enabled: true\n"
+        f"    tenant_id: {TENANT}\n{labels}"
+    )
+    found.start()
+    try:
+        found.add_password("device")
         yield found
+    finally:
+        found.end()
 
 
 def run(*command: str | Path, folder: Path, check: bool = True) -> str:
@@ -207,3 +255,135 @@ class BouncyCastleTests:
         assert "refused 401" in told
         verify(gateway, tmp_path / "bc-first.pem")
         verify(gateway, tmp_path / "bc-second.pem")
+
+
+class LinkingTests:
+    """Requests that name their TLS session (RFC 7030, section 3.5)."""
+
+    @pytest.mark.parametrize("version", ["1.2", "1.3"])
+    def test_both_versions_of_tls(
+        self, gateway: Gateway, version: str
+    ) -> None:
+        """tls-unique and tls-exporter, as the client's library has them."""
+        key = Device("linked").key
+        first, second = (
+            TLSClient(gateway.https_port, gateway.root, version)
+            for _ in range(2)
+        )
+        assert (12 if version == "1.2" else 32) == len(first.binding)
+        csr = linked_csr(first.binding, f"linked-{version}", key)
+        for label in ("", "linked"):
+            refused = second.enroll(csr, label)
+            assert 400 == refused.status
+            assert b"channel binding" in refused.body
+            issued = first.enroll(csr, label)
+            assert 200 == issued.status, issued.body
+        # Another session, the request built anew: the same certificate.
+        again = second.enroll(
+            linked_csr(second.binding, f"linked-{version}", key), "linked"
+        )
+        assert issued.certificate == again.certificate
+        first.close()
+        second.close()
+
+    def test_announced(self, gateway: Gateway, tmp_path: Path) -> None:
+        """/csrattrs names both attributes, and OpenSSL can read it."""
+        require_client("openssl")
+        answer = gateway.ask("GET", "/.well-known/est/linked/csrattrs")
+        told = tmp_path / "csrattrs.b64"
+        told.write_bytes(answer.body)
+        text = run(
+            *("bash", "-c"),
+            "openssl base64 -d -in csrattrs.b64 | "
+            "openssl asn1parse -inform DER",
+            folder=tmp_path,
+        )
+        assert "challengePassword" in text
+        assert "1.2.840.113549.1.9.16.2.58" in text
+        refused = gateway.enroll(Device("plain").request(), label="linked")
+        assert 400 == refused.status
+
+
+class ToldTests:
+    """CSR attributes that are enforced."""
+
+    def test_curl(self, gateway: Gateway, tmp_path: Path) -> None:
+        """A request without the names is refused; with them it is not."""
+        device = Device("told")
+        refused = gateway.enroll(device.request(), label="told")
+        assert 403 == refused.status
+        assert b"the extension subjectAltName" in refused.body
+        template = gateway.ask("GET", "/.well-known/est/told/csrattrs")
+        (tmp_path / "b64").write_bytes(template.body)
+        text = run(
+            *("bash", "-c"),
+            "openssl base64 -d -in b64 | openssl asn1parse -inform DER",
+            folder=tmp_path,
+        )
+        assert "1.2.840.113549.1.9.16.2.61" in text
+        assert "1.2.840.113549.1.9.16.2.62" in text
+
+
+class RegistrationTests:
+    """A registration authority with a certificate of this gateway."""
+
+    def test_enrolls_and_renews(
+        self, gateway: Gateway, tmp_path: Path
+    ) -> None:
+        """Within its scope, over real TLS; the old one is superseded."""
+        wlc = Device("wlc")
+        answer = gateway.enroll(wlc.request(), label="controllers")
+        proof = wlc.write(tmp_path, answer.certificate)
+        place = "/.well-known/est/behind"
+
+        def ask(operation: str, device: Device, *names: str) -> Any:
+            return gateway.ask(
+                "POST",
+                f"{place}/{operation}",
+                device.request(*names),
+                certificate=proof,
+            )
+
+        device = Device("ap-1")
+        first = ask("simpleenroll", device, "one.ap.example")
+        assert 200 == first.status, first.body
+        second = ask("simplereenroll", device, "one.ap.example")
+        assert 200 == second.status, second.body
+        assert first.certificate != second.certificate
+        for operation in ("simpleenroll", "simplereenroll"):
+            assert 403 == ask(operation, Device("server-1")).status
+        listed = trstctl(
+            *("cert", "list", "--status", "superseded", "--output", "csv"),
+            config=gateway.config,
+        )
+        assert "CN=ap-1" in listed
+
+
+class FactoryTests:
+    """curl with a factory certificate."""
+
+    def test_enrolls_and_re_enrolls(
+        self, gateway: Gateway, factory: Factory, tmp_path: Path
+    ) -> None:
+        """The factory certificate buys one, and that one renews itself."""
+        require_client("curl", "openssl")
+        device = Device("SN-1")
+        idevid = factory.device("SN-1", device.key)
+        device.write(tmp_path, idevid)
+        (tmp_path / "idevid.pem").write_bytes(to_pem((idevid, factory.ca)))
+        (tmp_path / "b64").write_bytes(device.request("sn-1.dev.example"))
+        run(
+            *("bash", "-c"),
+            "set -euo pipefail\n"
+            f"E=https://localhost:{gateway.https_port}/.well-known/est/factory\n"
+            "ask() { curl -fsS --cacert $ROOT --cert $1 --key SN-1.key -H "
+            '"Content-Type: application/pkcs10" --data-binary @b64 $E/$2; }\n'
+            f"ROOT={gateway.root}\n"
+            "! ask idevid.pem simplereenroll 2>/dev/null\n"
+            "ask idevid.pem simpleenroll | openssl base64 -d | openssl pkcs7 "
+            "-inform DER -print_certs -out own.pem\n"
+            "ask own.pem simplereenroll | openssl base64 -d | openssl pkcs7 "
+            "-inform DER -print_certs -out next.pem\n",
+            folder=tmp_path,
+        )
+        verify(gateway, tmp_path / "next.pem")
