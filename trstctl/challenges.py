@@ -307,6 +307,8 @@ class ChallengeTokens:
         device.
     """
 
+    renewals = False
+
     _log = Logger()
 
     def __init__(

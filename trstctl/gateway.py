@@ -213,6 +213,8 @@ class Gateway(Service):
             event["status"],
             event["duration_ms"] / 1000.0,
         )
+        for algorithm in event.get("legacy", "").split():
+            self.metrics.legacy(protocol, algorithm)
         if event["decision"] == "issued":
             self.metrics.issued(event["profile"])
         elif "error" in event:

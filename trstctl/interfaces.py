@@ -208,6 +208,10 @@ class IChallengeGate(Interface):
     Fails closed: whatever goes wrong, nobody passes.
     """
 
+    renewals = Attribute(
+        "Whether it judges renewals, too, which a certificate signs."
+    )
+
     def admit(
         request: EnrollmentRequest, challenge: str, now: datetime
     ) -> Deferred[Principal]:

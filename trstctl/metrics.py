@@ -99,6 +99,14 @@ class Metrics:
                 registry=registry,
             )
         )
+        self._legacy = _Children(
+            Counter(
+                "trstctl_legacy",
+                "Messages that use what only old devices need.",
+                ("protocol", "algorithm"),
+                registry=registry,
+            )
+        )
         self._calls = _Children(
             Counter(
                 "trstctl_outbound_calls",
@@ -178,6 +186,10 @@ class Metrics:
     def refused(self, protocol: str, error: str) -> None:
         """Count a refusal under the name of its error class."""
         self._refusals[(protocol, error)].inc()
+
+    def legacy(self, protocol: str, algorithm: str) -> None:
+        """Count a message that uses a weak algorithm."""
+        self._legacy[(protocol, algorithm)].inc()
 
     def called(self, service: str, outcome: str) -> None:
         """

@@ -219,18 +219,16 @@ def gates_of(request: EnrollmentRequest) -> tuple[IChallengeGate, ...]:
     """
     Return the gates that a request has to pass.
 
-    None if it renews by certificate: no challenge is asked for then.
+    If it renews by certificate, only those that judge renewals, too.
     """
-    gates: list[IChallengeGate] = []
-    for credential in request.credentials:
-        if isinstance(credential, Challenge):
-            gates.append(credential.gate)
-        elif (
-            isinstance(credential, ClientCertificate)
-            and request.operation is Operation.RENEW
-        ):
-            return ()
-    return tuple(gates)
+    renewing = request.operation is Operation.RENEW and any(
+        isinstance(each, ClientCertificate) for each in request.credentials
+    )
+    return tuple(
+        each.gate
+        for each in request.credentials
+        if isinstance(each, Challenge) and (each.gate.renewals or not renewing)
+    )
 
 
 @implementer(IRegistrationAuthority)

@@ -49,6 +49,14 @@ class RequestTests:
         assert 2 == samples[seconds + "_bucket{le=0.025}{protocol=est}"]
         assert 3 == samples[seconds + "_count{protocol=est}"]
 
+    def test_weak_algorithms_are_counted(self) -> None:
+        """By protocol and algorithm."""
+        metrics = Metrics()
+        metrics.legacy("scep", "sha1")
+        metrics.legacy("scep", "sha1")
+        key = "trstctl_legacy_total{algorithm=sha1}{protocol=scep}"
+        assert 2 == _samples(metrics)[key]
+
     def test_no_answer_is_status_0(self) -> None:
         """So is a status that HTTP does not have."""
         metrics = Metrics()

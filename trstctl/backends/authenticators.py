@@ -173,7 +173,7 @@ class StoreAuthenticator:
             case OneTimeToken(token):
                 return await self._one_time(request, token, now)
             case Challenge(text, gate):
-                if not gates_of(request):
+                if gate not in gates_of(request):
                     return None  # the certificate speaks
                 principal: Principal = await gate.admit(request, text, now)
                 return principal

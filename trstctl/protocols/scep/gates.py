@@ -38,6 +38,8 @@ class OpenGate:
     For profiles that demand one; nothing else issues to ``anonymous``.
     """
 
+    renewals = False
+
     def admit(
         self, request: EnrollmentRequest, challenge: str, now: datetime
     ) -> Deferred[Principal]:

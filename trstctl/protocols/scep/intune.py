@@ -124,6 +124,8 @@ class IntuneGate:
     :param revokes: whether to do what Intune asks to be revoked.
     """
 
+    renewals = True
+
     _log = Logger()
 
     def __init__(

@@ -319,6 +319,8 @@ class JWSGate:
     :param secrets: keeps what was used.
     """
 
+    renewals = False
+
     _log = Logger()
 
     def __init__(

@@ -175,6 +175,9 @@ class PKIOperation:
         facts = {"transaction": message.transaction}
         try:
             enveloped = self._judged(asked)
+            weak = _LEGACY & {message.digest, enveloped.cipher}
+            if weak:
+                facts["legacy"] = " ".join(sorted(weak))
             asked = await self._addressed(asked, enveloped)
             answer, more = await self._answered(asked, enveloped)
         except Throttled:
@@ -370,10 +373,13 @@ class PKIOperation:
         """Take a request to the registration authority (S-6)."""
         message = asked.message
         challenge = wanted.challenge_password or ""
-        credential: Credential
+        gated = Challenge(challenge, self._gate)
+        credentials: tuple[Credential, ...] = (gated,)
+        operation = Operation.ENROLL
         if asked.ours:
             operation = Operation.RENEW
-            credential = ClientCertificate(message.signer)
+            # The gate comes in only if it judges renewals, too.
+            credentials = (ClientCertificate(message.signer), gated)
         elif message.message_type == codec.RENEWAL_REQ:
             raise NotAuthorized(
                 "a renewal is signed with the current certificate"
@@ -383,9 +389,6 @@ class PKIOperation:
             raise NotAuthorized(
                 "the message is signed with another key than the request"
             )
-        else:
-            operation = Operation.ENROLL
-            credential = Challenge(challenge, self._gate)
         if message.signer_key.algorithm != "rsa" and not challenge:
             # What could not be handed out is not issued.
             raise NotAuthorized(_UNANSWERABLE)
@@ -394,7 +397,7 @@ class PKIOperation:
                 endpoint=asked.endpoint,
                 operation=operation,
                 wanted=wanted,
-                credentials=(credential,),
+                credentials=credentials,
                 request_id=asked.request.request_id,
                 peer=asked.request.peer,
                 transaction=message.transaction,

@@ -12,12 +12,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from trstctl.errors import Malformed, TrstctlError
+from trstctl.errors import Malformed, TrstctlError, Unavailable
 from trstctl.interfaces import IRegistrationAuthority
 from trstctl.model import Endpoint, Purpose
 from trstctl.pkix.cms import certs_only
 from trstctl.protocols.scep import codec
 from trstctl.protocols.scep.gates import make_gate
+from trstctl.protocols.scep.intune import IntuneGate
 from trstctl.protocols.scep.messages import PKIOperation
 from trstctl.protocols.scep.settings import (
     SUFFIX,
@@ -46,14 +47,26 @@ class SCEPResource(ProtocolResource):
     ) -> None:
         super().__init__(name, ra, settings)
         self._served = all_served(name, settings)
-        self._messages = {
-            label: PKIOperation(
-                ra,
-                served,
-                make_gate(served.challenge, served.endpoint, ra, os.environ),
-            )
+        self._gates = {
+            label: make_gate(served.challenge, served.endpoint, ra, os.environ)
             for label, served in self._served.items()
         }
+        self._messages = {
+            label: PKIOperation(ra, served, self._gates[label])
+            for label, served in self._served.items()
+        }
+
+    async def tend(self) -> None:
+        """Let each gate do its rounds; one that cannot keeps none back."""
+        failed: Unavailable | None = None
+        for gate in self._gates.values():
+            if isinstance(gate, IntuneGate):
+                try:
+                    await gate.tend()
+                except Unavailable as error:
+                    failed = error
+        if failed is not None:
+            raise failed
 
     @classmethod
     def paths_for(cls, name: str, settings: ProtocolSettings) -> Sequence[str]:

@@ -67,6 +67,8 @@ class WebhookGate:
     :param now: the wall clock, UTC.
     """
 
+    renewals = False
+
     _log = Logger()
 
     def __init__(
