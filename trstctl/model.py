@@ -374,6 +374,8 @@ class Endpoint:
         profile must demand a person's approval.
     :ivar may_wait: whether a client can be told to come back; if not, its
         profile must not demand an approval.
+    :ivar issuers: further authorities whose certificates count here: the
+        one before, while another takes over.
     :ivar scopes: what registration authorities may do here.
     :ivar factory: whose factory certificates count here, if any do.
     """
@@ -385,6 +387,7 @@ class Endpoint:
     authority: str
     gated: bool = True
     may_wait: bool = True
+    issuers: tuple[str, ...] = ()
     scopes: tuple[RegistrationScope, ...] = field(default=(), repr=False)
     factory: FactoryTrust | None = field(default=None, repr=False)
 

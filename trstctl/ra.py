@@ -542,9 +542,10 @@ class RegistrationAuthority:
         )
         # Whether it is ours is proven before anything is told.
         signers = [
-            f"certificate:{endpoint.authority}:{read_certificate(one.der).serial}"
+            f"certificate:{authority}:{read_certificate(one.der).serial}"
             for one in request.credentials
             if isinstance(one, ClientCertificate)
+            for authority in (endpoint.authority, *endpoint.issuers)
         ]
         for row in rows:
             if (

@@ -759,15 +759,21 @@ class ChallengeTests:
         bench.refuses(ChallengeRejected, certificate, Challenge("x", gate))
 
     def test_token_of_another_protocol(self) -> None:
-        """A bootstrap's token is no secret of any other protocol."""
+        """What is for one protocol only is no secret of another."""
         bench = _Bench()
-        token = add_one_time_token(bench.store, "once")
+        token = add_one_time_token(bench.store, "once", protocol="other")
         error = bench.refuses(ChallengeRejected, OneTimeToken(token))
         unknown = bench.refuses(ChallengeRejected, OneTimeToken("guess"))
         assert str(unknown) == str(error)
         assert unknown.__dict__ == error.__dict__
-        endpoint = evolve(ENDPOINT, protocol="bootstrap")
+        endpoint = evolve(ENDPOINT, protocol="other")
         bench.prove(OneTimeToken(token), endpoint=endpoint)
+
+    def test_token_is_for_whoever_takes_tokens(self) -> None:
+        """EST takes one as RFC 7894's otpChallenge, say."""
+        bench = _Bench()
+        token = add_one_time_token(bench.store, "once")
+        bench.prove(OneTimeToken(token))
 
     def test_challenge_is_no_token(self) -> None:
         """And a challenge is none of the bootstrap's."""
@@ -781,6 +787,8 @@ class ChallengeTests:
 
 class _Gate:
     """A gate with one answer for all."""
+
+    renewals = False
 
     def __init__(self, answer: Principal | Exception) -> None:
         self.answer = answer

@@ -72,6 +72,8 @@ class _Gate:
     :ivar errors: what to fail with, by step; a Deferred: what to wait for.
     """
 
+    renewals = False
+
     def __init__(self) -> None:
         self.heard: list[Any] = []
         self.errors: dict[str, Any] = {}

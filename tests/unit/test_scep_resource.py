@@ -1124,6 +1124,21 @@ class CertificateTests:
             issuer
         )
 
+    def test_renewal_while_one_takes_over(self) -> None:
+        """A certificate of the present CA renews with the next one."""
+        bench = Bench(authorities=("issuing", "next"), next_authority="next")
+        _, message = renewal(
+            bench, recipient=bench.credential("next").certificate
+        )
+        reply = bench.ask(message)
+        assert SUCCESS == reply.status
+        (certificate,), _ = reply.opened(rsa_key())
+        x509.load_der_x509_certificate(certificate).verify_directly_issued_by(
+            x509.load_der_x509_certificate(
+                bench.authorities["next"].certificate
+            )
+        )
+
     def test_present_ca_without_a_next_one(self) -> None:
         """Another CA of ours is nobody's next one by itself."""
         bench = Bench(authorities=("issuing", "next"))

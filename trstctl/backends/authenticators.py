@@ -53,7 +53,7 @@ from trstctl.errors import (
 )
 from trstctl.http.site import holder
 from trstctl.interfaces import IAuthenticator, IAuthority, IStore
-from trstctl.minting import check_secret, principal_of
+from trstctl.minting import BOOTSTRAP, check_secret, principal_of
 from trstctl.model import (
     BearerToken,
     Challenge,
@@ -318,7 +318,9 @@ class StoreAuthenticator:
         if (
             secret is None
             or secret.revoked_at is not None
-            or secret.protocol != endpoint.protocol
+            # A token is for whoever takes tokens; what is for one protocol
+            # only, a challenge say, is for no other.
+            or secret.protocol not in (BOOTSTRAP, endpoint.protocol)
         ):
             self._failed(self._buckets(request, "")[0])
             raise ChallengeRejected

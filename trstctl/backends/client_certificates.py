@@ -94,15 +94,15 @@ class ClientCertificates:
         See :meth:`trstctl.interfaces.IAuthenticator.authenticate`.
         """
         endpoint = request.endpoint
-        authority = self._authorities().get(endpoint.authority)
         try:
             facts = read_certificate(presented.der)
         except (Malformed, TooLarge):
             return None
-        if authority is None or not authority.issued(facts):
+        issuer = self._issuer(endpoint, facts)
+        if issuer is None:
             return self._factory_certificate(request, presented, facts, now)
         principal, record = await self._own(
-            endpoint, presented.der, facts, now
+            endpoint, issuer, presented.der, facts, now
         )
         renewing = request.operation is Operation.RENEW
         if record.status is CertificateStatus.REVOKED and not (
@@ -125,23 +125,37 @@ class ClientCertificates:
 
         See :meth:`trstctl.interfaces.IRegistrationAuthority.identify`.
         """
-        authority = self._authorities().get(endpoint.authority)
         try:
             facts = read_certificate(certificate)
         except (Malformed, TooLarge):
             raise NotAuthenticated from None
-        if authority is None or not authority.issued(facts):
+        issuer = self._issuer(endpoint, facts)
+        if issuer is None:
             raise NotAuthenticated
-        principal, record = await self._own(endpoint, certificate, facts, now)
+        principal, record = await self._own(
+            endpoint, issuer, certificate, facts, now
+        )
         if record.status is CertificateStatus.REVOKED:
             raise _known(principal, "the client certificate has been revoked")
         if facts.not_after < now:
             raise _known(principal, "the client certificate has expired")
         return principal
 
+    def _issuer(
+        self, endpoint: Endpoint, facts: CertificateFacts
+    ) -> str | None:
+        """Return which of the endpoint's authorities issued it, if any."""
+        authorities = self._authorities()
+        for name in (endpoint.authority, *endpoint.issuers):
+            authority = authorities.get(name)
+            if authority is not None and authority.issued(facts):
+                return name
+        return None
+
     async def _own(
         self,
         endpoint: Endpoint,
+        issuer: str,
         der: bytes,
         facts: CertificateFacts,
         now: datetime,
@@ -152,14 +166,14 @@ class ClientCertificates:
         )
         if (
             record is None
-            or record.authority != endpoint.authority
+            or record.authority != issuer
             or record.der != der
             or facts.not_before > now
         ):
             raise NotAuthenticated
         principal = Principal(
             kind="certificate",
-            name=f"{endpoint.authority}:{facts.serial}",
+            name=f"{issuer}:{facts.serial}",
             tenant_id=endpoint.tenant_id,
             certificate=facts,
             record=record,

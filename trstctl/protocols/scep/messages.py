@@ -144,14 +144,17 @@ class PKIOperation:
         self._ticks = ticks
         self._served = served
         self._gate = gate
-        self._endpoints = tuple(
-            evolve(served.endpoint, authority=authority)
-            for authority in (
-                served.endpoint.authority,
-                served.next_authority,
+        present, following = served.endpoint, served.next_authority
+        self._endpoints: tuple[Endpoint, ...] = (present,)
+        if following is not None:
+            # While one CA takes over from the other, a certificate of
+            # either renews with either.
+            self._endpoints = (
+                evolve(present, issuers=(following,)),
+                evolve(
+                    present, authority=following, issuers=(present.authority,)
+                ),
             )
-            if authority is not None
-        )
 
     async def answer(self, request: HTTPRequest, body: bytes) -> HTTPResponse:
         """
@@ -165,7 +168,7 @@ class PKIOperation:
             message = codec.read_message(body)
         except (Malformed, TooLarge) as error:
             raise Malformed(codec.UNREADABLE) from error
-        endpoint = self._served.endpoint
+        endpoint = self._endpoints[0]
         credential = await self._ra.credentials.get(
             endpoint.authority, Purpose.SCEP
         )
