@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from cmp_vectors import MESSAGES
@@ -40,14 +41,19 @@ def cn(text: str) -> Name:
     return ((NameAttribute("2.5.4.3", text),),)
 
 
+@cache
 def certificate(
     key: Any = P256,
     *,
     serial: int = 77,
     key_identifier: bool = True,
-    digest: hashes.HashAlgorithm | None = hashes.SHA256(),
+    digest: str = "SHA256",
 ) -> bytes:
-    """Return a self-signed certificate."""
+    """
+    Return a self-signed certificate, always the same.
+
+    :param digest: a name that the library's module has, or empty.
+    """
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "owner")])
     builder = x509.CertificateBuilder(
         name, name, key.public_key(), serial, START, END
@@ -57,7 +63,8 @@ def certificate(
             x509.SubjectKeyIdentifier.from_public_key(key.public_key()),
             critical=False,
         )
-    return builder.sign(key, digest).public_bytes(Encoding.DER)
+    algorithm = getattr(hashes, digest)() if digest else None
+    return builder.sign(key, algorithm).public_bytes(Encoding.DER)
 
 
 # --- CRMF -------------------------------------------------------------------
