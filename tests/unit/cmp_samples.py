@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any
@@ -135,6 +136,42 @@ def read_everything(data: bytes) -> PKIMessage:
     if reader is not None:
         reader(message.body.value)
     return message
+
+
+_REPLACEMENTS = (
+    b"",
+    NULL,
+    der.sequence(),
+    der.integer(0),
+    der.octet_string(b""),
+    der.bit_string(b""),
+    b"\x80\x00",
+    b"\xa0\x00",
+    der.sequence(der.sequence()),
+    der.explicit(0, NULL),
+)
+
+
+def mutations(data: bytes) -> Iterator[bytes]:
+    """
+    Yield DER with each value, at any depth, left out, doubled, emptied,
+    under another tag, or replaced; all lengths are right.
+    """
+    parts = der.children(data)
+    for place, (tag, content, whole) in enumerate(parts):
+        before = b"".join(part[2] for part in parts[:place])
+        after = b"".join(part[2] for part in parts[place + 1 :])
+        for other in (
+            *_REPLACEMENTS,
+            whole + whole,
+            der.tlv(tag, b""),
+            der.tlv(tag, content + NULL),
+            der.tlv(tag ^ 0x01, content),
+        ):
+            yield before + other + after
+        if tag & 0x20:
+            for inner in mutations(content):
+                yield before + der.tlv(tag, inner) + after
 
 
 def captured(name: str) -> PKIMessage:

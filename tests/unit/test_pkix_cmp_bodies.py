@@ -15,13 +15,21 @@ from cmp_samples import (
     captured,
     certificate,
     cn,
+    mutations,
     read_everything,
 )
 from cmp_vectors import MESSAGES
 from cryptography.hazmat.primitives.asymmetric import ed448, mldsa
 from hypothesis import given
 from hypothesis import strategies as st
-from pkix_samples import ED25519, P256, corruptions, refusal, rsa_key
+from pkix_samples import (
+    ED25519,
+    P256,
+    corruptions,
+    raw_csr,
+    refusal,
+    rsa_key,
+)
 from pyasn1.codec.der import decoder, encoder
 from pyasn1_alt_modules import rfc9480, rfc9810
 
@@ -36,6 +44,7 @@ from trstctl.pkix.cmp_bodies import (
     REASONS,
     CertStatus,
     ErrorMsg,
+    p10cr_version,
     read_cert_conf,
     read_error,
     read_gen_msg,
@@ -60,6 +69,7 @@ from trstctl.pkix.cmp_status import (
     read_status,
 )
 from trstctl.pkix.crmf_template import CertId, CertTemplate, directory_name
+from trstctl.pkix.csr import read_csr
 from trstctl.pkix.names import encode_general_names
 
 CONSTRUCTED = st.lists(st.sampled_from(FAILURES), unique=True, min_size=1).map(
@@ -150,6 +160,30 @@ class StatusTests:
                 status.der()
 
 
+class CertificationRequestTests:
+    """p10cr (section 5.3.3)."""
+
+    def test_version(self) -> None:
+        """A request of another version is told apart (RFC 2986, 4.1)."""
+        assert 0 == p10cr_version(captured("p10cr").body.value)
+        for number in (0, 1, -1):
+            csr = raw_csr(version=der.integer(number))
+            assert number == p10cr_version(csr)
+            assert (number == 0) == (refusal(read_csr, csr) is None)
+
+    def test_no_version(self) -> None:
+        """What is no request has no version."""
+        for value in (
+            b"",
+            NULL,
+            der.sequence(),
+            der.sequence(NULL),
+            der.sequence(der.sequence(NULL)),
+            der.sequence(b"\x02\x05"),
+        ):
+            assert p10cr_version(value) is None
+
+
 class ConfirmationTests:
     """certConf and pkiConf (sections 5.3.17 and 5.3.18)."""
 
@@ -186,6 +220,9 @@ class ConfirmationTests:
         theirs, rest = decoder.decode(value, rfc9480.CertConfirmContent())
         assert b"" == rest
         assert value == encoder.encode(theirs)
+        for mutated in mutations(value):
+            if refusal(der.check, mutated) is None:
+                refusal(read_cert_conf, mutated)
 
     def test_empty(self) -> None:
         """An empty certConf accepts nothing."""
@@ -654,6 +691,21 @@ class GeneralMessageTests:
         """What is no list of CRLStatus is refused."""
         with pytest.raises(Malformed):
             general.read_crl_status_list(value)
+
+    def test_mutation(self) -> None:
+        """Values of another shape are a peer's fault at most."""
+        point = der.tlv(0xA0, der.tlv(0x86, b"http://ca.example.com/"))
+        by_point = crl_status(
+            der.explicit(0, point), der.tlv(0x17, b"260101000000Z")
+        )
+        by_issuer = crl_status(
+            der.explicit(1, der.sequence(directory_name(cn("CA"))))
+        )
+        for value in (by_point, by_issuer):
+            assert refusal(general.read_crl_status_list, value) is None
+            for mutated in mutations(value):
+                if refusal(der.check, mutated) is None:
+                    refusal(general.read_crl_status_list, mutated)
 
     def test_other_values(self) -> None:
         """Languages, roots and algorithms are read."""

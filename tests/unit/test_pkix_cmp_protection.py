@@ -8,7 +8,7 @@ import hmac
 from collections.abc import Callable
 
 import pytest
-from cmp_samples import NULL, captured
+from cmp_samples import NULL, captured, mutations
 from cmp_vectors import SECRET
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, mldsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -487,6 +487,20 @@ class UnsupportedTests:
         """Parameters of another type are malformed."""
         with pytest.raises(Malformed):
             read_protection(protection)
+
+    @pytest.mark.parametrize(
+        "protection",
+        [
+            password_based(),
+            pbmac1(),
+            password_based(mac=gmac(tail=der.integer(16))),
+        ],
+    )
+    def test_mutation(self, protection: bytes) -> None:
+        """Parameters of another shape are a peer's fault at most."""
+        for mutated in mutations(protection):
+            if refusal(der.check, mutated) is None:
+                refusal(read_protection, mutated)
 
     @pytest.mark.parametrize("protection", [password_based(), pbmac1()])
     def test_corruption(self, protection: bytes) -> None:

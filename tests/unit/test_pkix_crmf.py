@@ -18,6 +18,7 @@ from cmp_samples import (
     certificate,
     cn,
     control,
+    mutations,
     requests,
     signing_key,
 )
@@ -335,6 +336,27 @@ class ControlTests:
             der.sequence(der.integer(1), place),
         ):
             assert with_control(control(3, value)).controls.publish is True
+
+    def test_mutation(self) -> None:
+        """Requests of another shape are a peer's fault at most."""
+        controls = der.sequence(
+            control(1, der.tlv(0x0C, b"token")),
+            control(3, der.sequence(der.integer(1), der.sequence(NULL))),
+            control(5, CertId(cn("CA"), "4d").der()),
+            control(6, KEY),
+        )
+        request = cert_request(FULL.der(), controls)
+        information = der.sequence(control(1, NULL))
+        value = requests(request + RA_VERIFIED + information)
+
+        def read(data: bytes) -> None:
+            der.check(data)
+            for message in read_cert_req_messages(data):
+                certificate_request(message)
+
+        assert refusal(read, value) is None
+        for mutated in mutations(value):
+            refusal(read, mutated)
 
     @pytest.mark.parametrize(
         "wrong",
