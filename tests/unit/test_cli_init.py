@@ -91,6 +91,15 @@ class InitTests:
             "the configuration is good" in state.run("config", "check").stdout
         )
 
+    def test_serves_scep(self, state: State) -> None:
+        """SCEP without TLS, since its clients want it, and by challenge."""
+        config = load(state.config, discover().protocols)
+        (endpoint,) = config.endpoints["scep"]
+        assert TENANT == endpoint.tenant_id
+        assert endpoint.gated
+        assert config.listeners.http.enabled
+        assert "challenge: none" not in state.config.read_text()
+
     def test_names_the_schema(self, state: State) -> None:
         """The first line is what editors look for, and the file is there."""
         first = state.config.read_text().splitlines()[0]
