@@ -39,7 +39,7 @@ from trstctl.ca.ceremony import (
     make_root,
     public_octets,
 )
-from trstctl.ca.edition import Issuer, Schedule
+from trstctl.ca.edition import Edition, Issuer, Schedule
 from trstctl.ca.pointers import Places
 from trstctl.ca.publisher import Publisher
 from trstctl.tap import run
@@ -170,7 +170,7 @@ async def publish(bench: Bench) -> None:
     await bench.time("nothing", idle)
     await bench.time("the full CRL", lambda: press.complete(issuer, "", None))
     await bench.time("all CRLs", everything)
-    full = await bench.publisher.crl("issuing", "")
+    full = Edition(await bench.publisher.crl("issuing", ""))
     await bench.time("a delta CRL", lambda: press.delta(issuer, full))
     await bench.time("a round with nothing due", bench.publisher.round)
     for scope in ("", "delta", *issuer.places.scopes[:1]):
