@@ -118,7 +118,7 @@ from trstctl.model import (
     StoredRequest,
 )
 from trstctl.pkix.certificate import read_certificate
-from trstctl.pkix.csr import read_csr, verify_proof
+from trstctl.pkix.csr import read_csr, verify_proof, without_challenge
 from trstctl.pkix.names import name_text
 from trstctl.pkix.signing import prepare_signed
 from trstctl.policy.registration import check_linking
@@ -733,7 +733,11 @@ class RegistrationAuthority:
         serial = new_serial(self.random_bytes)
         return Intent(
             id=self._new_id(),
-            request=self._row(asked, approved, self.now() + asked.key_life),
+            request=evolve(
+                self._row(asked, approved, self.now() + asked.key_life),
+                # It is proven; from now on nobody needs the secret in it.
+                csr=without_challenge(asked.request.wanted),
+            ),
             owner=self._owner,
             authority=asked.authority.name,
             serial=serial,

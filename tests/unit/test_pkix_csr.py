@@ -540,6 +540,41 @@ class RefusalTests:
             }
 
 
+class WithoutChallengeTests:
+    """What is kept of a request has no secret in it."""
+
+    @pytest.mark.parametrize(
+        ("tag", "codec"),
+        [
+            (0x0C, "utf-8"),
+            (0x13, "ascii"),
+            (0x14, "latin-1"),
+            (0x16, "ascii"),
+            (0x1C, "utf-32-be"),
+            (0x1E, "utf-16-be"),
+        ],
+    )
+    def test_blanked(self, tag: int, codec: str) -> None:
+        """The password's characters are gone; everything else stays."""
+        secret, blank = "s3cret".encode(codec), "xxxxxx".encode(codec)
+        request = read_csr(
+            raw_csr(
+                attributes=attribute(
+                    csr.CHALLENGE_PASSWORD, der.tlv(tag, secret)
+                )
+            )
+        )
+        kept = csr.without_challenge(request)
+        assert secret in request.der
+        assert request.der.replace(secret, blank) == kept
+        assert "xxxxxx" == read_csr(kept).challenge_password
+
+    def test_nothing_to_blank(self) -> None:
+        """A request without a password is kept as it is."""
+        request = read_csr(raw_csr())
+        assert request.der == csr.without_challenge(request)
+
+
 class ProofTests:
     """``verify_proof`` (RFC 2986, section 3)."""
 

@@ -215,6 +215,34 @@ def _holds_general_names(content: bytes) -> bool:
     return content[:1] >= b"\x80"
 
 
+#: The letter x in the character strings with several octets to each.
+_WIDE_LETTERS = {28: b"\0\0\0x", 30: b"\0x"}
+
+
+def without_challenge(request: CertificateRequest) -> bytes:
+    """
+    Return a request as it may be kept: a challenge password is a secret.
+
+    :returns: the request's DER, with each character of the password
+        replaced by ``x``.  Its signature does not verify any more.
+    """
+    if request.challenge_password is None:
+        return request.der
+    information = der.children(der.content(request.der, der.SEQUENCE))[0]
+    for _, attribute, whole in der.children(
+        der.children(information[1])[3][1]
+    ):
+        kind, values = der.children(attribute)
+        if der.oid_text(kind[1]) == CHALLENGE_PASSWORD:
+            tag, text, _ = der.children(values[1])[0]
+            letter = _WIDE_LETTERS.get(tag, b"x")
+            blank = der.tlv(tag, letter * (len(text) // len(letter)))
+            return request.der.replace(
+                whole, der.sequence(kind[2], der.set_of(blank)), 1
+            )
+    return b""  # it came in another form than this
+
+
 def verify_proof(request: CertificateRequest) -> None:
     """
     Verify that the requester holds the private key (RFC 2986, section 3).
