@@ -68,7 +68,9 @@ SELECT n, :tenant_id, 'request-' || n,
     '[["dns","device-' || n || '.example.com"]]',
     lower(hex(randomblob(32))), randomblob(400), lower(hex(randomblob(8))),
     '192.0.2.7:50000', 'issued', :start + n * :step,
-    lower(hex(randomblob(8))), 'issuing', lower(hex(randomblob(20))),
+    lower(hex(randomblob(8))), 'issuing',
+    substr('4567', 1 + abs(random()) % 4, 1)
+        || substr(lower(hex(randomblob(20))), 2),
     'owner', randomblob(32), :start + n * :step,
     :start + n * :step + :lifetime, :start + n * :step,
     CASE n % 10 WHEN 0 THEN 'revoked' ELSE 'valid' END,
@@ -240,7 +242,7 @@ def revocations(desk: Desk, facts: dict[str, str]) -> None:
         ("page of changed, of a day", last - _DAY),
         ("page of changed, of 30 days", last - 30 * _DAY),
     ):
-        query = RevocationQuery(name, "8", "g", _NOW, since)
+        query = RevocationQuery(name, "60", "g", _NOW, since)
 
         def ask(query: RevocationQuery = query) -> Deferred[Any]:
             return store.list_revoked(query)

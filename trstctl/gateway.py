@@ -57,7 +57,12 @@ from trstctl.ca.chain import UnfitAuthority
 from trstctl.ca.edition import Issuer
 from trstctl.ca.publisher import Publisher
 from trstctl.config.model import Configuration
-from trstctl.config.places import issuer_of, over_tls, places_of
+from trstctl.config.places import (
+    doubt_about,
+    issuer_of,
+    over_tls,
+    places_of,
+)
 from trstctl.config.reader import ConfigurationError
 from trstctl.config.secrets import SecretError
 from trstctl.discovery import Discovery, DiscoveryError
@@ -346,6 +351,7 @@ class Gateway(Service):
         _spare_the_collector()
         self._ready = True
         self._log.info("the gateway is ready", event="gateway.ready")
+        self._doubt_pointers(self.config)
 
     def _server_certificate(
         self, config: Configuration, rules: Rules
@@ -488,6 +494,7 @@ class Gateway(Service):
             store=self.store,
             authorities=lambda: self.ra.rules.authorities,
             server_not_after=lambda: self.server_certificate.not_after,
+            crl_ends=self.publisher.ends,
             clock=self._reactor,
             now=self._now,
         )
@@ -725,7 +732,21 @@ class Gateway(Service):
             self._http.resource = roots[1]
         self._say_what_needs_a_restart(old, config)
         self._log.info("the configuration was reloaded", event="reload.done")
+        self._doubt_pointers(config)
         return True
+
+    def _doubt_pointers(self, config: Configuration) -> None:
+        """Warn of pointers that certificates would carry in vain."""
+        for name in config.authorities:
+            reason = doubt_about(config, name)
+            if reason:
+                self._log.warn(
+                    "set authorities.{authority}.public_url: what it issues "
+                    "points to where others may not look ({reason})",
+                    event="pointers.doubtful",
+                    authority=name,
+                    reason=reason,
+                )
 
     def _say_what_needs_a_restart(
         self, old: Configuration, new: Configuration

@@ -48,7 +48,7 @@ from trstctl.model import (
     SecretOrder,
     SecretState,
 )
-from trstctl.policy.coverage import covers
+from trstctl.policy.coverage import covers, takes_time
 from trstctl.policy.patterns import split_pattern
 
 RandomBytes = Callable[[int], bytes]
@@ -56,6 +56,10 @@ RandomBytes = Callable[[int], bytes]
 #: What a registrar may ask for at once.
 MAX_COUNT = 100
 MAX_LIFE = timedelta(days=30)
+
+#: Expressions that take time among the names of what a registrar asks for.
+#: Each request with the secret matches them, however often it is refused.
+MAX_EXPRESSIONS = 1
 
 #: Patterns that a secret may be bound to, and the characters of each.
 MAX_NAMES = 32
@@ -86,6 +90,10 @@ def check_order(order: SecretOrder, offered: Collection[str]) -> None:
     for pattern in order.names:
         if len(pattern) > MAX_PATTERN:
             raise Malformed(f"a name has more than {MAX_PATTERN} characters")
+        # No name that is issued has such; half a character of JSON's would
+        # not even be text.
+        if not pattern.isprintable():
+            raise Malformed("a name has a character that does not print")
         try:
             split_pattern(pattern)
         except ValueError as error:
@@ -96,8 +104,10 @@ def check_order(order: SecretOrder, offered: Collection[str]) -> None:
         raise Malformed("the key is not 64 hexadecimal digits of a SHA-256")
     if order.key_fingerprint and order.count > 1:
         raise Malformed("one key needs only one token")
-    if order.count < 1 or order.life <= timedelta(0):
-        raise Malformed("there must be one or more, for some time")
+    if order.count < 1:
+        raise Malformed("there must be one or more")
+    if order.life <= timedelta(0):
+        raise Malformed("it must live for some time")
 
 
 def mint(
@@ -211,8 +221,10 @@ class Registrar:
         try:
             await self._store.add_secrets([m.record for m in made], self.id)
         except Conflict as error:
-            error.facts["principal"] = self.id
-            return await self._made_before(made, error)
+            # The store knows of ids only, the registrar of his key.
+            told = error if key is None else Conflict()
+            told.facts["principal"] = self.id
+            return await self._made_before(made, told)
         return made
 
     def _check_bounds(self, order: SecretOrder) -> None:
@@ -221,6 +233,8 @@ class Registrar:
             raise Malformed(f"at most {MAX_COUNT} can be made at once")
         if order.life > MAX_LIFE:
             raise Malformed(f"at most {MAX_LIFE.days} days are possible")
+        if sum(map(takes_time, order.names)) > MAX_EXPRESSIONS:
+            raise Malformed("at most one name can be a regular expression")
 
     def _check_limits(self, order: SecretOrder) -> None:
         """Refuse what the registrar is not for (M-2)."""

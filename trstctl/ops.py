@@ -5,7 +5,8 @@ The ops listener: is it alive, is it ready, what has it done.
 ``/healthz`` answers while the reactor turns.  ``/readyz`` tries what an
 enrollment needs (a durable write, a signature of each authority) and looks
 at what will expire; its JSON lists every check, and its status is 503 if one
-fails.  ``/metrics`` is Prometheus text.  The listener is for the operator's
+fails.  It tells, too, if a CRL has run out, which keeps nobody from
+enrolling.  ``/metrics`` is Prometheus text.  The listener is for the operator's
 own network: it is bound to loopback unless the configuration says otherwise.
 """
 
@@ -53,6 +54,8 @@ class Readiness:
 
     :param authorities: returns the authorities of this moment.
     :param server_not_after: returns the end of the TLS server certificate.
+    :param crl_ends: returns when the first CRL of each authority runs out;
+        ``None``: it has none.
     """
 
     _log = Logger()
@@ -63,12 +66,14 @@ class Readiness:
         store: IStore,
         authorities: Callable[[], Mapping[str, IAuthority]],
         server_not_after: Callable[[], datetime | None],
+        crl_ends: Callable[[], Mapping[str, datetime | None]],
         clock: IReactorTime,
         now: Callable[[], datetime],
     ) -> None:
         self._store = store
         self._authorities = authorities
         self._server_not_after = server_not_after
+        self._crl_ends = crl_ends
         self._clock = clock
         self._now = now
         self._checks: tuple[Check, ...] = ()
@@ -118,6 +123,8 @@ class Readiness:
         server = self._server_not_after()
         if server is not None:
             found.append(self._expiry("tls", server))
+        for name, end in self._crl_ends().items():
+            found.append(self._crl(f"crl:{name}", end))
         return tuple(found)
 
     async def _try(
@@ -149,6 +156,19 @@ class Readiness:
             return Check(name, ok=False, detail="expired")
         word = "expires soon" if left < _WARN else "valid"
         return Check(name, ok=True, detail=f"{word}, {left.days} days left")
+
+    def _crl(self, name: str, end: datetime | None) -> Check:
+        """
+        Tell whether an authority's CRLs are in force.
+
+        Never a failed check: enrollment goes on, and what takes a gateway
+        out of service takes away its OCSP, too.
+        """
+        if end is None:
+            return Check(name, ok=True, detail="none is signed yet")
+        if end <= self._now():
+            return Check(name, ok=True, detail="one has run out")
+        return Check(name, ok=True, detail="in force")
 
 
 class _Page(Resource):

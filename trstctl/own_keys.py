@@ -15,6 +15,9 @@ O-3  *Renewed in time*, with a new key, when a third of the life is left.
 O-4  *The one before is kept* until it ends: a device that has cached the
      old certificate may still encrypt to it.
 O-5  *Never the CA's key.*
+O-6  *Not at everybody's will.*  A message of a stranger's may be what a key
+     is made for.  So what failed rests: else each one would have another
+     certificate issued, or promised, and recorded.
 """
 
 from __future__ import annotations
@@ -48,7 +51,12 @@ from trstctl.backends.keyfiles import (
     replace_file,
     to_pem,
 )
-from trstctl.errors import Internal, TrstctlError, UnknownCertificate
+from trstctl.errors import (
+    Internal,
+    TrstctlError,
+    Unavailable,
+    UnknownCertificate,
+)
 from trstctl.interfaces import IAuthority, ICredentials, IMessageCredential
 from trstctl.model import (
     SYSTEM_TENANT,
@@ -75,6 +83,9 @@ _RSA_BITS = 2048
 
 #: Until what could not be renewed is tried again.
 _PAUSE = timedelta(minutes=10)
+
+#: Likewise where there is nothing to serve with meanwhile.
+_REST = timedelta(seconds=10)
 
 _TITLES = {
     Purpose.OCSP: "OCSP responder",
@@ -198,6 +209,8 @@ class OwnKey:
 
     async def _made(self, rules: Rules, kept: OwnPair | None) -> OwnPair:
         """Make a key, have it certified, and keep both in one file."""
+        # Before anything is issued: where it cannot be kept, it must not be.
+        private_directory(self._path.parent)
         key, request = await self._new_request()
         outcome = await self._ra.enroll_own(
             EnrollmentRequest(
@@ -219,7 +232,6 @@ class OwnKey:
         if not isinstance(outcome, Issued):
             raise Internal("a certificate of the gateway was not issued")
         chain = (outcome.certificate, *outcome.chain)
-        private_directory(self._path.parent)
         if kept is not None:
             replace_file(self._before, _as_file(kept.key, kept.chain), 0o600)
         replace_file(self._path, _as_file(key, chain), 0o600)
@@ -264,6 +276,8 @@ class OwnCredentials:
     :param make: makes a credential of key and chain.
     """
 
+    _log = Logger()
+
     def __init__(
         self,
         ra: RegistrationAuthority,
@@ -278,6 +292,10 @@ class OwnCredentials:
         self._make = make
         self._random_bytes = random_bytes
         self._loaded: dict[tuple[str, Purpose], _Loaded] = {}
+        # When what failed, and of which authority.
+        self._failed: dict[
+            tuple[str, Purpose], tuple[IAuthority, datetime]
+        ] = {}
         self._making = DeferredLock()
 
     def get(
@@ -303,8 +321,17 @@ class OwnCredentials:
     async def tend(self) -> None:
         """Renew in time what is in use, ahead of the requests for it."""
         for authority, purpose in list(self._loaded):
-            if authority in self._ra.rules.authorities:
+            if authority not in self._ra.rules.authorities:
+                continue
+            try:
                 await self.known(authority, purpose)
+            except Exception:  # noqa: BLE001 - the others are renewed, too
+                self._log.failure(
+                    "a certificate of the gateway could not be made",
+                    event="credential.unrenewed",
+                    profile=f"gateway-{purpose.value}",
+                    authority=authority,
+                )
 
     def _good(self, authority: str, purpose: Purpose) -> _Loaded | None:
         """Return what is loaded, while it is what the file holds, and good."""
@@ -330,7 +357,12 @@ class OwnCredentials:
         if issuer is None:
             raise UnknownCertificate
         own = self._own(authority, purpose, issuer)
-        current = await own.current(rules)
+        self._let_rest(authority, purpose, issuer)
+        try:
+            current = await own.current(rules)
+        except BaseException:
+            self._failed[authority, purpose] = (issuer, self._ra.now())
+            raise
         pairs = [current]
         before = own.previous()
         if before is not None:
@@ -345,6 +377,16 @@ class OwnCredentials:
         )
         self._loaded[authority, purpose] = loaded
         return loaded.credentials
+
+    def _let_rest(
+        self, authority: str, purpose: Purpose, issuer: IAuthority
+    ) -> None:
+        """Refuse to try again what this authority has just failed at (O-6)."""
+        failed = self._failed.get((authority, purpose))
+        if failed is None or failed[0] is not issuer:
+            return  # nothing, or before a reload
+        if failed[1] <= self._ra.now() < failed[1] + _REST:
+            raise Unavailable("the gateway's key cannot be made now")
 
     def _path(self, authority: str, purpose: Purpose) -> Path:
         """Return the file of a credential."""

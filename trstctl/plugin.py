@@ -38,11 +38,14 @@ class ProtocolPlugin:
     :ivar resource: the dotted name of a subclass of
         :class:`trstctl.web.ProtocolResource`.
     :ivar version: text for ``trstctl plugin list``.
+    :ivar unasked: served, too, by a configuration that does not name it;
+        its settings' ``enabled`` is true by default then.
     """
 
     name: str
     resource: str
     version: str = ""
+    unasked: bool = False
 
     def _class(self) -> Any:
         """Import the class."""

@@ -10,7 +10,8 @@ neither disk nor memory is the peer's to fill.
 
 One refusal is an alarm: a single-use secret that was burnt for another key.
 Two have it, and one of them should not; ``secret.reused`` is its record, and
-a warning in the log.
+a warning in the log.  Alarms have a rate and a count of their own: who has
+copied a secret cannot hide that in a flood of other refusals.
 """
 
 from __future__ import annotations
@@ -31,13 +32,35 @@ from trstctl.model import AuditEvent, Endpoint
 _FIELD_LIMIT = 256
 
 
+class _Allowance:
+    """How many records may be written: a burst, then a steady rate."""
+
+    def __init__(self, clock: IReactorTime, rate: float, burst: int) -> None:
+        self._clock = clock
+        self._rate = rate
+        self._burst = float(burst)
+        self._credit = float(burst)
+        self._refilled = clock.seconds()
+
+    def take(self) -> bool:
+        """Take one record's worth of credit, if there is any."""
+        seconds = self._clock.seconds()
+        earned = (seconds - self._refilled) * self._rate
+        self._refilled = seconds
+        self._credit = min(self._burst, self._credit + earned)
+        if self._credit < 1.0:
+            return False
+        self._credit -= 1.0
+        return True
+
+
 class RefusalAudit:
     """
     Writes refusals to the audit log at a bounded rate.
 
     :param clock: the monotonic clock.
     :param now: the wall clock, UTC.
-    :param rate: records a second, in the long run.
+    :param rate: records a second, in the long run; alarms have as many.
     :param burst: records that may be written at once.
     """
 
@@ -52,12 +75,9 @@ class RefusalAudit:
         burst: int = 1000,
     ) -> None:
         self._store = store
-        self._clock = clock
         self._now = now
-        self._rate = rate
-        self._burst = float(burst)
-        self._credit = float(burst)
-        self._refilled = clock.seconds()
+        self._ordinary = _Allowance(clock, rate, burst)
+        self._alarms = _Allowance(clock, rate, burst)
         self._counted: Counter[tuple[str, str, str]] = Counter()
 
     def record(
@@ -92,9 +112,12 @@ class RefusalAudit:
         principal: str,
     ) -> None:
         """Audit one refusal, or count it."""
-        kind = type(error).__name__
+        kind, name = type(error).__name__, "request.refused"
+        counted, allowance = kind, self._ordinary
         reused = isinstance(error, ChallengeRejected) and error.reused
         if reused:
+            name = counted = "secret.reused"
+            allowance = self._alarms
             self._log.warn(
                 "a single-use secret was used by a second key",
                 event="secret.reused",
@@ -104,13 +127,13 @@ class RefusalAudit:
                 principal=principal,
                 peer=peer,
             )
-        if not self._may_write():
-            self._counted[endpoint.tenant_id, endpoint.protocol, kind] += 1
+        if not allowance.take():
+            self._counted[endpoint.tenant_id, endpoint.protocol, counted] += 1
             return
         event = AuditEvent(
             tenant_id=endpoint.tenant_id,
             at=self._now(),
-            event="secret.reused" if reused else "request.refused",
+            event=name,
             actor=principal or "unknown",
             fields={
                 "protocol": endpoint.protocol,
@@ -123,7 +146,7 @@ class RefusalAudit:
             },
         )
         if not await self._append(event):
-            self._counted[endpoint.tenant_id, endpoint.protocol, kind] += 1
+            self._counted[endpoint.tenant_id, endpoint.protocol, counted] += 1
 
     async def flush(self) -> None:
         """Write what was only counted, one record for each kind."""
@@ -142,17 +165,6 @@ class RefusalAudit:
             )
             if not await self._append(event):
                 self._counted[tenant_id, protocol, kind] += count
-
-    def _may_write(self) -> bool:
-        """Take one record's worth of credit, if there is any."""
-        seconds = self._clock.seconds()
-        earned = (seconds - self._refilled) * self._rate
-        self._refilled = seconds
-        self._credit = min(self._burst, self._credit + earned)
-        if self._credit < 1.0:
-            return False
-        self._credit -= 1.0
-        return True
 
     async def _append(self, event: AuditEvent) -> bool:
         """Append, and tell whether that worked."""

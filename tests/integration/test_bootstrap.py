@@ -329,7 +329,9 @@ class RaceTests:
             assert leaf(post(gateway, anew)) == leaf(answers[winner])
             assert post(gateway, sent[winner - 1]).status == 401
         gateway.verify_audit()
-        assert events(gateway).count("secret.reused") >= ROUNDS * DEVICES
+        # More than this at once is counted, and not written one by one.
+        alarms = min(ROUNDS * DEVICES, 1000)
+        assert events(gateway).count("secret.reused") >= alarms
 
     def test_64_times_the_same(self, gateway: Gateway) -> None:
         """One device that asks 64 times at once has one certificate."""

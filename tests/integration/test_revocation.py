@@ -52,8 +52,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     found.start()
     assert found.stop() == 0
     found.config.write_text(
-        found.config.read_text()
-        + "authorities:\n  issuing: {crl: {pause: 1s}}\n"
+        found.config.read_text() + "authorities:\n  issuing: {crl: "
+        "{pause: 1s, delta_interval: 1m, partitions: 4}}\n"
     )
     found.start()
     try:
@@ -180,12 +180,48 @@ class Witnesses:
 
     def crl(self) -> str:
         """Return what ``openssl verify`` says with the certificate's CRL."""
-        crl = self.folder / "crl.pem"
-        fetched = x509.load_der_x509_crl(fetch(self.crl_url))
-        crl.write_bytes(fetched.public_bytes(Encoding.PEM))
+        assert "/crl/issuing/4/" in self.crl_url
+        return self.verify(self.fetch_crl(self.crl_url, "crl.pem"))
+
+    def full(self) -> str:
+        """Return what it says with the full CRL."""
+        return self.verify(self.fetch_crl(self.full_url, "full.pem"))
+
+    def delta(self) -> str:
+        """Return what it says with a full CRL of before and the delta."""
+        full = x509.load_pem_x509_crl(self.former.read_bytes())
+        (point,) = full.extensions.get_extension_for_class(
+            x509.FreshestCRL
+        ).value
+        assert point.full_name is not None
+        url = str(point.full_name[0].value)
+        delta = self.fetch_crl(url, "delta.pem")
+        both = self.folder / "both.pem"
+        both.write_bytes(self.former.read_bytes() + delta.read_bytes())
+        return self.verify(both, "-use_deltas", "-extended_crl")
+
+    @property
+    def full_url(self) -> str:
+        """Where the full CRL is."""
+        return self.crl_url.partition("/issuing/")[0] + "/issuing.crl"
+
+    @property
+    def former(self) -> Path:
+        """The full CRL of before the last change."""
+        return self.folder / "former.pem"
+
+    def fetch_crl(self, url: str, name: str) -> Path:
+        """Fetch a CRL into a PEM file."""
+        path = self.folder / name
+        fetched = x509.load_der_x509_crl(fetch(url))
+        path.write_bytes(fetched.public_bytes(Encoding.PEM))
+        return path
+
+    def verify(self, crl: Path, *more: str) -> str:
+        """Return what ``openssl verify`` says with a file of CRLs."""
         told = run(
-            *("openssl", "verify", "-crl_check", "-CAfile", self.chain),
-            *("-CRLfile", crl, self.certificate),
+            *("openssl", "verify", "-crl_check", *more),
+            *("-CAfile", self.chain, "-CRLfile", crl, self.certificate),
             check=False,
         )
         if "certificate revoked" in told:
@@ -204,6 +240,11 @@ class Witnesses:
         while self.crl() != expected:
             assert time.monotonic() < deadline, f"no CRL says {expected}"
             time.sleep(0.2)
+        # They are signed in one round, a partition's last.
+        assert expected == self.full()
+        if self.former.exists():
+            assert expected == self.delta()
+        self.fetch_crl(self.full_url, self.former.name)
 
     def do(self, *command: str) -> None:
         """Let the operator do something with the certificate."""

@@ -32,7 +32,7 @@ ROUNDS = int(os.environ.get("TRSTCTL_DRILL_ROUNDS", "1"))
 SCRIPT = Path(__file__).parents[2] / "etc" / "trstctl-client"
 #: All that the client needs, beside openssl and perhaps curl.
 TOOLS = (
-    *("cat", "cp", "date", "ln", "mkdir", "mv", "rm", "sed", "sh"),
+    *("cat", "cp", "date", "ln", "ls", "mkdir", "mv", "rm", "sed", "sh"),
     *("sleep", "sync", "tr", "wc"),
 )
 SHELLS = {"dash": ("dash",), "busybox": ("busybox", "ash")}
@@ -228,6 +228,10 @@ class Client:
         leaf, *issuers = x509.load_pem_x509_certificates(chain)
         assert leaf.public_key() == key.public_key()
         assert len(issuers) == 1
+        names = leaf.extensions.get_extension_for_class(
+            x509.SubjectAlternativeName
+        )
+        assert len(list(names.value)) == 3
         pair = (folder / "key.pem").read_bytes() + chain
         assert (folder / "pair.pem").read_bytes() == pair
         return leaf
@@ -291,7 +295,7 @@ def make(
     return client
 
 
-def every(first: int, steps: int, stride: int = 20) -> range:
+def every(first: int, steps: int, stride: int = 24) -> range:
     """Return the numbers of a sweep: sparse in CI, dense in a drill."""
     return range(first if ROUNDS == 1 else 1, steps + 1, stride // ROUNDS or 1)
 
@@ -388,6 +392,23 @@ class LifeTests:
             *("bootstrap", "--force", "--token-file", "-"), text=token + "\n"
         )
         assert done.returncode == 0, done.stderr
+
+    def test_without_names(
+        self, gateway: Gateway, tokens: Iterator[str], tmp_path: Path
+    ) -> None:
+        """A certificate without alternative names, and its renewal."""
+        client = make(
+            *(gateway, tmp_path, "busybox", "openssl"),
+            NAMES="",
+            # openssl prints this for names, too.
+            SUBJECT="/CN=X509v3 Subject Alternative Name:",
+        )
+        client.give_token(next(tokens))
+        for number in ("1", "2"):
+            client.succeed("auto")
+            assert client.is_tidy()
+            used = (client.state / "current").readlink()
+            assert used.name == f"gen.{number}"
 
     def test_two_at_once(
         self, gateway: Gateway, tokens: Iterator[str], tmp_path: Path
@@ -531,6 +552,17 @@ class FullDiskTests:
             client.succeed("auto")
             failed = 0
             for free in every(1, 24, 6):
+                for file in small.iterdir():
+                    if file.is_symlink():
+                        file.unlink()
+                    else:
+                        shutil.rmtree(file)
+                client.give_token(next(tokens))
+                fill(small / "filler", free)
+                client.run("auto")
+                client.check()
+                (small / "filler").unlink()
+                client.succeed("auto")
                 client.certificate()
                 fill(small / "filler", free)
                 done = client.run("auto")
@@ -583,6 +615,7 @@ def small_file_system(folder: Path) -> Iterator[Path]:
 
 def fill(file: Path, free: int) -> None:
     """Leave so many blocks of 4 KiB."""
+    file.touch(mode=0o600)
     kept = file.with_suffix(".kept")
     kept.write_bytes(bytes(4096 * free))
     try:
@@ -625,6 +658,20 @@ class RefusalTests:
         client.write_options(ROOT=str(tmp_path / "missing"))
         assert client.run("auto").returncode == 2
         assert not client.state.exists()
+
+    def test_folder_that_others_can_write(
+        self, gateway: Gateway, tmp_path: Path
+    ) -> None:
+        """They could take the workspace away and see what comes next."""
+        client = make(gateway, tmp_path, "dash", "curl")
+        client.state.mkdir()
+        for mode in (0o720, 0o702):
+            client.state.chmod(mode)
+            done = client.run("auto")
+            assert done.returncode == 2
+            assert "chmod go-w" in done.stderr
+        client.state.chmod(0o755)
+        assert client.run("auto").returncode == 11  # there is no token
 
     @pytest.mark.parametrize("transport", ["curl", "openssl"])
     def test_only_the_pinned_root_counts(
@@ -811,6 +858,8 @@ class AnswerTests:
             (4, b"SSH-2.0-x\r\n"),
             (4, http(old)[:-1]),
             (4, http(old) + b" "),
+            # Whole, but more than anybody needs: it is cut off.
+            (4, http(b" " * 1_100_000 + old)),
             (4, http(old, b"Content-Length: 1\r\n")),
             (4, http(old, b"Transfer-Encoding: chunked\r\n")),
             (4, http(b"", b"", b"503 Service Unavailable")),

@@ -37,6 +37,7 @@ from trstctl.pkix.signing import PreparedSignedData, prepare_signed
 from trstctl.policy.profile import builtin_profiles
 from trstctl.protocols.bootstrap.resource import CODES, BootstrapResource
 from trstctl.protocols.bootstrap.settings import BootstrapSettings
+from trstctl.ra import Windows
 from trstctl.settings import ProtocolSettings
 from trstctl.testing import (
     EPOCH,
@@ -351,6 +352,16 @@ class BodyTests:
             answer = post(StubAuthority(ISSUED), headers=headers, path=path)
             assert 200 == answer.status
 
+    @pytest.mark.parametrize("origin", ["https://page.example", "null"])
+    def test_pages_in_a_browser(self, origin: str) -> None:
+        """403: the browser's user has not asked for it (CSRF)."""
+        stub = StubAuthority(ISSUED)
+        for path in (ENROLL, RENEW, "/enroll/tokens"):
+            answer = post(stub, headers={**FORM, "Origin": origin}, path=path)
+            assert "browser" in told(answer, 403, "not-authorized")
+        assert 3 == len(stub.refusals)
+        assert [] == stub.requests
+
     @pytest.mark.parametrize(
         "label",
         [
@@ -542,6 +553,7 @@ class _Bench:
             "b": {"tenant_id": OTHER_TENANT},
             "client": {"profile": "tls-client"},
             "tls": {"signed_renewal": False},
+            "twin": {},
         }
         self.resource: BootstrapResource = PLUGIN.make_resource(
             self.ra, settings_for(PLUGIN, labels=labels)
@@ -933,6 +945,24 @@ class SignedRenewalTests:
         told(self.renew(bench, cms), 401, "not-authenticated")
         assert 2 == bench.count()
 
+    def test_copies_at_another_label(self) -> None:
+        """It is good for one certificate, not for one at each endpoint."""
+        bench = _Bench()
+        cms = self.signed(bench, self.first(bench))
+        assert 200 == self.renew(bench, cms).status
+        answer = self.renew(bench, cms, "/enroll/twin/renewal")
+        told(answer, 422, "conflict")
+        assert 2 == bench.count()
+
+    def test_short_retry_window(self) -> None:
+        """A copy counts for nothing, however soon requests are forgotten."""
+        bench = _Bench()
+        bench.ra.windows = Windows(retry=timedelta(seconds=1))
+        cms = self.signed(bench, self.first(bench))
+        one = chain_of(self.renew(bench, cms))
+        bench.clock.advance(60)
+        assert one == chain_of(self.renew(bench, cms))
+
     @pytest.mark.parametrize(
         ("seconds", "status"),
         [(-301, 401), (-300, 200), (300, 200), (301, 401)],
@@ -1243,6 +1273,7 @@ class RegistrarTests:
             ("POST", PATH, b"[]"),
             ("POST", PATH, b'{"count": 101}'),
             ("POST", PATH, b'{"names": ["a"]}'),
+            ("POST", PATH, b'{"names": ["cn:\\ud800"]}'),
             ("GET", PATH + "?x=1", b""),
         ],
     )

@@ -801,6 +801,29 @@ class CRLTests:
         authority = Authority("a", root, (root,), InlineSigner(key))
         assert not authority.signs_crls
 
+    @pytest.mark.parametrize("crl_sign", [True, False])
+    def test_nothing_points_to_a_crl_that_nobody_signs(
+        self, crl_sign: bool
+    ) -> None:
+        """RFC 5280, section 4.2.1.13: who must see one would look in vain."""
+        key = generate_key()
+        root = ca_certificate(key, crl_sign=crl_sign)
+        authority = Authority(
+            "a",
+            root,
+            (root,),
+            InlineSigner(key),
+            places=Places(
+                crl=("http://a.example/crl",),
+                partition=("http://a.example/{partition}",),
+                ocsp=("http://a.example/ocsp",),
+                partitions=2,
+            ),
+        )
+        tbs = authority.prepare(approved(), new_serial(os.urandom))
+        assert crl_sign is (b"http://a.example/2/" in tbs)
+        assert b"http://a.example/ocsp" in tbs
+
 
 class ConstructionTests:
     """An authority that cannot issue is refused at the start."""

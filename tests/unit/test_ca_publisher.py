@@ -179,6 +179,24 @@ class ServingTests:
         process.ledger.error = Unavailable()
         assert number == process.crl().number
 
+    def test_when_the_first_runs_out(self, start: Start) -> None:
+        """Of those that are kept up to date; for the readiness report."""
+        process = start(partitions=2, delta_interval=HOUR)
+        assert {"issuing": None} == process.publisher.ends()
+        process.round()
+        end = process.crl("delta").next_update
+        assert {"issuing": end} == process.publisher.ends()
+        process = start(partitions=2)
+        process.round()
+        bare = start(places=Places(), interval=DAY)
+        result_of(bare.publisher.load())
+        bare.round(8 * DAY)
+        assert {"issuing": bare.crl("delta").next_update} == (
+            bare.publisher.ends()
+        )
+        bare.publisher.replace({})
+        assert {} == bare.publisher.ends()
+
     def test_an_authority_that_must_not_sign_crls(self, start: Start) -> None:
         """RFC 5280, section 4.2.1.3: without cRLSign there is no CRL."""
         authority: Any = SimpleNamespace(
@@ -198,10 +216,54 @@ class ServingTests:
         process = start()
         process.round()
         process.publisher.replace({})
+        result_of(process.publisher._take_over("issuing", [""]))
         assert {} == process.publisher.chains()
         with pytest.raises(UnknownCertificate):
             process.crl()
         assert [] == process.round()
+
+    def test_reload_with_another_ca(self, start: Start) -> None:
+        """What the CA before has signed is not served any more."""
+        process, renewed = start(), start(authority=make_authority())
+        process.round()
+        process.publisher.replace({"issuing": renewed.issuer})
+        crl = process.crl()
+        assert 2 == crl.number
+        assert renewed.publisher._is_own(crl)
+        assert [] == process.round()
+
+    def test_reload_while_it_signs(self, start: Start) -> None:
+        """Likewise what the CA before was just signing."""
+        process, renewed = start(), start(authority=make_authority())
+        process.ledger.meanwhile = lambda: process.publisher.replace(
+            {"issuing": renewed.issuer}
+        )
+        with pytest.raises(Unavailable):
+            process.crl()
+        assert renewed.publisher._is_own(process.crl())
+
+    def test_reload_without_crl_sign(self, start: Start) -> None:
+        """RFC 5280, section 6.3.3: nobody may accept it any more."""
+        process = start()
+        process.round()
+        authority: Any = SimpleNamespace(
+            name="issuing", signs_crls=False, not_after=EPOCH + YEAR
+        )
+        process.publisher.replace(
+            {"issuing": start(authority=authority).issuer}
+        )
+        with pytest.raises(UnknownCertificate):
+            process.crl()
+
+    def test_reload_while_it_looks(self, start: Start) -> None:
+        """What a round learns of a CRL that has gone is forgotten."""
+        process = start(partitions=2)
+        process.round()
+        process.ledger.revoke(serial_of(1), EPOCH + HOUR)
+        process.ledger.meanwhile = lambda: process.publisher.replace({})
+        process.round(HOUR)
+        with pytest.raises(UnknownCertificate):
+            process.crl("2/1")
 
 
 class ScheduleTests:
@@ -239,6 +301,32 @@ class ScheduleTests:
         process.ledger.release(serial_of(1), EPOCH + HOUR)
         assert ["full"] == process.round(HOUR)
         assert {} == process.listed()
+
+    @pytest.mark.parametrize("restarts", [True, False])
+    def test_when_it_is_configured_otherwise(
+        self, start: Start, restarts: bool
+    ) -> None:
+        """What certificates point to from now on must be named soon."""
+        process = start(partitions=2)
+        process.round()
+        moved = Places(
+            partition=("http://b.example/{partition}.crl",),
+            delta=("http://b.example/delta.crl",),
+        )
+        other = start(partitions=2, places=moved, delta_interval=HOUR)
+        if restarts:
+            process, former = other, process
+            result_of(process.publisher.load())
+        else:
+            former = start(partitions=2)
+            process.publisher.replace({"issuing": other.issuer})
+        assert ["full", "delta", "2/0", "2/1"] == process.round()
+        assert b"http://b.example/delta.crl" in process.crl().der
+        assert b"http://b.example/2/1.crl" in process.crl("2/1").der
+        # Once: two that differ do not sign against each other.
+        former.round()
+        assert [] == process.round()
+        assert [] == former.round()
 
     def test_a_pause_lies_between_two(self, start: Start) -> None:
         """A stream of revocations is not a stream of CRLs."""
@@ -279,6 +367,22 @@ class ScheduleTests:
         process.clock.advance(left.total_seconds())
         assert AUTHORITY.not_after == process.crl().next_update
         assert [] == process.round(2 * DAY)
+
+    def test_asking_does_not_revive_an_issuer(self, start: Start) -> None:
+        """Once it has ended, nothing is signed, whoever asks."""
+        process = start()
+        process.round()
+        left = AUTHORITY.not_after - EPOCH
+        process.clock.advance(left.total_seconds())
+        process.ledger.calls.clear()
+        for asked in (
+            lambda: process.publisher.crl("issuing", ""),
+            lambda: process.publisher.publish("issuing"),
+        ):
+            with pytest.raises(Unavailable):
+                result_of(asked())
+        assert [] == process.ledger.calls
+        assert [] == process.failures
 
     def test_a_large_one_waits_longer(self, start: Start) -> None:
         """The pause grows with the entries."""
@@ -345,6 +449,27 @@ class CompletenessTests:
         assert ["full"] == process.round(2 * MINUTE)
         assert serial_of(1) in process.listed()
 
+    @pytest.mark.parametrize("before", [[], [EPOCH - DAY]])
+    def test_dated_by_a_clock_that_is_behind(
+        self, start: Start, before: list[datetime]
+    ) -> None:
+        """However early a change says that it was: it came after the CRL."""
+        process = start(delta_interval=HOUR)
+        for at in before:
+            process.ledger.revoke(serial_of(9), at)
+        process.round()
+        process.ledger.revoke(serial_of(1), EPOCH - HOUR)
+        assert ["full", "delta"] == process.round(10 * MINUTE)
+        assert 1 == process.crl("delta").base
+        assert serial_of(1) in process.listed("delta")
+
+    def test_the_first_of_all(self, start: Start) -> None:
+        """Likewise if nothing was revoked before."""
+        process = start()
+        process.round()
+        process.ledger.revoke(serial_of(1), EPOCH - HOUR)
+        assert ["full"] == process.round(2 * MINUTE)
+
     def test_expired_ones_are_on_one_more(self, start: Start) -> None:
         """RFC 5280, section 3.3: on one CRL issued beyond the validity."""
         process = start(interval=DAY)
@@ -354,6 +479,17 @@ class CompletenessTests:
         assert serial_of(1) in process.listed()
         assert ["full"] == process.round(DAY)
         assert {} == process.listed()
+
+    def test_what_ends_before_one_from_the_future(self, start: Start) -> None:
+        """A clock that was set back takes nothing off before its end."""
+        process = start()
+        process.ledger.revoke(serial_of(1), not_after=EPOCH + HOUR)
+        process.clock.advance(DAY.total_seconds())
+        process.ledger.revoke(serial_of(2), EPOCH + DAY)
+        process.round()
+        process.now.step(-DAY)
+        assert ["full"] == process.round()
+        assert [serial_of(1), serial_of(2)] == [*process.listed()]
 
 
 class DeltaTests:
@@ -556,6 +692,12 @@ class PartitionTests:
         process.clock.advance(7 * 86400)
         with pytest.raises(Unavailable):
             process.crl("2/0")
+        # Who asks for it does not keep the others from being signed.
+        assert [] == process.failures
+        assert ["full"] == process.round()
+        asked = process.publisher._press.complete(process.issuer, "2/0", None)
+        with pytest.raises(Unavailable):
+            result_of(Deferred.fromCoroutine(asked))
 
 
 class SeveralTests:
@@ -568,6 +710,15 @@ class SeveralTests:
         assert [] == second.round(HOUR)
         assert first.crl() == second.crl()
         assert [first.crl()] == second.published
+
+    def test_not_of_another_ca(self, start: Start) -> None:
+        """Of the same name, but with another key: it is signed anew."""
+        first, second = start(), start(authority=make_authority())
+        first.round()
+        result_of(second.publisher.load())
+        assert [] == second.published
+        assert ["full"] == second.round()
+        assert 2 == second.crl().number
 
     def test_who_is_too_late_takes_over(self, start: Start) -> None:
         """An older number is refused by the store, and that is no error."""

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from cli_state import State, state
 from cryptography import x509
@@ -29,6 +31,18 @@ def divided(state: State) -> State:
 
 
 _HEAD = "authorities:\n  issuing:\n    public_url: http://pki.example.com/\n"
+
+
+def put_ca(state: State, name: str, *, crl_sign: bool) -> None:
+    """Put a self-signed CA where the authority of this name has its own."""
+    key = generate_key()
+    directory = state.path / "ca"
+    for suffix in ("key", "pem"):
+        (directory / f"{name}.{suffix}").unlink(missing_ok=True)
+    write_private_key(directory / f"{name}.key", key)
+    write_certificates(
+        directory / f"{name}.pem", [ca_certificate(key, crl_sign=crl_sign)]
+    )
 
 
 class PublishTests:
@@ -79,18 +93,35 @@ class PublishTests:
 
     def test_needs_the_key_usage(self, state: State) -> None:
         """RFC 5280, section 4.2.1.3: cRLSign, or a plain refusal."""
-        key = generate_key()
-        certificate = ca_certificate(key, crl_sign=False)
-        directory = state.path / "ca"
-        for name in ("issuing.key", "issuing.pem", "root.pem"):
-            (directory / name).unlink()
-        write_private_key(directory / "issuing.key", key)
-        write_certificates(directory / "issuing.pem", [certificate])
+        put_ca(state, "issuing", crl_sign=False)
         state.config.write_text(
             state.config.read_text().replace('["ca/root.pem"]', "[]")
         )
-        result = state.run("crl", "publish", status=1)
+        result = state.run("crl", "publish", "issuing", status=1)
         assert "lacks cRLSign" in result.stderr
+        result = state.run("crl", "publish", status=1)
+        assert "no authority can sign a CRL" in result.stderr
+
+    def test_of_all_those_that_can(self, state: State) -> None:
+        """One that signs no CRL does not keep the others from it."""
+        put_ca(state, "other", crl_sign=False)
+        state.config.write_text(
+            state.config.read_text().replace(
+                "authorities:\n",
+                "authorities:\n  other: {certificate: ca/other.pem, "
+                "key: 'file:ca/other.key', chain: []}\n",
+            )
+        )
+        result = state.run("crl", "publish")
+        assert "left out: authority other" in result.stderr
+        assert "issuing" in result.stdout
+
+    def test_expired(self, state: State) -> None:
+        """Nobody could verify its CRL."""
+        state.now += timedelta(days=20 * 365)
+        result = state.run("crl", "publish", "issuing", status=1)
+        assert "its certificate has expired" in result.stderr
+        assert [] == state.listed("crl", "show")
 
     @pytest.mark.parametrize("verb", ["publish", "show"])
     def test_unknown_authority(self, state: State, verb: str) -> None:

@@ -220,24 +220,32 @@ class SheetTests:
             assert loading not in text.replace("default-src=", "")
 
     def test_hostile_devices(self, state: State, tmp_path: Path) -> None:
-        """What a list says is text, and shows what does not print."""
+        """What a list says is text."""
         named(state)
         devices = tmp_path / "devices.csv"
         devices.write_text(
-            '<script>alert(1)</script>&amp;\na\u202eb\x1b[31m\n"]]>"\n',
-            encoding="utf-8",
+            '<script>alert(1)</script>&amp;\n"]]>"\n', encoding="utf-8"
         )
         sheet = tmp_path / "labels.html"
         create(state, "--from", devices, "--sheet", sheet)
         text = sheet.read_text(encoding="utf-8")
         assert "<script" not in text
+        assert ["<script>alert(1)</script>&amp;", "]]>"] == [
+            texts(section)[0] for section in sections(sheet)
+        ]
+
+    def test_what_does_not_print(self, tmp_path: Path) -> None:
+        """It is shown by its number."""
+        path = tmp_path / "labels.html"
+        sheet = Sheet(path, "https://gateway.example/enroll/bootstrap")
+        name = "a\u202eb\x1b[31m"
+        sheet.add(Label(name, (name,), "device", EPOCH, "1", "SECRET"))
+        sheet.close()
+        text = path.read_text(encoding="utf-8")
         assert "\u202e" not in text
         assert "\x1b" not in text
-        assert [
-            "<script>alert(1)</script>&amp;",
-            "a\\u202eb\\x1b[31m",
-            "]]>",
-        ] == [texts(section)[0] for section in sections(sheet)]
+        (section,) = sections(path)
+        assert "a\\u202eb\\x1b[31m" == texts(section)[0]
 
     def test_token_without_a_device(
         self, state: State, tmp_path: Path
@@ -308,7 +316,7 @@ class SheetTests:
         named(state)
         monkeypatch.setattr(token, "_PAGE", 2)
         made: list[int] = []
-        genuine = token.new_token
+        genuine = token.mint
 
         def failing(*arguments: object) -> object:
             made.append(1)
@@ -316,7 +324,7 @@ class SheetTests:
                 raise Unavailable("the disk is full")
             return genuine(*arguments)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(token, "new_token", failing)
+        monkeypatch.setattr(token, "mint", failing)
         sheet = tmp_path / "labels.html"
         create(state, "--count", "5", "--sheet", sheet, status=1)
         labels = sections(sheet)
@@ -335,7 +343,7 @@ class SheetTests:
         def failing(*arguments: object) -> object:
             raise Unavailable("the disk is full")
 
-        monkeypatch.setattr(token, "new_token", failing)
+        monkeypatch.setattr(token, "mint", failing)
         sheet = tmp_path / "labels.html"
         create(state, "--sheet", sheet, status=1)
         assert not sheet.exists()

@@ -277,6 +277,18 @@ class FilterTests:
         result = state.run("cert", "revoke", "--name", "nobody")
         assert "no certificate was found.\n" == result.stdout
 
+    @pytest.mark.parametrize(
+        ("said", "told"), [("n\n", "nothing was done"), ("", "add --yes")]
+    )
+    def test_found_but_not_confirmed(
+        self, state: State, said: str, told: str
+    ) -> None:
+        """What was found and left alone is not called missing."""
+        three(state)
+        result = state.run("cert", "revoke", "--all", status=1, stdin=said)
+        assert told in result.stderr
+        assert "" == result.stdout
+
     def test_batches(
         self, state: State, monkeypatch: pytest.MonkeyPatch
     ) -> None:

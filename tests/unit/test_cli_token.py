@@ -139,11 +139,14 @@ class CreateTests:
             ("", "there is no device"),
             ("name,names\n", "there is no device"),
             ("a\na\n", "line 2: a occurs twice"),
+            ("a\x1b[2J\n" * 2, "line 2: a\\x1b[2J occurs twice"),
+            ("a\u202e\n", "cn:a\\u202e: a name has a character"),
             ("a*\n", "line 1: begin with the common name"),
             ("re:a\n", "line 1: begin with the common name"),
             (",dns:a.example\n", "line 1: begin with the common name"),
             ("a,b\n", "line 1: 'b' does not say the kind"),
             ("a\nb,dns:b..b\n", "line 2: "),
+            ("a\nb" + ",cn:c" * 32 + "\n", "cn:b: there are more than 32"),
             ('a"b"\n"x" y\n', "not a CSV file"),
             ("\udcff\n", "not a CSV file"),
         ],
@@ -163,6 +166,14 @@ class CreateTests:
         [
             (("--profile", "none"), "no such profile; there are device"),
             (("--name", "x"), "does not say the kind"),
+            (
+                (
+                    "--name",
+                    "cn:a",
+                )
+                * 33,
+                "more than 32 names",
+            ),
             (("--count", "0"), "0 is not in the range"),
             (("--expires", "1y"), "a duration is"),
             (("--expires", "0s"), "must live"),

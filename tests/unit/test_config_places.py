@@ -13,7 +13,7 @@ import pytest
 from trstctl.ca.edition import Schedule
 from trstctl.ca.pointers import NOWHERE, Places
 from trstctl.config.model import Configuration
-from trstctl.config.places import issuer_of, over_tls, places_of
+from trstctl.config.places import doubt_about, issuer_of, over_tls, places_of
 from trstctl.config.reader import ConfigurationError, load
 from trstctl.discovery import discover
 from trstctl.testing.authority import make_authority
@@ -90,11 +90,44 @@ class PlaceTests:
         assert _below(base) == places_of(config, "issuing")
 
     @pytest.mark.parametrize(
+        ("authority", "listeners", "doubt"),
+        [
+            ("", "http: {enabled: true}", "http://localhost:8080 is this"),
+            ("", "https: {names: ['::1']}", "https://[::1]:8443 is this"),
+            ("", "https: {names: [a.example]}", "is over TLS"),
+            ("", "http: {enabled: true}, https: {names: [a.example]}", ""),
+            ("", "https: {port: 0}", ""),
+            ("public_url: 'http://localhost'", "https: {port: 1}", ""),
+            ("public_url: none", "https: {port: 1}", ""),
+            (
+                "urls: {crl: [], partition: [], ocsp: ['http://a.example/'], "
+                "issuer: []}",
+                "https: {port: 1}",
+                "",
+            ),
+        ],
+    )
+    def test_doubt(
+        self, read: Read, authority: str, listeners: str, doubt: str
+    ) -> None:
+        """What nobody has chosen may lead others nowhere."""
+        rest = f"{_SERVED}listeners: {{{listeners}}}\n"
+        told = doubt_about(read(authority, rest), "issuing")
+        assert doubt in told
+        assert bool(doubt) is bool(told)
+
+    def test_without_being_asked_for(self, read: Read) -> None:
+        """The status of certificates is served unless it is disabled."""
+        config = read(rest="protocols: {est: {enabled: false}}\n")
+        assert _below("https://localhost:8443") == places_of(config, "issuing")
+
+    @pytest.mark.parametrize(
         ("authority", "rest"),
         [
             ("public_url: none", _SERVED),
             ("", "protocols: {revocation: {enabled: false}}\n"),
             ("", f"{_SERVED}listeners: {{https: {{port: 0}}}}\n"),
+            ("", ""),
             ("public_url: none, crl: {partitions: 4}", _SERVED),
         ],
     )

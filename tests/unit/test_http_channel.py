@@ -12,6 +12,7 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from web_samples import Bench, Client, get, observed, parse, post
 
+from trstctl.http.answer import LARGE
 from trstctl.http.channel import State
 from trstctl.web import HTTPRequest, HTTPResponse, Limits
 
@@ -438,6 +439,85 @@ class DeadlineTests:
         assert [before] == bench.clock.getDelayedCalls()
         client.protocol.connectionLost(Failure(ConnectionDone()))
         assert [] == bench.clock.getDelayedCalls()
+
+
+class LargeAnswerTests:
+    """Answers of megabytes, taken slice by slice."""
+
+    BODY = b"".join(bytes((number,)) * LARGE for number in range(5)) + b"end"
+
+    def begin(self, request_: bytes) -> tuple[Bench, Client, list[bytes]]:
+        """Ask for one over a connection that takes a slice at a time."""
+        bench = Bench()
+        client = bench.client()
+        taken: list[bytes] = []
+
+        def write(octets: bytes) -> None:
+            taken.append(octets)
+            if len(octets) >= LARGE:
+                client.protocol.pauseProducing()
+
+        async def act(_: HTTPRequest) -> HTTPResponse:
+            return HTTPResponse(200, "text/plain", self.BODY)
+
+        bench.sample.act = act
+        client.transport.write = write  # type: ignore[method-assign]
+        client.protocol.dataReceived(request_)
+        return bench, client, taken
+
+    @pytest.mark.parametrize(
+        ("extra", "closes"), [(b"", False), (b"Connection: close\r\n", True)]
+    )
+    def test_as_fast_as_the_peer_takes_it(
+        self, extra: bytes, closes: bool
+    ) -> None:
+        """Each slice has its own time, and the transport only one."""
+        bench, client, taken = self.begin(get(extra=extra))
+        for slices in range(1, 6):
+            assert 1 + slices == len(taken)
+            assert not client.transport.disconnecting
+            bench.pass_time(29)
+            client.protocol.resumeProducing()
+        assert self.BODY == parse(b"".join(taken))[2]
+        assert closes is client.closed
+        assert not client.transport.aborted
+
+    def test_the_next_request_waits(self) -> None:
+        """Answers do not get mixed up."""
+        _, client, taken = self.begin(get())
+        client.protocol.dataReceived(get(b"/nowhere"))
+        for _ in range(5):
+            assert b"404" not in taken[-1]
+            client.protocol.resumeProducing()
+        assert taken[-1].startswith(b"HTTP/1.1 404 ")
+
+    def test_a_peer_that_takes_no_more(self) -> None:
+        """Its time ends, and of the answer nothing is kept."""
+        bench, client, _ = self.begin(get())
+        bench.pass_time(30.25)
+        assert client.transport.aborted
+        client.protocol.connectionLost(Failure(ConnectionDone()))
+        assert 0 == len(client.protocol._rest)
+        assert [] == bench.clock.getDelayedCalls()
+
+    def test_drain(self) -> None:
+        """A stop waits for it, and for no request after it."""
+        bench, client, taken = self.begin(get())
+        drained: list[object] = []
+        bench.site.drain().addCallback(drained.append)
+        for _ in range(5):
+            assert not client.transport.disconnecting
+            client.protocol.resumeProducing()
+        assert client.closed
+        assert taken[-1] == b"end"
+
+    def test_without_its_body(self) -> None:
+        """HEAD has the length alone."""
+        _, client, taken = self.begin(get().replace(b"GET", b"HEAD"))
+        (head,) = taken
+        assert b"Content-Length: %d\r\n" % len(self.BODY) in head
+        assert head.endswith(b"\r\n\r\n")
+        assert not client.closed
 
 
 class CapTests:

@@ -10,6 +10,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
 from web_samples import Bench, Client, get, post
 
+from trstctl.http.answer import LARGE
 from trstctl.http.channel import State
 from trstctl.web import HTTPRequest, HTTPResponse, Limits
 
@@ -48,7 +49,8 @@ EVENTS = st.lists(
         st.tuples(st.just("send"), PIECES),
         st.tuples(st.just("wait"), st.sampled_from([0.5, 3.0, 15.0, 29.0])),
         st.tuples(
-            st.sampled_from(["pause", "resume", "give", "drain"]), st.none()
+            st.sampled_from(["pause", "resume", "give", "large", "drain"]),
+            st.none(),
         ),
     ),
     max_size=25,
@@ -64,12 +66,22 @@ class Story:
         self.answers: list[Deferred[HTTPResponse]] = []
         self.client = Client(self.bench.site)
         self.stalled = False
+        self.write = self.client.transport.write
+        self.client.transport.write = self.take  # type: ignore[method-assign]
 
     async def act(self, request: HTTPRequest) -> HTTPResponse:
         """Wait until the story has the answer given."""
         answer: Deferred[HTTPResponse] = Deferred(lambda _: None)
         self.answers.append(answer)
         return await answer
+
+    def take(self, octets: bytes) -> None:
+        """Take octets; of many, only these for now."""
+        self.write(octets)
+        registered = self.client.transport.producer is not None
+        if len(octets) >= LARGE and registered and not self.stalled:
+            self.stalled = True
+            self.client.protocol.pauseProducing()
 
     @property
     def state(self) -> State:
@@ -91,6 +103,9 @@ class Story:
             self.bench.clock.advance(value)
         elif event == "give" and self.answers:
             self.answers.pop(0).callback(HTTPResponse(200))
+        elif event == "large" and self.answers:
+            large = HTTPResponse(200, "text/plain", bytes(2 * LARGE + 1))
+            self.answers.pop(0).callback(large)
         elif event == "drain":
             self.bench.site.drain()
         elif event == "pause" and registered and not self.stalled:

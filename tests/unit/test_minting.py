@@ -81,11 +81,17 @@ class OrderTests:
             (SecretOrder("device", ("cn:",)), "empty"),
             (SecretOrder("device", ("cn:a",) * (MAX_NAMES + 1)), "more than"),
             (SecretOrder("device", ("cn:" + "a" * MAX_PATTERN,)), "more than"),
+            (SecretOrder("device", ("cn:\ud800",)), "does not print"),
+            (SecretOrder("device", ("cn:a\0",)), "does not print"),
+            (SecretOrder("device", ("cn:\u202ea",)), "does not print"),
             (SecretOrder("device", (), KEY[1:]), "64 hexadecimal"),
             (SecretOrder("device", (), KEY.upper()), "64 hexadecimal"),
             (SecretOrder("device", (), KEY, count=2), "one token"),
             (SecretOrder("device", count=0), "one or more"),
-            (SecretOrder("device", life=timedelta(0)), "for some time"),
+            (
+                SecretOrder("device", life=timedelta(0)),
+                "must live for some time",
+            ),
         ],
     )
     def test_malformed(self, order: SecretOrder, told: str) -> None:
@@ -261,6 +267,7 @@ class MintingTests:
                 "30 days",
             ),
             (SecretOrder("device", ("a",)), "kind"),
+            (SecretOrder("device", ("cn:re:a.*", "cn:re:b.*")), "expression"),
         ],
     )
     def test_bounds(self, order: SecretOrder, told: str) -> None:
@@ -269,7 +276,8 @@ class MintingTests:
 
     def test_greatest(self) -> None:
         """As much as is allowed, for as long."""
-        order = SecretOrder("device", count=MAX_COUNT, life=MAX_LIFE)
+        names = ("cn:re:a.*", *(f"cn:re:{n}" for n in range(1, MAX_NAMES)))
+        order = SecretOrder("device", names, count=MAX_COUNT, life=MAX_LIFE)
         assert MAX_COUNT == len({m.secret for m in _Bench().mint(order)})
 
     def test_profile_that_is_not_offered(self) -> None:
@@ -366,7 +374,8 @@ class RetryTests:
         """Conflict; and the first one's tokens stay."""
         bench = _Bench()
         bench.mint(self.ORDER, "k")
-        bench.refuses(Conflict, order, key="k")
+        told = bench.refuses(Conflict, order, key="k")
+        assert "this idempotency key was used" in told
 
     def test_others_have_others(self) -> None:
         """Another key, endpoint or registrar: other tokens."""

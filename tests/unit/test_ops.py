@@ -54,11 +54,13 @@ class _Bench:
         self.signer = FakeSigner()
         self.authority: Any = make_authority(signer=self.signer)
         self.server_end: datetime | None = self.now() + 90 * DAY
+        self.crl_end: datetime | None = self.now() + DAY
         store: Any = self.store
         self.readiness = Readiness(
             store=store,
             authorities=lambda: {"issuing": self.authority},
             server_not_after=lambda: self.server_end,
+            crl_ends=lambda: {"issuing": self.crl_end},
             clock=self.clock,
             now=self.now,
         )
@@ -111,8 +113,19 @@ class ReadinessTests:
                 "days left",
             ),
             "tls": (True, "valid, 90 days left"),
+            "crl:issuing": (True, "in force"),
             "accepting": (True, "open"),
         } == bench.checks()
+
+    def test_crl(self) -> None:
+        """One that has run out is told; devices enroll all the same."""
+        bench = _Bench()
+        bench.crl_end = bench.now()
+        assert (True, "one has run out") == bench.checks()["crl:issuing"]
+        bench.clock.advance(1)
+        bench.crl_end = None
+        assert (True, "none is signed yet") == bench.checks()["crl:issuing"]
+        assert 200 == bench.get("/readyz").status
 
     def test_store_that_cannot_write(self) -> None:
         """A store that cannot write is not ready; the others are told."""

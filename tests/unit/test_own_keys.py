@@ -17,6 +17,7 @@ from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from trstctl.backends.credentials import LIMIT, KeyCredential, decrypt
+from trstctl.backends.keyfiles import KeyFileError
 from trstctl.errors import Unavailable, UnknownCertificate
 from trstctl.interfaces import ICredentials, IMessageCredential
 from trstctl.model import SYSTEM_TENANT, CertificateQuery, Purpose
@@ -211,11 +212,49 @@ class OwnCredentialsTests:
         with pytest.raises(Unavailable):
             bench.get()
         bench.signer.error = None
+        bench.advance(seconds=10)
         bench.get()
         bench.signer.error = Unavailable()
         bench.advance(days=15)
         with pytest.raises(Unavailable):
             bench.get()
+
+    def test_what_failed_rests(self, bench: _Bench) -> None:
+        """O-6: strangers do not have one key after the other certified."""
+        bench.signer.error = Unavailable()
+        for _ in range(3):
+            with pytest.raises(Unavailable):
+                bench.get()
+        assert 1 == bench.keys
+        bench.signer.error = None
+        rules: Any = bench.ra.rules.authorities
+        rules["issuing"] = make_authority()
+        bench.get()  # a reload may have mended it
+
+    def test_nothing_is_issued_that_cannot_be_kept(
+        self, bench: _Bench
+    ) -> None:
+        """O-6: a directory that others may change is found out first."""
+        folder = bench.directory / "credentials"
+        folder.mkdir()
+        folder.chmod(0o777)
+        with pytest.raises(KeyFileError):
+            bench.get()
+        assert 0 == bench.keys == bench.issued()
+
+    def test_one_that_fails_does_not_hinder_the_others(
+        self, tmp_path: Path, logged: Any
+    ) -> None:
+        """Each authority's is renewed in time."""
+        other = FakeSigner()
+        bench = _Bench(tmp_path, other=make_authority("other", signer=other))
+        bench.get()
+        result_of(bench.credentials.get("other", Purpose.OCSP))
+        bench.advance(days=15)
+        bench.signer.error = Unavailable()
+        result_of_coroutine(bench.credentials.tend())
+        assert 1 == len(logged.flush(Unavailable))
+        assert 3 == bench.issued()
 
     def test_another_authority_is_another_certificate(
         self, bench: _Bench

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trstctl.policy.coverage import covers
+from trstctl.policy.coverage import covers, takes_time
 from trstctl.policy.patterns import principal_allows
 
 
@@ -81,6 +81,21 @@ class CoverageTests:
     def test_no_limits(self) -> None:
         """Who is limited in nothing may hand out anything."""
         assert covers((), "dns:*")
+
+    @pytest.mark.parametrize(
+        ("pattern", "expected"),
+        [
+            ("cn:re:a.*", True),
+            ("cn:re:[ab]", True),
+            ("cn:re:0011AABB", False),
+            ("cn:a*b*c*", False),
+            ("dns:*", False),
+            ("uri:re:*", False),
+        ],
+    )
+    def test_takes_time(self, pattern: str, expected: bool) -> None:
+        """Only an expression that leaves a choice."""
+        assert expected == takes_time(pattern)
 
     @pytest.mark.parametrize("pattern", ["a", "nosuch:a", "dns:", "cn:re:("])
     def test_malformed(self, pattern: str) -> None:

@@ -10,7 +10,12 @@ from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
-from trstctl.errors import Malformed, NotAuthenticated, Unavailable
+from trstctl.errors import (
+    ChallengeRejected,
+    Malformed,
+    NotAuthenticated,
+    Unavailable,
+)
 from trstctl.model import Endpoint
 from trstctl.refusals import RefusalAudit
 from trstctl.testing import (
@@ -145,6 +150,22 @@ class RefusalAuditTests:
                 {"protocol": "est", "error": "NotAuthenticated", "count": "3"},
             ),
         ] == counted
+
+    def test_flood_hides_no_alarm(self) -> None:
+        """A copied secret is told, whatever else is refused meanwhile."""
+        bench = _Bench(rate=1.0, burst=2)
+        for _ in range(5):
+            bench.refuse(ChallengeRejected())
+        for _ in range(3):
+            bench.refuse(ChallengeRejected(reused=True), principal="token:a")
+        alarms = [e for e in bench.events() if e["event"] == "secret.reused"]
+        assert ["token:a"] * 2 == [alarm["actor"] for alarm in alarms]
+        result_of(bench.audit.flush())
+        assert {"ChallengeRejected": "3", "secret.reused": "1"} == {
+            one["fields"]["error"]: one["fields"]["count"]
+            for one in bench.events()
+            if one["event"] == "request.refused.more"
+        }
 
     def test_counts_stay_with_their_tenant(self) -> None:
         """A flood on one tenant is not told in another's chain (R-10)."""

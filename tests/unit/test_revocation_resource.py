@@ -406,6 +406,30 @@ class SignedAheadTests:
         assert 200 == result_of(answers[0]).status
         assert result_of(answers[0]).body == result_of(answers[1]).body
 
+    def test_a_crowd_shares_one(self) -> None:
+        """Those who ask while the store is being asked get the same, too."""
+        bench = Bench()
+        signed = bench.get_ocsp(asking()).body
+        answers: list[Deferred[None]] = []
+        status = bench.revocation.status
+
+        def later(*asked: str) -> Any:
+            answers.append(Deferred())
+            return answers[-1].addCallback(lambda _: status(*asked))
+
+        bench.revocation.status = later  # type: ignore[method-assign]
+        bench.now += timedelta(seconds=1)
+        asked = HTTPRequest(
+            "GET", ("issuing", base64.b64encode(asking()).decode())
+        )
+        service = bench.resource.at("/ocsp")
+        crowd = [
+            Deferred.fromCoroutine(service.answer(asked)) for _ in range(3)
+        ]
+        for one in reversed(answers):
+            one.callback(None)
+        assert [signed] * 3 == [result_of(one).body for one in crowd]
+
 
 class ErrorTests:
     """Errors are messages of OCSP with HTTP status 200."""
@@ -613,6 +637,15 @@ class GetTests:
         answer = bench.get_ocsp(asking(), If_None_Match=tag)
         assert 200 == answer.status
         assert tag != answer.headers["ETag"]
+
+    def test_no_date_hides_a_revocation(self) -> None:
+        """A date is too coarse to tell two answers of one second apart."""
+        bench = Bench()
+        date = str(bench.get_ocsp(asking()).headers["Last-Modified"])
+        bench.revocation.revoke(SERIAL)
+        answer = bench.get_ocsp(asking(), If_Modified_Since=date)
+        assert 200 == answer.status
+        assert date == answer.headers["Last-Modified"]
 
     def test_head(self) -> None:
         """RFC 9110, section 9.3.2: as GET, without the content."""

@@ -22,6 +22,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NoReturn
 
+from attrs import evolve
 from cryptography import x509
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
@@ -153,6 +154,9 @@ class Authority:
         self._after_serial = (
             algorithms.algorithm_identifier(self.algorithm) + issuer
         )
+        if not self.signs_crls:
+            # Who must see a CRL would look for one that nobody signs.
+            places = evolve(places, crl=(), partition=(), partitions=1)
         self._last_extensions = issuer_extensions(certificate, places)
         # Of 160 bits, the two top ones are fixed; the next ones choose the
         # partition.

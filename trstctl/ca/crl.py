@@ -66,6 +66,10 @@ _ENTRY_EXTENSIONS = {
     if code
 }
 
+#: In as many octets at a CRL's end its extensions are found, and its head
+#: in as many at its beginning.
+_EXTENSIONS = 65536
+
 #: Of a certificate that was released.
 _REMOVE = _ENTRY_EXTENSIONS["removeFromCRL"]
 
@@ -108,6 +112,18 @@ class ListWriter:
         )
         self._identifier = authority_key_identifier(certificate)
 
+    def wrote(self, crl: bytes) -> bool:
+        """
+        Tell whether a CRL of our own is by this very issuer and key.
+
+        An authority of the same name may have been another CA before.
+        """
+        # The entries between head and extensions may have megabytes.
+        return (
+            self._head in crl[:_EXTENSIONS]
+            and self._identifier in crl[-_EXTENSIONS:]
+        )
+
     def write(self, draft: Draft, entries: Iterable[bytes]) -> bytes:
         """
         Return the DER TBSCertList.
@@ -136,21 +152,33 @@ class ListWriter:
             extensions.append(
                 critical(_DELTA_CRL_INDICATOR, der.integer(draft.base))
             )
-        if draft.urls:
-            # Section 5.2.5: MUST be critical, and have a name in common
-            # with the certificates' distribution point.
-            extensions.append(
-                critical(
-                    _ISSUING_DISTRIBUTION_POINT,
-                    der.sequence(point_name(draft.urls)),
-                )
+        # Section 5.2.6: freshestCRL MUST NOT appear in delta CRLs.
+        freshest = () if draft.base else draft.freshest
+        return extensions + _pointers(draft.urls, freshest)
+
+
+def _pointers(urls: Sequence[str], freshest: Sequence[str]) -> list[bytes]:
+    """Encode the extensions that name places."""
+    extensions = []
+    if urls:
+        # Section 5.2.5: MUST be critical, and have a name in common with the
+        # certificates' distribution point.
+        extensions.append(
+            critical(
+                _ISSUING_DISTRIBUTION_POINT, der.sequence(point_name(urls))
             )
-        # Section 5.2.6: MUST NOT appear in delta CRLs.
-        if draft.freshest and not draft.base:
-            extensions.append(
-                plain(_FRESHEST_CRL, distribution_points(draft.freshest))
-            )
-        return extensions
+        )
+    if freshest:
+        extensions.append(plain(_FRESHEST_CRL, distribution_points(freshest)))
+    return extensions
+
+
+def points_to(
+    crl: bytes, urls: Sequence[str], freshest: Sequence[str]
+) -> bool:
+    """Tell whether a CRL of our own names these very places."""
+    tail = crl[-_EXTENSIONS:]
+    return all(extension in tail for extension in _pointers(urls, freshest))
 
 
 def encode_entries(statuses: Sequence[SerialStatus]) -> bytes:

@@ -9,7 +9,7 @@ meant by the numbers here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from attrs import evolve, field, frozen
@@ -41,6 +41,9 @@ _SETTLED = timedelta(minutes=1)
 _JITTER = 0.1
 
 _TICK = timedelta(microseconds=1)
+
+#: Before anything was ever revoked.
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: Pages of encoded entries, and how many entries they have.
 _Entries = tuple[Sequence[bytes], int]
@@ -79,6 +82,14 @@ class Issuer:
     authority: IAuthority
     schedule: Schedule = field(factory=Schedule)
     places: Places = field(factory=Places)
+
+    def pointers(self, scope: str) -> tuple[Sequence[str], Sequence[str]]:
+        """Return the URLs of a scope that its CRL names, and the delta's."""
+        if "/" in scope:
+            return self.places.of_partition(scope), ()
+        if scope == FULL and self.schedule.delta_interval:
+            return (), self.places.delta
+        return (), ()
 
 
 @frozen
@@ -147,24 +158,27 @@ class Press:
         :raises Unavailable: it cannot be done now.
         """
         draft, last = await self._begin(issuer, scope)
-        ended = former.this_update if former else draft.this_update
-        # P-4: what ended since the last one is still on this one.
+        ended = draft.this_update
+        if former is not None:
+            # P-4: what ended since the last one is still on this one; that
+            # may be from the future, if the clock was set back.
+            ended = min(ended, former.this_update)
         entries = await self._read(issuer, scope, ended - OVERLAP, None)
         return await self._publish(issuer, scope, draft, entries, last)
 
-    async def delta(self, issuer: Issuer, base: StoredCRL) -> Edition:
+    async def delta(self, issuer: Issuer, base: Edition) -> Edition:
         """Publish a delta over a full CRL; see :meth:`complete`."""
         draft, last = await self._begin(issuer, DELTA)
         return await self._publish(
             issuer,
             DELTA,
-            evolve(draft, base=base.number),
+            evolve(draft, base=base.crl.number),
             await self._changes(issuer, base),
             last,
         )
 
     async def beside(
-        self, issuer: Issuer, full: Edition, former: StoredCRL | None
+        self, issuer: Issuer, full: Edition, former: Edition | None
     ) -> Edition:
         """
         Publish the delta that goes with a full CRL (P-5).
@@ -179,32 +193,32 @@ class Press:
             # If something was revoked meanwhile, the two might differ: then
             # it is one without entries over the full CRL itself.
             if full.covered == await self._last(issuer):
-                draft, entries = evolve(draft, base=former.number), changes
+                draft = evolve(draft, base=former.crl.number)
+                entries = changes
         return await self._publish(issuer, DELTA, draft, entries, full.covered)
 
     async def _begin(
         self, issuer: Issuer, scope: str
-    ) -> tuple[Draft, datetime | None]:
+    ) -> tuple[Draft, datetime]:
         """Take number and date, and note the last change, before reading."""
         last = await self._last(issuer)
         number = await self._store.next_crl_number(issuer.authority.name)
         this_update = self._now().replace(microsecond=0) - BACKDATE
         return self._draft(issuer, scope, number, this_update), last
 
-    def _last(self, issuer: Issuer) -> Deferred[datetime | None]:
-        """Return when something was last revoked or released."""
-        return self._store.last_revocation(issuer.authority.name)
+    async def _last(self, issuer: Issuer) -> datetime:
+        """Return when something was last revoked or released, if ever."""
+        last = await self._store.last_revocation(issuer.authority.name)
+        return last or _BEGINNING
 
     def _draft(
         self, issuer: Issuer, scope: str, number: int, this_update: datetime
     ) -> Draft:
         """Return what a CRL of the scope says of itself."""
-        urls: Sequence[str] = ()
-        if "/" in scope:
-            urls = issuer.places.of_partition(scope)
-            if not urls:
-                # Without it, it would claim to be of all certificates.
-                raise Unavailable(f"the partition {scope} has no URL")
+        urls, freshest = issuer.pointers(scope)
+        if "/" in scope and not urls:
+            # Without it, it would claim to be of all certificates.
+            raise Unavailable(f"the partition {scope} has no URL")
         _, lifetime = issuer.schedule.of(scope)
         life = lifetime * (1 - _JITTER * self._random_fraction())
         end = min(this_update + life, issuer.authority.not_after)
@@ -213,15 +227,15 @@ class Press:
             this_update=this_update,
             next_update=end.replace(microsecond=0),
             urls=urls,
-            freshest=issuer.places.delta
-            if scope == FULL and issuer.schedule.delta_interval
-            else (),
+            freshest=freshest,
         )
 
-    def _changes(self, issuer: Issuer, base: StoredCRL) -> Deferred[_Entries]:
+    async def _changes(self, issuer: Issuer, base: Edition) -> _Entries:
         """Return the entries of a delta over a full CRL."""
-        since = base.this_update - OVERLAP
-        return Deferred.fromCoroutine(self._read(issuer, DELTA, since, since))
+        ended = base.crl.this_update - OVERLAP
+        # Changes that are dated by a clock that is behind are in it, too.
+        since = min(ended, base.since())
+        return await self._read(issuer, DELTA, ended, since)
 
     async def _read(
         self,

@@ -18,7 +18,8 @@ P-1  *Published once, published for ever.*  A scope that was ever published
      ones are divided differently by now.
 P-2  *Signed ahead.*  A scope is due when its interval has passed, when a
      third of its life is left, when it is from the future (a clock was set
-     back), and when a revocation is not in it yet.  In the last case not
+     back), when a start or a reload brings other URLs than it names, and
+     when a revocation is not in it yet.  In the last case not
      sooner than a pause after the one before; the pause grows with the
      number of entries.  A large full CRL leaves that to the delta.
 P-3  *Nothing falls through.*  Whether a CRL lacks a revocation is told by the
@@ -59,6 +60,7 @@ from twisted.internet.defer import (
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from trstctl.ca.crl import ListWriter, points_to
 from trstctl.ca.edition import (
     BACKDATE,
     DELTA,
@@ -86,6 +88,12 @@ _RETRY = timedelta(seconds=10)
 
 def _ignore(_: object) -> None:
     """Tell nobody."""
+
+
+def _is_signed(issuer: Issuer, scope: str) -> bool:
+    """Tell whether a scope that was published is kept up to date (P-1)."""
+    # Without its URL, a partition's would claim to be of all certificates.
+    return "/" not in scope or bool(issuer.places.partition)
 
 
 @implementer(IRevocation)
@@ -127,13 +135,39 @@ class Publisher:
         self.replace(issuers)
 
     def replace(self, issuers: Mapping[str, Issuer]) -> None:
-        """Work by these from now on."""
+        """Work by these from now on, and serve nothing of another CA."""
         self._issuers = dict(issuers)
         self._kept = {
             place: kept
             for place, kept in self._kept.items()
-            if place[0] in self._issuers
+            if self._is_own(kept.crl)
         }
+        self._compare()
+
+    def _compare(self) -> None:
+        """
+        Note which CRLs name other places than the configuration does now.
+
+        At a start and a reload only: two processes that are configured
+        differently must not sign against each other for ever.
+        """
+        self._outdated = {
+            (name, scope)
+            for (name, scope), kept in self._kept.items()
+            if not points_to(
+                kept.crl.der, *self._issuers[name].pointers(scope)
+            )
+        }
+
+    def _is_own(self, crl: StoredCRL) -> bool:
+        """Tell whether the authority of this moment has signed it."""
+        issuer = self._issuers.get(crl.authority)
+        # RFC 5280, section 6.3.3: who checks a CRL wants cRLSign.
+        if issuer is None or not issuer.authority.signs_crls:
+            return False
+        authority = issuer.authority
+        writer = ListWriter(authority.certificate, authority.algorithm)
+        return writer.wrote(crl.der)
 
     # --- IRevocation --------------------------------------------------------
 
@@ -163,24 +197,53 @@ class Publisher:
             return fail(UnknownCertificate("no such CRL"))
         return self._alone(self._in_force, issuer, scope)
 
+    def ends(self) -> Mapping[str, datetime | None]:
+        """
+        Return for each authority that signs CRLs when the first of them runs
+        out; ``None``: it has not signed any.
+        """
+        return {
+            name: min(
+                (
+                    kept.crl.next_update
+                    for (owner, scope), kept in self._kept.items()
+                    if owner == name and _is_signed(issuer, scope)
+                ),
+                default=None,
+            )
+            for name, issuer in self._issuers.items()
+            if self._wanted(issuer)
+        }
+
     async def _in_force(self, issuer: Issuer, scope: str) -> StoredCRL:
         """Return a CRL that is not in memory, or has run out there."""
         name = issuer.authority.name
         await self._take_over(name, (scope,))
-        if not self._fresh(name, scope):
-            if self._rests(name):
+        if self._fresh(name, scope) is None:
+            # Anybody can ask for it: what cannot be signed is no failure,
+            # or it would keep the rounds from what can.
+            if self._rests(name) or not self._can_sign(issuer, scope):
                 raise Unavailable("the CRL cannot be signed now")
             try:
                 await self._signed(issuer, scope)
             except Exception as error:
                 self._report(name, error)
                 raise
-        return self._kept[name, scope].crl
+        crl = self._fresh(name, scope)
+        if crl is None:  # a reload was quicker
+            raise Unavailable("the CRL is not signed yet")
+        return crl
 
-    def _fresh(self, name: str, scope: str) -> bool:
-        """Tell whether a CRL is in memory that has not run out."""
+    def _fresh(self, name: str, scope: str) -> StoredCRL | None:
+        """Return the CRL that is in memory, unless it has run out."""
         crl = self._crl(name, scope)
-        return crl is not None and self._now() < crl.next_update
+        return crl if crl and self._now() < crl.next_update else None
+
+    def _can_sign(self, issuer: Issuer, scope: str) -> bool:
+        """Tell whether there can be another CRL of a scope at all."""
+        return issuer.authority.not_after > self._now() and _is_signed(
+            issuer, scope
+        )
 
     # --- rounds -------------------------------------------------------------
 
@@ -188,6 +251,7 @@ class Publisher:
         """Take over everything that was published; sign nothing."""
         for name in self._issuers:
             await self._take_over(name, await self._store.crl_scopes(name))
+        self._compare()
 
     async def round(self) -> None:
         """
@@ -208,6 +272,8 @@ class Publisher:
         issuer = self._issuers.get(name)
         if issuer is None or not self._wanted(issuer):
             raise UnknownCertificate("no such authority signs CRLs")
+        if not self._can_sign(issuer, FULL):
+            raise Unavailable(f"the certificate of {name} has expired")
         published: Sequence[StoredCRL] = await self._alone(self._all, issuer)
         return published
 
@@ -236,7 +302,7 @@ class Publisher:
         if (
             issuer is None
             or not self._wanted(issuer)
-            or issuer.authority.not_after <= self._now()
+            or not self._can_sign(issuer, FULL)
             or self._press.stopping
             or self._rests(name)
         ):
@@ -284,10 +350,7 @@ class Publisher:
         published = await self._store.crl_scopes(issuer.authority.name)
         wanted = self._wanted(issuer)
         former = [one for one in published if one not in wanted]
-        if not issuer.places.partition:
-            # Without its URL, it would claim to be of all certificates.
-            former = [one for one in former if "/" not in one]
-        return [*wanted, *former]
+        return [*wanted, *(one for one in former if _is_signed(issuer, one))]
 
     async def _take_over(self, name: str, scopes: Iterable[str]) -> None:
         """Take over what others published (P-6)."""
@@ -300,8 +363,12 @@ class Publisher:
                 self._keep(Edition(found))
 
     def _keep(self, kept: Edition) -> None:
-        """Serve a CRL from now on."""
-        self._kept[kept.crl.authority, kept.crl.scope] = kept
+        """Serve a CRL from now on, unless its CA went with a reload."""
+        if not self._is_own(kept.crl):
+            return
+        place = (kept.crl.authority, kept.crl.scope)
+        self._kept[place] = kept
+        self._outdated.discard(place)
         self._published(kept.crl)
 
     # --- what is due --------------------------------------------------------
@@ -333,14 +400,16 @@ class Publisher:
             return  # so many that any may be concerned
         for scope, kept in lacking.items():
             first, end = bounds(scope)
-            if not any(first <= row.serial < end for row in rows):
+            if self._kept.get((name, scope)) is kept and not any(
+                first <= row.serial < end for row in rows
+            ):
                 self._kept[name, scope] = evolve(kept, covered=last)
 
     async def _due(self, issuer: Issuer, scope: str) -> bool:
         """Tell whether a scope is to be signed anew (P-2)."""
         name, schedule = issuer.authority.name, issuer.schedule
         kept = self._kept.get((name, scope))
-        if kept is None:
+        if kept is None or (name, scope) in self._outdated:
             return True
         crl, now = kept.crl, self._now()
         full = self._kept.get((name, FULL))
@@ -373,12 +442,13 @@ class Publisher:
         :raises TrstctlError: it cannot be done now.
         """
         name = issuer.authority.name
-        full = self._crl(name, FULL)
+        full = self._kept.get((name, FULL))
         try:
             if scope == DELTA and full is not None:
                 self._keep(await self._press.delta(issuer, full))
             elif scope in (FULL, DELTA):
-                edition = await self._press.complete(issuer, FULL, full)
+                former = self._crl(name, FULL)
+                edition = await self._press.complete(issuer, FULL, former)
                 self._keep(edition)
                 if issuer.schedule.delta_interval or self._crl(name, DELTA):
                     self._keep(await self._press.beside(issuer, edition, full))

@@ -244,7 +244,10 @@ class Report:
     a table of a hundred thousand.
 
     :param every: whether people want every row.
+    :ivar planned: whether anything was to be changed.
     """
+
+    planned = False
 
     def __init__(self, form: str, *, every: bool) -> None:
         self.counts = dict.fromkeys((_DONE, _WOULD, _ALREADY, _FAILED), 0)
@@ -281,7 +284,8 @@ class Report:
             if count
         ]
         told = ", ".join(parts) or "no certificate was found"
-        click.echo(f"{told}.", err=not self._table)
+        if parts or not self.planned:
+            click.echo(f"{told}.", err=not self._table)
 
 
 # --- all of it -----------------------------------------------------------
@@ -313,6 +317,7 @@ def change_many(
             report.take(plan.rows)
             report.counts[_ALREADY] = plan.already
             _preview(plan, change, tenant_id)
+            report.planned = bool(plan.serials)
             if plan.serials and not dry_run:
                 confirm(change.question.format(_many(len(plan.serials))), yes)
                 await _watched(store, tenant_id, change, plan, report)

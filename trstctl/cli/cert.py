@@ -137,7 +137,7 @@ def expiring(
     now = around.now()
     selection = selected(filters)
     end = now + timedelta(days=days)
-    query = evolve(selection.query, expiring_before=end)
+    query = evolve(selection.query, expiring_after=now, expiring_before=end)
     soon = evolve(selection, query=query)
 
     async def read(store: IStore) -> None:
@@ -145,8 +145,7 @@ def expiring(
         for tenant_id in desk.tenants(tenant):
             async for record in found(store, soon, tenant_id):
                 left = record.not_after - now
-                if left > timedelta():
-                    listing.add({"days_left": left.days, **_row(record)})
+                listing.add({"days_left": left.days, **_row(record)})
         listing.close()
 
     desk.with_store(read)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -54,12 +55,13 @@ def publish(
     not wait.  It takes over what was signed here within seconds.
     """
     desk = at_desk(path)
-    names = _names(desk, authority)
-    issuers = {name: _issuer(desk, name) for name in names}
+    issuers = _issuers(desk, authority, around.now())
 
     async def act(store: IStore) -> Sequence[StoredCRL]:
         publisher = _publisher(store, issuers, around)
-        return [crl for name in names for crl in await publisher.publish(name)]
+        return [
+            crl for name in issuers for crl in await publisher.publish(name)
+        ]
 
     _print(desk.with_store(act), form)
 
@@ -97,6 +99,25 @@ def _names(desk: Desk, authority: str | None) -> Sequence[str]:
     return [authority]
 
 
+def _issuers(
+    desk: Desk, authority: str | None, now: datetime
+) -> Mapping[str, Issuer]:
+    """Return those that are meant; of all, those that can sign CRLs."""
+    issuers = {}
+    for name in _names(desk, authority):
+        issuer = _issuer(desk, name)
+        problem = _problem(issuer.authority, now)
+        if not problem:
+            issuers[name] = issuer
+        elif authority is not None:
+            raise Refused(problem)
+        else:
+            click.echo(f"left out: {problem}", err=True)
+    if not issuers:
+        raise Refused("no authority can sign a CRL")
+    return issuers
+
+
 def _issuer(desk: Desk, name: str) -> Issuer:
     """Return an authority with its key."""
     config = desk.config
@@ -110,11 +131,19 @@ def _issuer(desk: Desk, name: str) -> Issuer:
         InlineSigner(key),
         places=places_of(config, name),
     )
-    if not authority.signs_crls:
-        raise Refused(
-            f"authority {name}: its certificate's key usage lacks cRLSign"
-        )
     return issuer_of(config, authority)
+
+
+def _problem(authority: IAuthority, now: datetime) -> str:
+    """Return why it can sign no CRL, or nothing."""
+    if not authority.signs_crls:
+        return (
+            f"authority {authority.name}: its certificate's key usage lacks "
+            "cRLSign"
+        )
+    if authority.not_after <= now:
+        return f"authority {authority.name}: its certificate has expired"
+    return ""
 
 
 def _publisher(

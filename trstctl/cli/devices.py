@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from trstctl.cli.output import escaped
 from trstctl.policy.patterns import split_pattern
 
 
@@ -46,7 +47,9 @@ def read_devices(path: Path) -> list[tuple[str, ...]]:
                         f"{place}: begin with the common name of one device"
                     )
                 if name in found:
-                    raise click.UsageError(f"{place}: {name} occurs twice")
+                    raise click.UsageError(
+                        f"{place}: {escaped(name)} occurs twice"
+                    )
                 names = (f"cn:{name}", *filter(None, more))
                 for pattern in names:
                     check_pattern(pattern, place)

@@ -19,7 +19,7 @@ from trstctl.cli.context import Desk
 from trstctl.cli.faults import Refused
 from trstctl.cli.output import Listing, escaped
 from trstctl.cli.printable import Sheet, check_drawing, code, drawn, label_of
-from trstctl.model import Endpoint, OneTimeSecret
+from trstctl.model import Endpoint, MintedSecret
 
 _COLUMNS = ("id", "token", "profile", "names", "expires")
 
@@ -54,23 +54,23 @@ class Handout:
             self._listing = Listing(_COLUMNS, form)
         self._url = url
         self._draws = qr
-        self._to_draw: list[tuple[OneTimeSecret, str]] = []
+        self._to_draw: list[MintedSecret] = []
 
-    def add(self, made: Sequence[tuple[OneTimeSecret, str]]) -> None:
+    def add(self, made: Sequence[MintedSecret]) -> None:
         """Show tokens that are committed."""
-        for secret, token in made:
+        for one in made:
             if self._listing is not None:
                 self._listing.add(
                     {
-                        "id": secret.id,
-                        "token": token,
-                        "profile": secret.profile,
-                        "names": secret.names,
-                        "expires": secret.expires_at,
+                        "id": one.record.id,
+                        "token": one.secret,
+                        "profile": one.record.profile,
+                        "names": one.record.names,
+                        "expires": one.record.expires_at,
                     }
                 )
             if self._sheet is not None:
-                self._sheet.add(label_of(secret, token))
+                self._sheet.add(label_of(one))
         if self._draws:
             self._to_draw.extend(made)
         if self._sheet is not None:
@@ -80,9 +80,9 @@ class Handout:
         """Complete the listing and the sheet; draw below the listing."""
         if self._listing is not None:
             self._listing.close()
-        for secret, token in self._to_draw:
-            click.echo(escaped(label_of(secret, token).device))
-            click.echo(drawn(code(self._url, token)))
+        for one in self._to_draw:
+            click.echo(escaped(label_of(one).device))
+            click.echo(drawn(code(self._url, one.secret)))
         if self._sheet is not None:
             self._sheet.close()
 

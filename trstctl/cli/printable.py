@@ -26,7 +26,7 @@ from attrs import field, frozen
 
 from trstctl.cli.faults import Refused
 from trstctl.cli.output import escaped, moment
-from trstctl.model import OneTimeSecret
+from trstctl.model import MintedSecret
 
 if TYPE_CHECKING:
     from segno import QRCode
@@ -80,8 +80,9 @@ class Label:
     token: str = field(repr=False)
 
 
-def label_of(secret: OneTimeSecret, token: str) -> Label:
+def label_of(made: MintedSecret) -> Label:
     """Return the label of a new token; its device is the common name's."""
+    secret = made.record
     devices = [
         pattern.removeprefix("cn:")
         for pattern in secret.names
@@ -93,7 +94,7 @@ def label_of(secret: OneTimeSecret, token: str) -> Label:
         profile=secret.profile,
         expires=secret.expires_at,
         token_id=secret.id,
-        token=token,
+        token=made.secret,
     )
 
 

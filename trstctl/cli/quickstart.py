@@ -40,13 +40,13 @@ from trstctl.cli.recipes import (
     revocation_recipe,
 )
 from trstctl.cli.scaffold import Plan
-from trstctl.cli.token import new_token
 from trstctl.config.model import Configuration
 from trstctl.config.secrets import SecretError, read_secret
 from trstctl.founding import CA_DIRECTORY, load_chain, write_certificates
 from trstctl.gateway import Gateway, StartFault
 from trstctl.interfaces import IStore
-from trstctl.model import CredentialRecord
+from trstctl.minting import mint
+from trstctl.model import CredentialRecord, SecretOrder
 from trstctl.tap import build, serve
 
 TENANT = "11111111-1111-1111-1111-111111111111"
@@ -197,9 +197,12 @@ async def _once(gateway: Gateway, around: Surroundings) -> dict[str, str]:
     if not endpoints:
         return {}
     endpoint = endpoints[0]
-    secret, token = new_token(around, endpoint.tenant_id, endpoint.profile)
-    await gateway.store.add_secrets((secret,), around.actor)
-    return {"once": token}
+    order = SecretOrder(endpoint.profile)
+    (made,) = mint(
+        endpoint.tenant_id, order, around.now(), around.random_bytes
+    )
+    await gateway.store.add_secrets((made.record,), around.actor)
+    return {"once": made.secret}
 
 
 def _kept(state: Path) -> dict[str, str] | None:

@@ -51,7 +51,7 @@ class Plan:
     organization: str
     names: Sequence[str]
     https_port: int = 8443
-    http_port: int | None = None
+    http_port: int | None = 8080
     ops_port: int = 9443
     chain: Sequence[str] = ("ca/root.pem",)
     passphrase: Path | None = None
@@ -157,7 +157,7 @@ listeners:
     port: {https_port}
     names: {names}
     certificate: auto
-  # For protocols whose messages protect themselves; never for EST.
+  # For what protects itself: CRLs, OCSP, some protocols; never for EST.
   http:
     enabled: {http_enabled}
     port: {http_port}
@@ -170,6 +170,8 @@ listeners:
 # never needs: keep that one offline.
 authorities:
   issuing:
+    # Certificates say where their CRL and OCSP are; what others call this
+    # host, if not as above: public_url: http://pki.example.com
     certificate: ca/issuing.pem
     key: file:ca/issuing.key{passphrase}
     chain: {chain}

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from pathlib import Path
 
 import click
+from attrs import evolve
 
-from trstctl.backends.passwords import new_secret, secret_digest
 from trstctl.cli.context import (
     Checked,
     Desk,
@@ -20,14 +20,16 @@ from trstctl.cli.context import (
     tenant_option,
     yes_option,
 )
-from trstctl.cli.devices import check_pattern, read_devices
+from trstctl.cli.devices import read_devices
 from trstctl.cli.handout import Handout, check_codes, code_url
 from trstctl.cli.main import Surroundings
-from trstctl.cli.output import Listing, Row, moment, output_option
+from trstctl.cli.output import Listing, Row, escaped, moment, output_option
 from trstctl.cli.selection import key_fingerprint
 from trstctl.config.values import Duration
+from trstctl.errors import Malformed
 from trstctl.interfaces import IStore
-from trstctl.model import OneTimeSecret, SecretState
+from trstctl.minting import check_order, mint
+from trstctl.model import OneTimeSecret, SecretOrder, SecretState
 
 _COLUMNS = (
     "tenant",
@@ -132,39 +134,50 @@ def create(
     desk = at_desk(path)
     tenant_id = desk.tenant(tenant)
     profile = _profile(desk, tenant_id, profile)
-    wanted = _wanted(patterns, count, devices)
-    key = _fingerprint(fingerprint, len(wanted))
-    if not expires:
-        raise click.UsageError("--expires: a token must live for some time")
+    orders = _orders(
+        SecretOrder(
+            profile,
+            patterns,
+            key_fingerprint(fingerprint, "--key-fingerprint")
+            if fingerprint
+            else "",
+            timedelta(seconds=expires),
+        ),
+        count,
+        devices,
+        desk.config.profiles,
+    )
     if qr and form != "table":
         raise click.UsageError("--qr draws for people; leave out --output")
     codes = ""
     if sheet is not None or qr:
-        check_codes(len(wanted), qr)
+        check_codes(len(orders), qr)
         codes = code_url(desk, tenant_id, profile, url)
     elif url is not None:
         raise click.UsageError("--url is for --sheet and --qr")
-
-    life = timedelta(seconds=expires)
 
     async def put(store: IStore) -> None:
         # What is printed is committed, even if it ends half-way.
         handout = Handout(form, sheet, codes, qr)
         bar = click.progressbar(
-            length=len(wanted),
+            length=len(orders),
             label="Creating tokens",
             file=sys.stderr,
-            hidden=len(wanted) <= _PAGE,
+            hidden=len(orders) <= _PAGE,
         )
         try:
             with bar:
-                for at in range(0, len(wanted), _PAGE):
+                for at in range(0, len(orders), _PAGE):
+                    now = around.now()
                     made = [
-                        new_token(around, tenant_id, profile, life, names, key)
-                        for names in wanted[at : at + _PAGE]
+                        one
+                        for order in orders[at : at + _PAGE]
+                        for one in mint(
+                            tenant_id, order, now, around.random_bytes
+                        )
                     ]
                     await store.add_secrets(
-                        [secret for secret, _ in made], around.actor
+                        [one.record for one in made], around.actor
                     )
                     handout.add(made)
                     bar.update(len(made))
@@ -172,7 +185,7 @@ def create(
             handout.close()
 
     desk.with_store(put)
-    told = "The token is" if len(wanted) == 1 else "The tokens are"
+    told = "The token is" if len(orders) == 1 else "The tokens are"
     if sheet is None:
         click.echo(f"{told} shown this once; keep them safe.", err=True)
     else:
@@ -182,41 +195,36 @@ def create(
         )
 
 
-def _wanted(
-    patterns: tuple[str, ...], count: int | None, devices: Path | None
-) -> Sequence[tuple[str, ...]]:
-    """Return the names of each token."""
-    for pattern in patterns:
-        check_pattern(pattern, f"--name {pattern}")
+def _orders(
+    all_alike: SecretOrder,
+    count: int | None,
+    devices: Path | None,
+    profiles: Collection[str],
+) -> Sequence[SecretOrder]:
+    """Return an order for each token; refuse what nobody could use."""
     if devices is None:
-        return [patterns] * (count or 1)
+        _check(evolve(all_alike, count=count or 1), profiles)
+        return [all_alike] * (count or 1)
     if count is not None:
         raise click.UsageError("--count and --from exclude each other")
-    return [names + patterns for names in read_devices(devices)]
+    bound = read_devices(devices)
+    _check(evolve(all_alike, count=len(bound)), profiles)
+    orders = [
+        evolve(all_alike, names=names + all_alike.names) for names in bound
+    ]
+    for order in orders:
+        _check(order, profiles, f"{devices}, {escaped(order.names[0])}: ")
+    return orders
 
 
-def new_token(
-    around: Surroundings,
-    tenant_id: str,
-    profile: str,
-    life: timedelta = timedelta(days=1),
-    names: tuple[str, ...] = (),
-    key_fingerprint: str = "",
-) -> tuple[OneTimeSecret, str]:
-    """Return what the store keeps of a new token, and the token."""
-    token = new_secret(around.random_bytes)
-    now = around.now()
-    secret = OneTimeSecret(
-        tenant_id=tenant_id,
-        id=around.random_bytes(8).hex(),
-        digest=secret_digest(token),
-        profile=profile,
-        names=names,
-        created_at=now,
-        expires_at=now + life,
-        key_fingerprint=key_fingerprint,
-    )
-    return secret, token
+def _check(
+    order: SecretOrder, profiles: Collection[str], place: str = ""
+) -> None:
+    """Refuse a command line that makes no good order."""
+    try:
+        check_order(order, profiles)
+    except Malformed as error:
+        raise click.UsageError(f"{place}{error}") from None
 
 
 def _profile(desk: Desk, tenant_id: str, given: str | None) -> str:
@@ -239,17 +247,6 @@ def _profile(desk: Desk, tenant_id: str, given: str | None) -> str:
             err=True,
         )
     return profile
-
-
-def _fingerprint(given: str, count: int) -> str:
-    """Return the fingerprint as the store has it."""
-    if not given:
-        return ""
-    if count > 1:
-        raise click.UsageError(
-            "--key-fingerprint: one key needs only one token"
-        )
-    return key_fingerprint(given, "--key-fingerprint")
 
 
 # --- list and revoke --------------------------------------------------------

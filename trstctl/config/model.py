@@ -199,7 +199,7 @@ class Limits(Section):
     :ivar body_seconds: likewise for the body.
     :ivar handshake_seconds: until the TLS handshake is complete.
     :ivar idle_seconds: that a connection may wait for its next request.
-    :ivar write_seconds: until the peer has taken the answer.
+    :ivar write_seconds: until the peer has taken the answer, or 64 KiB of it.
     :ivar connections: open at once.
     :ivar connections_per_address: likewise, from one address.
     :ivar running: requests of one protocol that are worked on at once.

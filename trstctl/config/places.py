@@ -11,6 +11,9 @@ from trstctl.interfaces import IAuthority
 #: The protocol that serves what the pointers lead to.
 _SERVED_BY = "revocation"
 
+#: Names by which each host calls itself.
+_THIS_HOST = frozenset(("localhost", "127.0.0.1", "::1"))
+
 
 def places_of(config: Configuration, name: str) -> Places:
     """
@@ -64,6 +67,24 @@ def over_tls(places: Places) -> bool:
         )
         for url in urls
     )
+
+
+def doubt_about(config: Configuration, name: str) -> str:
+    """
+    Return why others may be unable to follow an authority's pointers, or
+    nothing; a URL that somebody has chosen is not doubted.
+    """
+    settings = config.authorities[name]
+    base = _base(config, settings) if settings.public_url == "auto" else ""
+    places = places_of(config, name)
+    urls = (*places.ocsp, *places.crl, *places.issuer)
+    if not base or not any(url.startswith(f"{base}/") for url in urls):
+        return ""
+    if config.listeners.https.names[0] in _THIS_HOST:
+        return f"{base} is this host only"
+    if base.startswith("https:"):
+        return f"{base} is over TLS, which many clients do not follow"
+    return ""
 
 
 def _base(config: Configuration, settings: AuthoritySettings) -> str:

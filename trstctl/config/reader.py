@@ -222,6 +222,11 @@ class _Reading:
             settings = self._validated(schema, section, location)
             if settings is not None:
                 valid[name] = settings
+        for name, plugin in self._plugins.items():
+            if name not in sections and getattr(plugin, "unasked", False):
+                valid[name] = self._validated(
+                    plugin.settings_schema(), {}, ("protocols", name)
+                )
         return valid
 
     def _check_tenant(self, section: object, location: Location) -> None:

@@ -21,6 +21,10 @@ from trstctl.errors import (
 )
 from trstctl.http.head import Head, Refused
 
+#: Octets of a body that are copied for each who asks; a larger one stays
+#: where it is, and is sent as fast as the peer takes it.
+LARGE = 65536
+
 #: Characters of an error's text in an answer.
 MAX_DETAIL = 400
 
@@ -59,9 +63,9 @@ def write_message(
     request_id: str,
     date: str,
     keep_alive: bool,
-) -> bytes:
+) -> tuple[bytes, bytes]:
     """
-    Return head and body in one piece.
+    Return head and body in one piece, and what is left of a large body.
 
     :param head: the request's, if it could be read.
     :param date: IMF-fixdate.
@@ -95,7 +99,10 @@ def write_message(
     if head is not None and head.method == "HEAD":
         body = b""
     status_line = _STATUS_LINES[version, response.status]
-    return f"{status_line}{text}\r\n".encode("ascii") + body
+    octets = f"{status_line}{text}\r\n".encode("ascii")
+    if len(body) > LARGE:
+        return octets, body
+    return octets + body, b""
 
 
 def plain(

@@ -15,7 +15,9 @@ exactly once.
    that arrives whole therefore touches no timer.
 3. What is buffered is bounded: the head and body by their limits, requests
    sent ahead by one head's limit and one read, our own answers by the
-   transport, which pauses us.
+   transport, which pauses us.  Of a large answer it gets a slice at a time:
+   a thousand peers who take a CRL of megabytes slowly, or not at all, share
+   its octets.
 4. After an error in framing nothing more is read from the connection: what
    follows could be another request only to somebody else.
 5. Where a body is refused unread, reading goes on for a moment, thrown
@@ -100,12 +102,17 @@ class State(enum.Enum):
     HEAD = enum.auto()
     BODY = enum.auto()
     ANSWER = enum.auto()  # ours
+    SENDING = enum.auto()  # the peer must take a slice of our answer
     LINGER = enum.auto()  # throwing away a refused body
     CLOSING = enum.auto()  # the peer must take the rest of our octets
     CLOSED = enum.auto()
 
 
+#: Octets of a large answer that the transport gets at once.
+_SLICE = 65536
+
 _READING = (State.IDLE, State.HEAD)
+_ANSWERING = (State.ANSWER, State.SENDING)
 _ENDING = (State.CLOSING, State.CLOSED)
 
 
@@ -134,6 +141,8 @@ class Channel(Protocol):
     _paused = False
     _certificate: bytes | None = None
     _certificate_known = False
+    _rest = memoryview(b"")
+    _last = False
 
     def __init__(self, site: Server, peer: str) -> None:
         self._site = site
@@ -170,22 +179,44 @@ class Channel(Protocol):
         """Tell whether this is TLS, likewise."""
         return self.secure
 
-    def respond(self, message: bytes, keep_alive: bool) -> None:
+    def respond(
+        self, message: bytes, rest: bytes = b"", *, keep_alive: bool
+    ) -> None:
         """
         Write the answer, then read on or close.
 
         :param message: head and body.
+        :param rest: what is left of a large body; it is not copied.
         """
         head, self._head = self._head, None
         self._exchange = self._chunks = None
         self.transport.write(message)
-        if not keep_alive:
-            if self.state is not State.ANSWER and self._awaits(head):
-                self._buffer = b""
-                self._wait(State.LINGER, self._site.limits.linger_seconds)
-            else:
-                self._close()
+        if rest:
+            self.state = State.SENDING
+            self._rest, self._last = memoryview(rest), not keep_alive
+            self._send()
+        elif keep_alive:
+            self._read_on()
+        elif self.state is not State.ANSWER and self._awaits(head):
+            self._buffer = b""
+            self._wait(State.LINGER, self._site.limits.linger_seconds)
+        else:
+            self._close()
+
+    def _send(self) -> None:
+        """Write what the transport takes of a large answer."""
+        while self._rest and not self._stalled:
+            piece, self._rest = self._rest[:_SLICE], self._rest[_SLICE:]
+            self.transport.write(bytes(piece))
+        if self._rest or self.state is not State.SENDING:
             return
+        if self._last or self._site.draining:
+            self._close()
+        else:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """Wait for the next request."""
         self._wait(State.IDLE, self._site.limits.idle_seconds)
         self._advance()
 
@@ -222,7 +253,7 @@ class Channel(Protocol):
             self._advance()
         elif state is State.BODY:
             self._read_body(data)
-        elif state is State.ANSWER:
+        elif state in _ANSWERING:
             self._buffer += data
             if len(self._buffer) > self._site.limits.header:
                 self._pause_reading()
@@ -235,6 +266,7 @@ class Channel(Protocol):
             self._timer.cancel()
             self._timer = None
         self._buffer = b""
+        self._rest = memoryview(b"")
         self._site.closed(self)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -250,8 +282,9 @@ class Channel(Protocol):
         """Go on: the peer has taken enough."""
         self._stalled = False
         limits = self._site.limits
-        if self.state is State.ANSWER:
+        if self.state in _ANSWERING:
             self._deadline = None
+            self._send()
         elif self.state is State.LINGER:
             self._expect(limits.linger_seconds)
         elif self.state is State.HEAD:
@@ -284,7 +317,7 @@ class Channel(Protocol):
             self._advancing = False
         # An answer makes room for one request, not for another read: what a
         # peer sends ahead must not grow while it is answered.
-        if self.state is State.ANSWER and (
+        if self.state in _ANSWERING and (
             len(self._buffer) > self._site.limits.header
         ):
             self._pause_reading()

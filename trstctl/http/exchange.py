@@ -306,10 +306,12 @@ class HTTPExchange:
                 outcome.endpoint, outcome.operation, "failed", Internal.detail
             )
         self._report(response, outcome)
-        channel.respond(message, keep_alive)
+        channel.respond(*message, keep_alive=keep_alive)
 
-    def _message(self, response: HTTPResponse, keep_alive: bool) -> bytes:
-        """Return the octets of an answer."""
+    def _message(
+        self, response: HTTPResponse, keep_alive: bool
+    ) -> tuple[bytes, bytes]:
+        """Return the octets of an answer, and what is left of them."""
         return write_message(
             response,
             self.head,

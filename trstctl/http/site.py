@@ -185,6 +185,7 @@ class Site(ServerFactory):
                 "peer": peer,
             }
         )
+        # A refusal is short: nothing is left of it.
         return write_message(
             refusal(refused, request_id),
             None,
@@ -192,7 +193,7 @@ class Site(ServerFactory):
             request_id,
             self.date(),
             False,
-        )
+        )[0]
 
     def _report_surplus(self, peer: str) -> None:
         """Log refused connections, now and then."""

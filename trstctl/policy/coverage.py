@@ -51,6 +51,18 @@ def covers(limits: tuple[str, ...], pattern: str) -> bool:
     return principal_allows(limits, kind, name)
 
 
+def takes_time(pattern: str) -> bool:
+    """
+    Tell whether a pattern is an expression that stands for several names.
+
+    Those are what it can take milliseconds to match.
+
+    :raises ValueError: it is malformed.
+    """
+    kind, text = split_pattern(pattern)
+    return pattern.startswith("cn:re:") and _only_name(kind, text) is None
+
+
 def _caseless(text: str) -> bool:
     """Tell whether a text is the only one that differs in no letter."""
     return text.isascii() and not _LETTER.search(text)

@@ -7,4 +7,5 @@ revocation = ProtocolPlugin(
     "revocation",
     "trstctl.protocols.revocation.resource.RevocationResource",
     "RFC 5280, RFC 6960, RFC 9654",
+    unasked=True,
 )

@@ -4,8 +4,8 @@ One-time-token bootstrap over HTTPS: connects codec and authority.
 
 ``POST /enroll[/<label>]/bootstrap`` buys a certificate with a single-use
 token; ``POST /enroll[/<label>]/renewal`` renews it with the certificate that
-the TLS handshake has proven, or the request's own signature.  Both take and answer JSON, so that a device
-needs nothing but curl.
+the TLS handshake has proven, or the request's own signature.  Both take and
+answer JSON, so that a device needs nothing but curl.
 
 Registrars, who hand out tokens, make them at ``POST /enroll[/<label>]/tokens``,
 list them by ``GET`` and revoke one by ``DELETE .../tokens/<id>``.
@@ -191,6 +191,7 @@ class BootstrapResource(ProtocolResource):
         assert found is not None  # allowed_methods() has seen to it
         endpoint, operation, token_id = found
         if request.method == "POST":
+            _check_sender(request)
             _check_media_type(request)
         if operation == "tokens":
             return await self._tokens(request, endpoint, token_id)
@@ -220,9 +221,7 @@ class BootstrapResource(ProtocolResource):
                 # ends TLS in front of us.
                 proven = await signed.prove(self.ra, endpoint)
                 credentials = (proven, *credentials)
-                # Nobody has signed it: under one of his own, whoever has a
-                # copy would get another certificate.
-                key = None
+                key = signed.idempotency_key
         outcome = await self.ra.enroll(
             EnrollmentRequest(
                 endpoint=endpoint,
@@ -369,6 +368,19 @@ def _come_back(pending: Pending, request: HTTPRequest) -> HTTPResponse:
     return HTTPResponse(
         202, "application/json", encode_object(content), headers, pending.facts
     )
+
+
+def _check_sender(request: HTTPRequest) -> None:
+    """
+    Refuse what a page in a browser sends.
+
+    A form, and text, may go to any site without asking, and the browser of
+    somebody who has a client certificate presents it: that page would renew
+    the certificate for a key of its own.  Browsers name the page's origin in
+    every POST (Fetch standard, "Origin" header); nobody else does.
+    """
+    if request.headers.get("origin") is not None:
+        raise NotAuthorized("this is not for pages in a browser")
 
 
 def _check_media_type(request: HTTPRequest) -> None:

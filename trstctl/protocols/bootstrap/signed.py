@@ -12,8 +12,8 @@ It counts as much as a handshake, because
 - the signature covers the request (by messageDigest), so that it is good for
   no other key and no other name;
 - it must be fresh: signingTime is compulsory and at most five minutes from
-  our clock.  Whoever repeats it before that gets what was made of it before:
-  the same request brings the same certificate within the retry window.
+  our clock.  Whoever repeats it before that gets what was made of it before,
+  and at another endpoint nothing: the request is its own idempotency key.
 
 The certificate is looked up in the inventory before the signature is looked
 at, so that only keys which a profile has allowed are computed with.  What
@@ -22,6 +22,7 @@ else is wrong with it, the registration authority finds out, as always.
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime, timedelta
 
 from attrs import field, frozen
@@ -64,6 +65,16 @@ class SignedRequest:
     _signed_at: datetime
     _message: SignedData = field(repr=False)
     _signer: SignerInfo = field(repr=False)
+
+    @property
+    def idempotency_key(self) -> str:
+        """
+        What makes copies of it one request, wherever they are sent.
+
+        It is remembered for longer than the message is fresh.  A key that
+        the sender names would be nobody's: it is not signed.
+        """
+        return f"cms:{hashlib.sha256(self.csr).hexdigest()}"
 
     async def prove(
         self, ra: IRegistrationAuthority, endpoint: Endpoint

@@ -121,9 +121,10 @@ def is_unchanged(
     if since is None or modified is None:
         return False
     try:
-        known = parsedate_to_datetime(since)
-        return modified.replace(microsecond=0) <= known
+        # Not "or later": thisUpdate lies before the signature, so that the
+        # date of a client's own file, say, may lie between the two.  RFC
+        # 9110, section 13.1.3, lets a server want the very date.
+        return modified.replace(microsecond=0) == parsedate_to_datetime(since)
     except (TypeError, ValueError, OverflowError):
-        # RFC 9110, section 13.1.3: what is no date is ignored; likewise one
-        # without a zone, which cannot be compared.
+        # RFC 9110, section 13.1.3: what is no date is ignored.
         return False

@@ -116,7 +116,7 @@ class Responder:
         :raises NotAuthorized: it asks for another issuer's certificates.
         :raises Unavailable: the store or the key cannot be used now.
         """
-        kept = self._kept.pop(data, None)
+        kept = self._kept.get(data)
         request = (
             self._reader.read(data) if kept is None else kept.signed.request
         )
@@ -129,7 +129,8 @@ class Responder:
         if kept is None:
             # However it was asked; who asks in ever new forms fills nothing.
             key = plain_request(request.cert_ids[0])
-            kept = self._kept.pop(key, None)
+        # What it was before the store was asked may not be what it is now.
+        kept = self._kept.pop(key, None)
         if (
             kept is None
             or kept.status != status
