@@ -445,7 +445,9 @@ class RegistrationAuthority:
             return
         tenant_id, actor = former.tenant_id, asked.principal.id
         try:
-            for serial in {former.serial, last} - {"", issued.serial}:
+            for serial in (former.serial, last):
+                if serial in {"", issued.serial}:
+                    continue
                 await self._store.supersede_certificate(
                     tenant_id, serial, issued.serial, actor, self.now()
                 )

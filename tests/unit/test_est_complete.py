@@ -7,6 +7,7 @@ registration authorities, factory certificates, replacement.
 from __future__ import annotations
 
 import base64
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ from est_samples import (
 )
 from pydantic import ValidationError
 
+from trstctl.config.reader import effective, load
+from trstctl.discovery import discover
 from trstctl.errors import Unavailable
 from trstctl.model import CertificateStatus, GeneralName
 from trstctl.pkix import der
@@ -185,6 +188,25 @@ class SettingsTests:
         assert (tmp_path / "a.pem",) == found.idevid.anchors
         assert (tmp_path / "b.pem",) == found.labels["b"].idevid.anchors
         assert found.labels["c"].idevid is None
+
+    def test_shown_as_it_is(self, tmp_path: Path) -> None:
+        """What ``config show`` prints can be loaded again: the name of a
+        meaning is no secret."""
+        file = tmp_path / "trstctl.yaml"
+        est = {
+            "enabled": True,
+            "tenant_id": TENANT,
+            "challenge_password": "secret",
+            "labels": {"a": {"challenge_password": "ignore"}},
+            "idevid": {"anchors": ["a.pem"]},
+        }
+        file.write_text(json.dumps({"protocols": {"est": est}}))
+        first = load(file, discover().protocols)
+        shown = effective(first)
+        assert "secret" == shown["protocols"]["est"]["challenge_password"]
+        file.write_text(json.dumps(shown))
+        second = load(file, discover().protocols)
+        assert first.document == second.document
 
     def test_anchors_that_cannot_be_read(self, tmp_path: Path) -> None:
         """The start fails, and says which file it is."""

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pydantic import create_model
+from pydantic import BaseModel, create_model
 
 from trstctl.config.model import Configuration, Document
 from trstctl.config.secrets import check_reference
@@ -47,19 +47,46 @@ def effective(configuration: Configuration) -> dict[str, Any]:
     masked.
     """
     shown = configuration.document.model_dump(mode="json", exclude_none=True)
-    shown["protocols"] = _masked(shown["protocols"])
+    shown["protocols"] = {
+        name: _masked(
+            section,
+            frozenset(_choices(type(configuration.document.protocols[name]))),
+        )
+        for name, section in shown["protocols"].items()
+    }
     shown["store"] = re.sub(
         r"(//[^/@:]*):[^/@]*@", rf"\1:{MASK}@", configuration.store
     )
     return shown
 
 
-def _masked(value: Any, name: str = "") -> Any:
-    """Return the value without what may be a secret."""
+def _choices(model: type[BaseModel]) -> Iterator[str]:
+    """Yield every text that a key of the model can be chosen from."""
+    waiting: list[Any] = [model.model_json_schema()]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            chosen = node.get("enum", ())
+            yield from (one for one in chosen if isinstance(one, str))
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
+
+
+def _masked(value: Any, choices: frozenset[str], name: str = "") -> Any:
+    """
+    Return the value without what may be a secret.
+
+    :param choices: what the schema itself offers is none.
+    """
     if isinstance(value, dict):
-        return {key: _masked(below, key) for key, below in value.items()}
+        return {
+            key: _masked(below, choices, key) for key, below in value.items()
+        }
     if isinstance(value, list):
-        return [_masked(below, name) for below in value]
+        return [_masked(below, choices, name) for below in value]
+    if value in choices:
+        return value
     if isinstance(value, str) and value and is_secret(name):
         try:
             return check_reference(value)
