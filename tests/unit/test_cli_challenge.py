@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 from trstctl.backends.passwords import secret_digest
 from trstctl.challenges import LENGTH
 from trstctl.cli import challenge as challenge_module
+from trstctl.cli import secrets as secrets_module
 from trstctl.interfaces import IStore
 from trstctl.model import SYSTEM_TENANT, OneTimeSecret
 
@@ -220,7 +221,7 @@ class ListTests:
         self, state: State, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Only of a state, however many there are."""
-        monkeypatch.setattr(challenge_module, "_PAGE", 2)
+        monkeypatch.setattr(secrets_module, "_PAGE", 2)
         created(state, "--any-name", "--count", "4")
         created(state, "--device", "a", "--expires", "1m")
         state.now += timedelta(minutes=1)

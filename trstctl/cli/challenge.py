@@ -24,6 +24,7 @@ from trstctl.cli.context import (
 )
 from trstctl.cli.main import Surroundings
 from trstctl.cli.output import Listing, Row, output_option
+from trstctl.cli.secrets import list_secrets, revoke_secret, state_option
 from trstctl.config.values import Duration
 from trstctl.errors import Malformed
 from trstctl.interfaces import IStore
@@ -41,11 +42,13 @@ from trstctl.model import (
     MintedSecret,
     OneTimeSecret,
     SecretOrder,
-    SecretState,
 )
 
 #: The protocol that asks for challenges.
 PROTOCOL = "scep"
+
+#: How many are made in one transaction.
+_PAGE = 500
 
 _COLUMNS = (
     "tenant",
@@ -70,9 +73,6 @@ _CREATED = (
     "names",
     "expires",
 )
-
-#: Challenges that are added in one transaction, or listed at once.
-_PAGE = 500
 
 
 @click.group("challenge")
@@ -314,11 +314,7 @@ def _from_file(
 
 
 @command.command("list")
-@click.option(
-    "--state",
-    type=click.Choice([state.value for state in SecretState]),
-    help="Only of this state.",
-)
+@state_option
 @tenant_option
 @configuration_option
 @output_option
@@ -332,32 +328,14 @@ def list_(
     form: str,
 ) -> None:
     """List challenges by their ids; one itself is never shown again."""
-    desk = at_desk(path)
-    only = SecretState(state) if state else None
-    now = around.now()
-
-    async def read(store: IStore) -> None:
-        listing = Listing(_COLUMNS, form)
-        for tenant_id in desk.tenants(tenant):
-            page: Sequence[OneTimeSecret] = ()
-            while True:
-                after = page[-1].id if page else ""
-                page = await store.list_secrets(
-                    tenant_id, only, now, after, _PAGE
-                )
-                for one in page:
-                    if one.protocol != BOOTSTRAP:
-                        state = one.state(now).value
-                        listing.add({**_row(one), "state": state})
-                if len(page) < _PAGE:
-                    break
-        listing.close()
-
-    desk.with_store(read)
+    listing = Listing(_COLUMNS, form)
+    list_secrets(around, path, tenant, state, listing, _row)
 
 
-def _row(secret: OneTimeSecret) -> Row:
+def _row(secret: OneTimeSecret) -> Row | None:
     """Return a challenge as a row, but for its state."""
+    if secret.protocol == BOOTSTRAP:
+        return None
     return {
         "tenant": secret.tenant_id,
         "id": secret.id,
@@ -392,24 +370,18 @@ def revoke(
     ID is what "trstctl challenge list" shows.  What it has bought stays
     valid.
     """
-    desk = at_desk(path)
-    tenant_id = desk.tenant(tenant)
-    now = around.now()
+    question = "" if yes else f"Refuse challenge {challenge_id} from now on?"
+    revoke_secret(around, path, tenant, challenge_id, question, _bought)
 
-    async def act(store: IStore) -> None:
-        confirm(f"Refuse challenge {challenge_id} from now on?", yes)
-        secret = await store.revoke_secret(
-            tenant_id, challenge_id, around.actor, now
-        )
-        if secret.burnt_keys:
-            click.echo(
-                "It was used, and what it has bought stays valid; see: "
-                f"trstctl cert list --principal token:{challenge_id}",
-                err=True,
-            )
 
-    desk.with_store(act)
-    click.echo(f"Revoked {challenge_id}.")
+def _bought(secret: OneTimeSecret) -> str:
+    """Say what becomes of what a challenge has bought."""
+    if not secret.burnt_keys:
+        return ""
+    return (
+        "It was used, and what it has bought stays valid; see: trstctl cert "
+        f"list --principal token:{secret.id}"
+    )
 
 
 # --- keys -------------------------------------------------------------------

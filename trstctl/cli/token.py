@@ -16,7 +16,6 @@ from trstctl.cli.context import (
     Desk,
     at_desk,
     configuration_option,
-    confirm,
     tenant_option,
     yes_option,
 )
@@ -24,12 +23,16 @@ from trstctl.cli.devices import read_devices
 from trstctl.cli.handout import Handout, check_codes, code_url
 from trstctl.cli.main import Surroundings
 from trstctl.cli.output import Listing, Row, escaped, moment, output_option
+from trstctl.cli.secrets import list_secrets, revoke_secret, state_option
 from trstctl.cli.selection import key_fingerprint
 from trstctl.config.values import Duration
 from trstctl.errors import Malformed
 from trstctl.interfaces import IStore
 from trstctl.minting import BOOTSTRAP, check_order, mint
-from trstctl.model import OneTimeSecret, SecretOrder, SecretState
+from trstctl.model import OneTimeSecret, SecretOrder
+
+#: How many are made in one transaction.
+_PAGE = 500
 
 _COLUMNS = (
     "tenant",
@@ -44,7 +47,6 @@ _COLUMNS = (
 )
 
 #: Tokens that are added in one transaction, or listed at once.
-_PAGE = 500
 
 
 @click.group("token")
@@ -253,11 +255,7 @@ def _profile(desk: Desk, tenant_id: str, given: str | None) -> str:
 
 
 @command.command("list")
-@click.option(
-    "--state",
-    type=click.Choice([state.value for state in SecretState]),
-    help="Only of this state.",
-)
+@state_option
 @tenant_option
 @configuration_option
 @output_option
@@ -271,32 +269,14 @@ def list_(
     form: str,
 ) -> None:
     """List tokens by their ids; a token itself is never shown again."""
-    desk = at_desk(path)
-    only = SecretState(state) if state else None
-    now = around.now()
-
-    async def read(store: IStore) -> None:
-        listing = Listing(_COLUMNS, form)
-        for tenant_id in desk.tenants(tenant):
-            page: Sequence[OneTimeSecret] = ()
-            while True:
-                after = page[-1].id if page else ""
-                page = await store.list_secrets(
-                    tenant_id, only, now, after, _PAGE
-                )
-                for secret in page:
-                    if secret.protocol == BOOTSTRAP:
-                        state = secret.state(now).value
-                        listing.add({**_row(secret), "state": state})
-                if len(page) < _PAGE:
-                    break
-        listing.close()
-
-    desk.with_store(read)
+    listing = Listing(_COLUMNS, form)
+    list_secrets(around, path, tenant, state, listing, _row)
 
 
-def _row(secret: OneTimeSecret) -> Row:
+def _row(secret: OneTimeSecret) -> Row | None:
     """Return a token as a row, but for its state."""
+    if secret.protocol != BOOTSTRAP:
+        return None
     return {
         "tenant": secret.tenant_id,
         "id": secret.id,
@@ -329,22 +309,16 @@ def revoke(
     ID is what "trstctl token list" shows.  The certificate of a token that
     has been used stays valid.
     """
-    desk = at_desk(path)
-    tenant_id = desk.tenant(tenant)
-    now = around.now()
+    question = "" if yes else f"Refuse token {token_id} from now on?"
+    revoke_secret(around, path, tenant, token_id, question, _bought)
 
-    async def act(store: IStore) -> None:
-        confirm(f"Refuse token {token_id} from now on?", yes)
-        secret = await store.revoke_secret(
-            tenant_id, token_id, around.actor, now
-        )
-        if secret.burnt_at is not None:
-            click.echo(
-                f"It was used at {moment(secret.burnt_at)}, and its "
-                "certificate stays valid; see: trstctl cert list "
-                f"--principal token:{token_id}",
-                err=True,
-            )
 
-    desk.with_store(act)
-    click.echo(f"Revoked {token_id}.")
+def _bought(secret: OneTimeSecret) -> str:
+    """Say what becomes of what a token has bought."""
+    if secret.burnt_at is None:
+        return ""
+    return (
+        f"It was used at {moment(secret.burnt_at)}, and its certificate stays "
+        "valid; see: trstctl cert list --principal "
+        f"token:{secret.id}"
+    )
