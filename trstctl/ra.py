@@ -440,11 +440,16 @@ class RegistrationAuthority:
         replaced it: both are replaced then.  The replay of an older renewal
         replaces nothing.
         """
-        last = former.superseded_by
-        if issued.replayed and last not in {"", issued.serial}:
-            return
         tenant_id, actor = former.tenant_id, asked.principal.id
         try:
+            # Another renewal may have come to its end since it was read.
+            former = await self.find(tenant_id, former.serial)
+            last = former.superseded_by
+            if issued.replayed and (
+                last not in {"", issued.serial}
+                or await self._is_older(issued, former)
+            ):
+                return
             for serial in (former.serial, last):
                 if serial in {"", issued.serial}:
                     continue
@@ -462,6 +467,21 @@ class RegistrationAuthority:
                 tenant=tenant_id,
                 serial=former.serial,
             )
+
+    async def _is_older(
+        self, issued: Issued, former: CertificateRecord
+    ) -> bool:
+        """
+        Tell whether what is handed out again is itself what was replaced.
+
+        A registration authority renews what its device has now, which may be
+        newer than the answer that it asks for once more.
+        """
+        own = await self.find(former.tenant_id, issued.serial)
+        return (
+            own.superseded_by == former.serial
+            or own.issued_at < former.issued_at
+        )
 
     # --- the gate -----------------------------------------------------------
 

@@ -751,6 +751,20 @@ class RegisteredRenewalTests:
         text = bench.refused(403, old, "simplereenroll", certificate=ra)
         assert "replaced by one with other names" in text
 
+    @pytest.mark.parametrize("seconds", [0, 60])
+    def test_replay_of_an_older_renewal(self, seconds: int) -> None:
+        """What the device has now is not replaced by what it had before."""
+        bench, ra = make_ra_bench()
+        bench.issued(ap(), certificate=ra)
+        csr = ap()
+        older = bench.issued(csr, "simplereenroll", certificate=ra)
+        bench.now.step(timedelta(seconds=seconds))
+        newest = bench.issued(ap(), "simplereenroll", certificate=ra)
+        again = bench.issued(csr, "simplereenroll", certificate=ra)
+        assert older == again
+        assert CertificateStatus.VALID is bench.record(newest).status
+        bench.issued(ap(), "simplereenroll", certificate=ra)
+
     def test_too_early(self) -> None:
         """The profile's window counts for it, too."""
         bench, ra = make_ra_bench()
@@ -879,7 +893,12 @@ class FactoryTests:
     ) -> None:
         """What does not decode is no way to anywhere."""
         bench = self.bench(factory, tmp_path)
-        for chain in ((b"\x30\x00",), (factory.ca, b"")):
+        # OpenSSL takes a certificate of any version in the handshake.
+        version_6 = factory.ca.replace(
+            b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05", 1
+        )
+        assert version_6 != factory.ca
+        for chain in ((b"\x30\x00",), (factory.ca, b""), (version_6,)):
             bench.refused(
                 401,
                 self.csr(cn="SN-1"),
@@ -1257,6 +1276,24 @@ class ReplacementTests:
         assert old == again
         serial = read_certificate(new).serial
         assert serial == bench.record(first).superseded_by
+
+    def test_two_at_once(self) -> None:
+        """The last to be recorded replaces both, as if they came in turn."""
+        bench, first = self.bench()
+        whole = bench.store.record_certificate
+        meanwhile: list[bytes] = []
+
+        def record(*arguments: Any) -> Any:
+            bench.store.record_certificate = whole
+            meanwhile.append(self.renew(bench, first))
+            return whole(*arguments)
+
+        bench.store.record_certificate = record
+        last = self.renew(bench, first)
+        serial = read_certificate(last).serial
+        for old in (first, *meanwhile):
+            assert serial == bench.record(old).superseded_by
+        assert CertificateStatus.VALID is bench.record(last).status
 
     def test_not_recorded(self, logged: Any) -> None:
         """I-11: the new one stands, and its replay makes up for it."""

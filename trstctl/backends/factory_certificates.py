@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from cryptography.x509 import load_der_x509_certificate
+from cryptography.x509 import InvalidVersion, load_der_x509_certificate
 from OpenSSL import crypto
 
 from trstctl.model import CertificateFacts, ClientCertificate
@@ -67,7 +67,7 @@ class FactoryAnchors:
         try:
             own = _loaded(presented.der)
             others = [_loaded(der) for der in presented.chain]
-        except ValueError:
+        except (ValueError, InvalidVersion, crypto.Error):
             raise Stranger from None
         self._store.set_time(now)
         context = crypto.X509StoreContext(self._store, own, others)
