@@ -179,6 +179,8 @@ class _Asked:
     :ivar key_life: for how long its idempotency key is remembered.
     :ivar gates: what has admitted it, and is to hear what comes of it.
     :ivar former: the certificate that a renewal is to replace.
+    :ivar proven: whether it comes from the store, which keeps no request
+        that was not proven.
     """
 
     request: EnrollmentRequest
@@ -190,6 +192,7 @@ class _Asked:
     fingerprint: str = field(repr=False)
     gates: tuple[IChallengeGate, ...] = ()
     former: CertificateRecord | None = None
+    proven: bool = False
 
 
 def unmarked(point: str) -> None:
@@ -363,7 +366,8 @@ class RegistrationAuthority:
                 asked.authority.not_after,
                 approved=_is_approved(earlier),
             )
-            verify_proof(request.wanted)
+            if not asked.proven:
+                verify_proof(request.wanted)
             if isinstance(decision, Held):
                 await self._hold(asked, decision)
                 continue
@@ -555,6 +559,10 @@ class RegistrationAuthority:
     async def _polled(self, request: PollRequest) -> StoredRequest:
         """Return the newest request of the transaction and the signer."""
         endpoint = request.endpoint
+        if not endpoint.may_wait:
+            # Nobody was told to come back, and the gate wants to hear of the
+            # request itself (I-12).
+            raise UnknownCertificate("there is no such request")
         rows = await self._store.find_transactions(
             endpoint.tenant_id,
             endpoint.protocol,
@@ -593,7 +601,17 @@ class RegistrationAuthority:
         )
         principal = await self._principal_of(again, row)
         asked = self._asked(again, principal, self.rules)
-        return evolve(asked, key=row.key, fingerprint=row.fingerprint)
+        renewing = again.operation is Operation.RENEW
+        return evolve(
+            asked,
+            key=row.key,
+            fingerprint=row.fingerprint,
+            gates=tuple(
+                one for one in asked.gates if one.renewals or not renewing
+            ),
+            # Without its challenge, its signature proves nothing any more.
+            proven=True,
+        )
 
     async def _principal_of(
         self, request: EnrollmentRequest, row: StoredRequest
@@ -623,17 +641,21 @@ class RegistrationAuthority:
         self, request: EnrollmentRequest, principal_id: str
     ) -> Principal:
         """Return the principal of the certificate that made a request."""
-        if not any(
-            isinstance(one, ClientCertificate) for one in request.credentials
-        ):
+        own = tuple(
+            one
+            for one in request.credentials
+            if isinstance(one, ClientCertificate)
+        )
+        if not own:
             # The new key has signed: it may ask, while the old one is good.
             record = await self._store.find_certificate(
                 request.endpoint.tenant_id, principal_id.rpartition(":")[2]
             )
             if record is None:
                 raise UnknownCertificate
-            own = (ClientCertificate(record.der), *request.credentials)
-            request = evolve(request, credentials=own)
+            own = (ClientCertificate(record.der),)
+        # The gate has judged the request itself; a question it cannot.
+        request = evolve(request, credentials=own)
         principal = await self._authenticator.authenticate(request, self.now())
         if principal.id != principal_id:
             raise NotAuthenticated
@@ -755,11 +777,7 @@ class RegistrationAuthority:
         serial = new_serial(self.random_bytes)
         return Intent(
             id=self._new_id(),
-            request=evolve(
-                self._row(asked, approved, self.now() + asked.key_life),
-                # It is proven; from now on nobody needs the secret in it.
-                csr=without_challenge(asked.request.wanted),
-            ),
+            request=self._row(asked, approved, self.now() + asked.key_life),
             owner=self._owner,
             authority=asked.authority.name,
             serial=serial,
@@ -786,7 +804,8 @@ class RegistrationAuthority:
             subject=name_text(approved.subject),
             names=approved.names,
             public_key_fingerprint=approved.public_key.fingerprint,
-            csr=request.wanted.der,
+            # It is proven; from now on nobody needs the secret in it.
+            csr=without_challenge(request.wanted),
             request_id=request.request_id,
             peer=request.peer,
             transaction=request.transaction,

@@ -13,7 +13,10 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import AttributeOID, NameOID
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
@@ -46,6 +49,7 @@ from trstctl.model import (
     Principal,
     RequestState,
 )
+from trstctl.pkix.csr import read_csr
 from trstctl.policy.profile import builtin_profiles
 from trstctl.ra import WITHDRAWN, gates_of
 from trstctl.testing import (
@@ -217,6 +221,20 @@ class _Bench:
         return [one["event"] for one in self.records()]
 
 
+def with_password(key: Any, password: str) -> Any:
+    """Return a request of the usual device that has a challenge in it."""
+    name = x509.NameAttribute(NameOID.COMMON_NAME, "device.example")
+    csr = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([name]))
+        .add_attribute(
+            AttributeOID.CHALLENGE_PASSWORD, password.encode("ascii")
+        )
+        .sign(key, hashes.SHA256())
+    )
+    return read_csr(csr.public_bytes(serialization.Encoding.DER))
+
+
 @pytest.fixture
 def events() -> Iterator[list[Any]]:
     """Return what is logged."""
@@ -371,6 +389,34 @@ class PollTests:
             bench.poll()
         bench.signer.error = None
         assert isinstance(bench.poll(), Issued)
+
+    def test_abandoned_without_its_challenge(self) -> None:
+        """
+        What is kept has no challenge in it, from the first row on; the proof
+        that is gone with it was verified before.
+        """
+        bench = _Bench(held=True)
+        bench.wanted = with_password(bench.key, "SECRET-OF-DEVICE")
+        held = bench.enroll()
+        (row,) = result_of(bench.store.list_requests(TENANT, None, 10))
+        assert b"SECRET" in bench.wanted.der
+        assert b"SECRET" not in row.csr
+        assert held == bench.enroll() == bench.poll()
+        bench.decide(held.reference)
+        bench.signer.error = Unavailable()
+        with pytest.raises(Unavailable):
+            bench.poll()
+        bench.signer.error = None
+        issued = bench.poll()
+        assert issued.serial == bench.enroll().serial
+
+    def test_where_nobody_waits(self) -> None:
+        """Nobody was told to come back: there is nothing to ask for."""
+        bench = _Bench()
+        impatient = evolve(ENDPOINT, may_wait=False)
+        bench.enroll(endpoint=impatient)
+        with pytest.raises(UnknownCertificate, match="no such request"):
+            bench.poll(endpoint=impatient)
 
     def test_many_at_once(self) -> None:
         """I-4: who asks in many ways at once gets one certificate."""
@@ -698,6 +744,28 @@ class GateTests:
         bench.decide(held.reference)
         bench.poll(credentials=(Challenge("", bench.gate),))
         assert ["admit", "issued"] == bench.gate.steps
+
+    @pytest.mark.parametrize("renewals", [True, False])
+    @pytest.mark.parametrize("by_old", [True, False])
+    def test_held_renewal_and_polled(
+        self, renewals: bool, by_old: bool
+    ) -> None:
+        """It is not asked once more, and hears of what it has judged."""
+        bench = _Bench(held=True)
+        held = bench.enroll()
+        bench.decide(held.reference)
+        renewal = bench.renewal(bench.poll(), transaction="u")
+        own = renewal["credentials"]
+        bench.gate.renewals = renewals
+        gated = (Challenge("secret", bench.gate),)
+        bench.gate.heard.clear()
+        held = bench.enroll(**{**renewal, "credentials": own + gated})
+        bench.decide(held.reference)
+        asked = (*(own if by_old else ()), Challenge("", bench.gate))
+        assert isinstance(
+            bench.poll(transaction="u", credentials=asked), Issued
+        )
+        assert ["admit", "issued"] * renewals == bench.gate.steps
 
     def test_renewal(self) -> None:
         """The certificate speaks; the gate is not asked, and not told."""

@@ -52,6 +52,7 @@ from trstctl import errors
 from trstctl.errors import RequestError, Throttled, Unavailable, leaves
 from trstctl.interfaces import IEnrollmentProtocol
 from trstctl.model import (
+    Challenge,
     ClientCertificate,
     Issued,
     Operation,
@@ -504,7 +505,10 @@ class PollTests:
 
         bench.ra.poll = poll
         assert PENDING == bench.ask(message.but(message_type="20")).status
-        assert (ClientCertificate(old),) == asked[0].credentials
+        own, gated = asked[0].credentials
+        assert ClientCertificate(old) == own
+        # I-12: it hears of the certificate before that is handed out.
+        assert isinstance(gated, Challenge)
         assert "renewal" == asked[0].transaction
         assert [] == stub.requests
 

@@ -426,13 +426,16 @@ class PKIOperation:
         not even decrypted, since everything it could say is known.
         """
         message = asked.message
-        own = (ClientCertificate(message.signer),)
+        # It is to hear of a certificate before that is handed out.
+        told: tuple[Credential, ...] = (Challenge("", self._gate),)
+        if asked.ours:
+            told = (ClientCertificate(message.signer), *told)
         return await self._ra.poll(
             PollRequest(
                 endpoint=asked.endpoint,
                 transaction=message.transaction,
                 public_key_fingerprint=message.signer_key.fingerprint,
-                credentials=own if asked.ours else (),
+                credentials=told,
                 request_id=asked.request.request_id,
                 peer=asked.request.peer,
             )
