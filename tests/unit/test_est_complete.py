@@ -33,7 +33,7 @@ from est_samples import (
 )
 from pydantic import ValidationError
 
-from trstctl.config.reader import effective, load
+from trstctl.config.reader import ConfigurationError, effective, load
 from trstctl.discovery import discover
 from trstctl.errors import Unavailable
 from trstctl.model import CertificateStatus, GeneralName
@@ -129,6 +129,11 @@ class SettingsTests:
                     }
                 }
             },
+            {
+                "registration_authorities": {
+                    "a": {"subject": "wlc-1", "names": ("cn:*",)}
+                }
+            },
             {"idevid": {"subject": {"XX": "*"}}},
             {"idevid": {"subject": {"CN": "re:("}}},
             {"idevid": {"names": ("no kind",)}},
@@ -173,6 +178,51 @@ class SettingsTests:
             assert required is served[label].pop_required
             assert scopes == len(served[label].endpoint.scopes)
         assert "ab01" == served[""].endpoint.scopes[0].serial
+
+    def test_subject_of_a_scope(self) -> None:
+        """It is compared as the inventory has it, however it is spaced."""
+        scope = {"subject": "CN=a, O=b\\, c", "names": ("cn:*",)}
+        settings: Any = settings_for(
+            PLUGIN, registration_authorities={"ra": scope}
+        )
+        found = settings.registration_authorities["ra"].subject
+        assert "CN=a,O=b\\, c" == found
+
+    @pytest.mark.parametrize(
+        ("scope", "why"),
+        [
+            (
+                {"certificate_profile": "none"},
+                "registration_authorities.ra, unknown profile",
+            ),
+            (
+                {"subject": "CN=a", "profiles": ["devise"]},
+                "did you mean device?",
+            ),
+            ({"certificate_profile": "device"}, "add cmcRA to its"),
+            ({"certificate_profile": "ra", "profiles": ["device"]}, ""),
+        ],
+    )
+    def test_scope_that_nobody_can_meet(
+        self, tmp_path: Path, scope: dict[str, Any], why: str
+    ) -> None:
+        """A profile that does not exist or has no cmcRA is told at once."""
+        file = tmp_path / "trstctl.yaml"
+        est = {
+            "enabled": True,
+            "tenant_id": TENANT,
+            "registration_authorities": {"ra": {**scope, "names": ["cn:*"]}},
+        }
+        profiles = {"ra": {"extended_key_usage": ["clientAuth", "cmcRA"]}}
+        file.write_text(
+            json.dumps({"profiles": profiles, "protocols": {"est": est}})
+        )
+        if not why:
+            assert load(file, discover().protocols).endpoints
+            return
+        with pytest.raises(ConfigurationError) as caught:
+            load(file, discover().protocols)
+        assert why in str(caught.value.faults[0])
 
     def test_anchors_are_relative_to_the_state(self, tmp_path: Path) -> None:
         """A relative path is below the state directory, for labels, too."""
@@ -330,6 +380,7 @@ class LinkingTests:
         csr = make_csr_with({oid: [link()]})
         text = bench.refused(400, csr, binding=OTHER_BINDING)
         assert "is not the channel binding of this TLS session" in text
+        assert "challenge_password: secret or ignore" in text
         bench.refused(400, csr)
         bench.issued(csr, binding=BINDING)
 

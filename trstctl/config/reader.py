@@ -129,6 +129,7 @@ class _Reading:
         for name, served in endpoints.items():
             self._check_endpoints(name, served)
             self._check_gates(name, served, profiles)
+            self._check_scopes(name, served, profiles)
         self._check_paths(protocols)
         listeners = _quietly(Listeners, values.get("listeners"))
         if listeners is not None:
@@ -326,6 +327,32 @@ class _Reading:
                     f"{where}, nothing is asked of whoever enrolls: choose a "
                     f"challenge, or a profile with approval (not "
                     f"{endpoint.profile})",
+                )
+
+    def _check_scopes(
+        self,
+        name: str,
+        endpoints: Sequence[Endpoint],
+        profiles: Mapping[str, ProfileSettings],
+    ) -> None:
+        """Refuse a registration authority that could never be one."""
+        known = self._named("profiles")
+        scopes = {scope for each in endpoints for scope in each.scopes}
+        for scope in sorted(scopes, key=lambda each: each.name):
+            where = f"registration_authorities.{scope.name}"
+            own = scope.certificate_profile
+            for wanted in sorted({own, *scope.profiles} - known - {""}):
+                hint = _unknown("profile", wanted, sorted(known))
+                self._tree.blame(
+                    ("protocols", name),
+                    f"{where}, {hint}; or add it to profiles",
+                )
+            profile = profiles.get(own)
+            if profile and "cmcRA" not in profile.extended_key_usage:
+                self._tree.blame(
+                    ("protocols", name),
+                    f"{where}, certificates of profile {own} are not for it: "
+                    "add cmcRA to its extended_key_usage",
                 )
 
     def _named(self, section: str) -> set[str]:

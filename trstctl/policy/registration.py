@@ -114,5 +114,8 @@ def check_linking(request: EnrollmentRequest, principal: Principal) -> None:
         )
     raise ProofOfPossessionFailed(
         "linking of identity and proof of possession: challengePassword or "
-        "estIdentityLinking is not the channel binding of this TLS session"
+        "estIdentityLinking is not the channel binding of this TLS session "
+        "(the base64 of tls-unique in TLS 1.2, of tls-exporter in TLS 1.3); "
+        "a challengePassword that means something else needs "
+        "challenge_password: secret or ignore on the server"
     )

@@ -20,6 +20,7 @@ from trstctl.model import (
     RegistrationScope,
 )
 from trstctl.pkix.names import ATTRIBUTE_OIDS
+from trstctl.policy.binding import subject_text
 from trstctl.policy.patterns import compile_pattern, split_pattern
 from trstctl.settings import Label, LabelSettings, ProtocolSettings, Section
 
@@ -58,8 +59,14 @@ def _serial(value: str) -> str:
     return found
 
 
+def _subject(value: str) -> str:
+    """Return a subject as the inventory has it, or refuse what is none."""
+    return subject_text(value) if value else value
+
+
 NamePattern = Annotated[str, AfterValidator(_pattern)]
 Serial = Annotated[str, AfterValidator(_serial)]
+Subject = Annotated[str, AfterValidator(_subject)]
 File = Annotated[Path, Field(strict=False)]
 
 
@@ -75,7 +82,7 @@ class RegistrationAuthoritySettings(Section):
     :ivar operations: what it may do.
     """
 
-    subject: str = ""
+    subject: Subject = ""
     serial: Serial = ""
     certificate_profile: str = ""
     names: Annotated[tuple[NamePattern, ...], Field(min_length=1)]
