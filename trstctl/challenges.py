@@ -30,6 +30,9 @@ C-4  *Wrong ones are throttled* by address and by the device that is named
 C-5  *Keys can be replaced.*  The newest makes challenges; the older ones
      prove them until they are removed.  Every process reads the file again
      when it has changed.
+C-6  *A renewal needs none*, and says nothing by the one that it was enrolled
+     with, however old.  One of another device, subject, set of names or
+     profile is an alarm: whoever renews has got hold of it.
 """
 
 from __future__ import annotations
@@ -77,7 +80,13 @@ from trstctl.model import (
     Principal,
 )
 from trstctl.own_keys import CREDENTIALS_DIRECTORY, stamp_of
-from trstctl.pkix.names import COMMON_NAME, SERIAL_NUMBER, attribute_values
+from trstctl.pkix.names import (
+    COMMON_NAME,
+    SERIAL_NUMBER,
+    attribute_values,
+    name_text,
+)
+from trstctl.policy.binding import canonical
 
 #: Where the keys are, below the directory of the gateway's own keys.
 KEYS_FILE = "challenge-keys"
@@ -364,6 +373,32 @@ class ChallengeTokens:
         check_secret(record, request.wanted.public_key.fingerprint, now)
         return principal_of(record)
 
+    def check_renewal(
+        self, request: EnrollmentRequest, challenge: str
+    ) -> Deferred[None]:
+        """Refuse the challenge of another; see the interface (C-6)."""
+
+        async def check() -> None:
+            parts = _parts(challenge)
+            if parts is None:
+                return
+            key = self._keys().get(parts.key_id)
+            record = await self._store.find_secret_by_id(
+                request.endpoint.tenant_id, parts.secret_id
+            )
+            if (
+                key is None
+                or record is None
+                or not hmac.compare_digest(_mac(key, record), parts.mac)
+                or _is_for(record, request)
+            ):
+                return
+            error = ChallengeRejected(misused=True)
+            error.facts["principal"] = f"token:{record.id}"
+            raise error
+
+        return Deferred.fromCoroutine(check())
+
     def issued(
         self,
         request: EnrollmentRequest,
@@ -403,6 +438,31 @@ class ChallengeTokens:
                 reason=str(error),
             )
             raise Unavailable from error
+
+
+def _is_for(record: OneTimeSecret, request: EnrollmentRequest) -> bool:
+    """
+    Tell whether a challenge is for what a renewal wants.
+
+    Letter case does not count: the profile has not judged the names yet.
+    """
+    wanted, names = request.wanted, record.alternative_names
+    named = {
+        value.casefold()
+        for oid in (COMMON_NAME, SERIAL_NUMBER)
+        for value in attribute_values(wanted.subject, oid)
+    }
+    subject = name_text(wanted.subject).casefold()
+    return (
+        record.profile == request.endpoint.profile
+        and record.device.casefold() in {"", *named}
+        and record.subject.casefold() in {"", subject}
+        and (
+            names is None
+            or {one.casefold() for one in names}
+            == {str(canonical(one)).casefold() for one in wanted.names}
+        )
+    )
 
 
 def _decoy(request: EnrollmentRequest, now: datetime) -> OneTimeSecret:

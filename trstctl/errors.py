@@ -98,15 +98,22 @@ class ChallengeRejected(RequestError):
 
     :ivar reused: the peer has the secret, but it was burnt for another key:
         somebody may have copied it.  Not told to the peer.
+    :ivar misused: a renewal has the secret of somebody else in it.  Neither
+        is that.
     """
 
     detail = "authentication is required"
 
     def __init__(
-        self, detail: str | None = None, *, reused: bool = False
+        self,
+        detail: str | None = None,
+        *,
+        reused: bool = False,
+        misused: bool = False,
     ) -> None:
         super().__init__(detail)
         self.reused = reused
+        self.misused = misused
 
 
 class ProofOfPossessionFailed(RequestError):

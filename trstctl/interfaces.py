@@ -253,6 +253,18 @@ class IChallengeTokens(IChallengeGate):
         :raises Unavailable: the keys cannot be read or made.
         """
 
+    def check_renewal(
+        request: EnrollmentRequest, challenge: str
+    ) -> Deferred[None]:
+        """
+        Look at what a renewal has in it, which is no credential there.
+
+        :raises ChallengeRejected: ``misused``: it is a challenge of another
+            device, subject, set of names or profile, whether or not it is
+            still good for anything.
+        :raises Unavailable: the keys cannot be read.
+        """
+
 
 class IDeviceSecrets(Interface):
     """

@@ -127,6 +127,18 @@ class RefusalAudit:
                 principal=principal,
                 peer=peer,
             )
+        elif isinstance(error, ChallengeRejected) and error.misused:
+            name = counted = "secret.misused"
+            allowance = self._alarms
+            self._log.warn(
+                "a renewal brought the challenge of somebody else",
+                event="secret.misused",
+                request_id=request_id,
+                tenant=endpoint.tenant_id,
+                protocol=endpoint.protocol,
+                principal=principal,
+                peer=peer,
+            )
         if not allowance.take():
             self._counted[endpoint.tenant_id, endpoint.protocol, counted] += 1
             return

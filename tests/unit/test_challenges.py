@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Challenges of our own and their keys: C-1 to C-5."""
+"""Challenges of our own and their keys: C-1 to C-6."""
 
 from __future__ import annotations
 
+import json
 import os
 import string
 from datetime import timedelta
@@ -30,6 +31,7 @@ from trstctl.errors import ChallengeRejected, Throttled, Unavailable
 from trstctl.interfaces import IChallengeGate, IChallengeTokens
 from trstctl.model import (
     Challenge,
+    ClientCertificate,
     Endpoint,
     EnrollmentRequest,
     Issued,
@@ -446,6 +448,77 @@ class EnrollmentTests:
                 self.enroll(bench, ra, text, wanted=make_request(name, names))
         wanted = make_request("router-1", ("dns:r1.example",))
         assert isinstance(self.enroll(bench, ra, text, wanted=wanted), Issued)
+
+
+class RenewalTests:
+    """C-6: what a renewal brings, which needs no challenge."""
+
+    def renew(self, text: str, *, profile: str = "device") -> Any:
+        """Enroll a router, and renew with a challenge."""
+        bench = self.bench = _Bench()
+        self.ra: Any = make_ra(bench.store, clock=bench.clock, now=bench.now)
+        bench.gate = self.ra.challenges
+        own = bench.challenge(subject="CN=router-1").secret
+        first = result_of(
+            self.ra.enroll(
+                bench.request(credentials=(Challenge(own, bench.gate),))
+            )
+        )
+        others = {
+            "own": own,
+            "its key": bench.challenge(
+                device="ROUTER-1", key_fingerprint="ab" * 32
+            ).secret,
+            "unknown": texts_of_nobody(),
+            "device": bench.challenge(device="router-2").secret,
+            "subject": bench.challenge(subject="CN=router-2").secret,
+            "names": bench.challenge(
+                device="router-1", alternative_names=("dns:a.example",)
+            ).secret,
+            "no names": bench.challenge(
+                device="router-1", alternative_names=()
+            ).secret,
+            "profile": bench.challenge(
+                device="router-1", profile="server"
+            ).secret,
+        }
+        bench.clock.advance(3600 * 24 * 60)
+        return result_of(
+            self.ra.enroll(
+                bench.request(
+                    operation=Operation.RENEW,
+                    wanted=make_request("router-1"),
+                    credentials=(
+                        ClientCertificate(first.certificate),
+                        Challenge(others.get(text, text), bench.gate),
+                    ),
+                )
+            )
+        )
+
+    @pytest.mark.parametrize(
+        "text", ["", "hello", "unknown", "own", "its key", "no names"]
+    )
+    def test_that_says_nothing(self, text: str) -> None:
+        """None, none of ours, and its own, however old."""
+        assert isinstance(self.renew(text), Issued)
+
+    @pytest.mark.parametrize("text", ["device", "subject", "names", "profile"])
+    def test_of_another(self, text: str) -> None:
+        """Refused, with an alarm that names it; the peer is told nothing."""
+        with pytest.raises(ChallengeRejected) as caught:
+            self.renew(text)
+        assert ChallengeRejected.detail == str(caught.value)
+        records = result_of(self.bench.store.audit_records(TENANT, 0, 1000))
+        alarm = json.loads(records[-1].body)
+        assert "secret.misused" == alarm["event"]
+        assert alarm["actor"].startswith("token:")
+        assert "renew" == alarm["fields"]["operation"]
+
+
+def texts_of_nobody() -> str:
+    """Return a challenge of ours that is in no store."""
+    return add_challenge(MemoryStore(), device="nobody").secret
 
 
 class KeyRingTests:

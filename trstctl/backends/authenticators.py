@@ -52,7 +52,12 @@ from trstctl.errors import (
     Throttled,
 )
 from trstctl.http.site import holder
-from trstctl.interfaces import IAuthenticator, IAuthority, IStore
+from trstctl.interfaces import (
+    IAuthenticator,
+    IAuthority,
+    IChallengeTokens,
+    IStore,
+)
 from trstctl.minting import BOOTSTRAP, check_secret, principal_of
 from trstctl.model import (
     BearerToken,
@@ -174,6 +179,8 @@ class StoreAuthenticator:
                 return await self._one_time(request, token, now)
             case Challenge(text, gate):
                 if gate not in gates_of(request):
+                    if IChallengeTokens.providedBy(gate):
+                        await gate.check_renewal(request, text)
                     return None  # the certificate speaks
                 principal: Principal = await gate.admit(request, text, now)
                 return principal
