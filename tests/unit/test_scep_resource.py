@@ -1104,6 +1104,25 @@ class CertificateTests:
             ec.ECDSA(hashes.SHA256()),
         )
 
+    def test_next_is_signed_once(self) -> None:
+        """Anybody can ask: that does not make the CA's key work."""
+        bench = Bench(authorities=("issuing", "next"), next_authority="next")
+        signed: list[Any] = []
+        sign = bench.ra.sign_message
+
+        def counted(*of: Any) -> Any:
+            signed.append(of)
+            return sign(*of)
+
+        bench.ra.sign_message = counted
+        url = f"{PATH}?operation=GetNextCACert"
+        first, again = bench.http("GET", url), bench.http("GET", url)
+        assert (first.body, 1) == (again.body, len(signed))
+        chain = bench.ra.ca_certificates
+        bench.ra.ca_certificates = lambda of: (*chain(of), b"another")
+        bench.http("GET", url)
+        assert 2 == len(signed)
+
     def test_no_next(self, bench: Bench) -> None:
         """Without a next CA there is no such operation."""
         answer = bench.http("GET", f"{PATH}?operation=GetNextCACert")

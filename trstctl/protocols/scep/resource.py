@@ -55,6 +55,7 @@ class SCEPResource(ProtocolResource):
             label: PKIOperation(ra, served, self._gates[label])
             for label, served in self._served.items()
         }
+        self._told_next: dict[str, tuple[tuple[bytes, ...], bytes]] = {}
 
     async def tend(self) -> None:
         """Let each gate do its rounds; one that cannot keeps none back."""
@@ -156,12 +157,18 @@ class SCEPResource(ProtocolResource):
         self, served: Served, next_authority: str
     ) -> HTTPResponse:
         """Return the next CA's certificates, signed by ours (4.7.1)."""
+        endpoint = served.endpoint
         credential = await self.ra.credentials.get(
             next_authority, Purpose.SCEP
         )
-        body = await self.ra.sign_message(
-            served.endpoint, certs_only(credential.chain)
-        )
+        # Anybody can ask: the CA's key is used once for each answer.
+        about = (*credential.chain, *self.ra.ca_certificates(endpoint))
+        told, body = self._told_next.get(endpoint.name, ((), b""))
+        if told != about:
+            body = await self.ra.sign_message(
+                endpoint, certs_only(credential.chain)
+            )
+            self._told_next[endpoint.name] = about, body
         return HTTPResponse(200, "application/x-x509-next-ca-cert", body)
 
     def explain(
