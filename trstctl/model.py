@@ -354,11 +354,14 @@ class FactoryTrust:
         and pattern of kind ``cn`` that a value must match.
     :ivar names: patterns, as in :class:`Principal`: names that may be
         requested beside the certificate's own.
+    :ivar refused: SHA-256 of certificates, in hexadecimal, that do not count
+        although an anchor vouches for them.
     """
 
     anchors: tuple[bytes, ...] = field(repr=False)
     subject: tuple[tuple[str, str], ...] = ()
     names: tuple[str, ...] = ()
+    refused: frozenset[str] = frozenset()
 
 
 @frozen

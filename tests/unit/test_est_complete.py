@@ -137,6 +137,7 @@ class SettingsTests:
             {"idevid": {"subject": {"XX": "*"}}},
             {"idevid": {"subject": {"CN": "re:("}}},
             {"idevid": {"names": ("no kind",)}},
+            {"idevid": {"refused": ("ab",)}},
         ],
     )
     def test_faults(self, settings: dict[str, Any]) -> None:
@@ -1052,6 +1053,40 @@ class FactoryTests:
         assert "factory certificate is not renewed here" in text
         issued = bench.issued(csr, **options)
         bench.issued(csr, "simplereenroll", "factory", certificate=issued)
+
+    def test_refused(self, factory: Factory, tmp_path: Path) -> None:
+        """A stolen device cannot buy the next certificate; others can."""
+        stolen, other = factory.device("SN-1"), factory.device("SN-1")
+        options: Any = {"label": "factory", "chain": (factory.ca,)}
+        bench = self.bench(factory, tmp_path)
+        csr = self.csr(cn="SN-1")
+        bought = bench.issued(csr, certificate=stolen, **options)
+        principal = bench.record(bought).principal
+        for written in (principal, principal[7:].upper()):
+            bench = self.bench(factory, tmp_path, refused=(written,))
+            text = bench.refused(403, csr, certificate=stolen, **options)
+            assert "factory certificate is refused" in text
+            bench.issued(csr, certificate=other, **options)
+
+    def test_anchor_that_has_expired(self, tmp_path: Path) -> None:
+        """It is said that it is not the device's certificate."""
+        factory = Factory()
+        anchor = factory._sign(
+            factory.ca_name,
+            factory.ca_key,
+            factory.root_name,
+            factory.root_key,
+            True,
+            days=0,
+        )
+        anchors = pem_file(tmp_path, "old.pem", anchor)
+        bench = ESTBench(idevid={"anchors": (anchors,)})
+        bench.clock.advance(1)
+        text = bench.refused(
+            403, self.csr(cn="SN-1"), certificate=factory.device()
+        )
+        assert "a CA certificate above the factory certificate" in text
+        assert "expired" in text
 
     def test_anchors_vouch_for_none_of_ours(self, tmp_path: Path) -> None:
         """RFC 7030, section 3.3.2: the two kinds are kept apart."""

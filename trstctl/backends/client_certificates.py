@@ -281,6 +281,8 @@ class ClientCertificates:
         except Unfit as error:
             raise _known(principal, str(error)) from error
         refusal = factory_refusal(trust, facts)
+        if principal.name in trust.refused:
+            refusal = "this factory certificate is refused here"
         if refusal is None and request.operation is Operation.RENEW:
             refusal = (
                 "a factory certificate is not renewed here: enroll with it, "

@@ -74,12 +74,13 @@ class FactoryAnchors:
         try:
             context.verify_certificate()
         except crypto.X509StoreContextError as error:
-            code, _, text = error.errors
+            code, depth, text = error.errors
             if code in _STRANGERS:
                 raise Stranger from None
-            raise Unfit(f"the factory certificate is not good: {text}") from (
-                error
-            )
+            what = "a CA certificate above the factory certificate"
+            if depth == 0:
+                what = "the factory certificate"
+            raise Unfit(f"{what} is not good: {text}") from error
         if facts.is_ca:
             raise Unfit("the factory certificate is a CA's")
         usages = facts.extended_key_usage

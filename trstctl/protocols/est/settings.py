@@ -43,6 +43,7 @@ ChallengePassword = Literal["pop", "secret", "ignore"]
 ProofOfPossession = Literal["verified", "required"]
 
 _SERIAL = re.compile(r"[0-9a-f]{1,40}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def _pattern(value: str) -> str:
@@ -64,9 +65,21 @@ def _subject(value: str) -> str:
     return subject_text(value) if value else value
 
 
+def _digest(value: str) -> str:
+    """Return what identifies a factory certificate, or refuse what is none."""
+    found = value.lower().removeprefix("idevid:").replace(":", "")
+    if not _DIGEST.fullmatch(found):
+        raise ValueError(
+            "write the SHA-256 of the certificate in hexadecimal, or the "
+            "principal idevid:... as the inventory has it"
+        )
+    return found
+
+
 NamePattern = Annotated[str, AfterValidator(_pattern)]
 Serial = Annotated[str, AfterValidator(_serial)]
 Subject = Annotated[str, AfterValidator(_subject)]
+Digest = Annotated[str, AfterValidator(_digest)]
 File = Annotated[Path, Field(strict=False)]
 
 
@@ -121,11 +134,13 @@ class IDevIDSettings(Section):
     :ivar anchors: PEM files of the manufacturers' CAs; none: nobody's.
     :ivar subject: patterns that the certificate's subject must match.
     :ivar names: patterns of names beside those of the certificate.
+    :ivar refused: SHA-256 of factory certificates that do not count.
     """
 
     anchors: tuple[File, ...] = ()
     subject: dict[str, str] = Field(default={})
     names: tuple[NamePattern, ...] = ()
+    refused: tuple[Digest, ...] = ()
 
     @field_validator("subject")
     @classmethod
@@ -166,6 +181,7 @@ class IDevIDSettings(Section):
                 for short, pattern in self.subject.items()
             ),
             self.names,
+            frozenset(self.refused),
         )
 
 
