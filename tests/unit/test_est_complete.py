@@ -603,6 +603,17 @@ class RegistrationTests:
             text = bench.refused(403, csr, operation, certificate=ra)
             assert "registration authority" in text
 
+    @pytest.mark.parametrize("oid", ["2.5.4.5", "0.9.2342.19200300.100.1.1"])
+    def test_says_who_by_another_attribute(self, oid: str) -> None:
+        """serialNumber and user ID are names as well."""
+        bench, ra = make_ra_bench()
+        rules = {"serialNumber": SubjectRule(), "UID": SubjectRule()}
+        bench.change(subject={**DEVICE.subject, **rules})
+        for value, status in (("server-1", 403), ("ap-serial-7", 200)):
+            subject = subject_of(("2.5.4.3", "ap-1"), (oid, value))
+            answer = bench.post(request_for(subject, ()), certificate=ra)
+            assert status == answer.status, answer.body
+
     def test_without_a_scope(self) -> None:
         """Default deny: id-kp-cmcRA by itself means nothing."""
         for scopes in (

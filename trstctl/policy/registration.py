@@ -26,6 +26,8 @@ from trstctl.model import (
 from trstctl.pkix.names import (
     COMMON_NAME,
     EMAIL_ADDRESS,
+    SERIAL_NUMBER,
+    USER_ID,
     attribute_values,
     names_match,
 )
@@ -35,6 +37,14 @@ from trstctl.policy.patterns import principal_allows
 
 #: id-kp-cmcRA (RFC 6402, section 2.10).
 CMC_RA = EXTENDED_KEY_USAGES["cmcRA"]
+
+#: What in a subject says who somebody is, and the patterns that judge it.
+_IDENTIFYING = (
+    ("cn", COMMON_NAME),
+    ("cn", SERIAL_NUMBER),
+    ("cn", USER_ID),
+    ("email", EMAIL_ADDRESS),
+)
 
 
 def scope_of(
@@ -82,7 +92,7 @@ def scope_refusal(
         return f"this registration authority may not {operation.value}"
     named = [canonical(name) for name in wanted.names]
     texts = [(name.kind, name.value, shown(name)) for name in named]
-    for kind, oid in (("cn", COMMON_NAME), ("email", EMAIL_ADDRESS)):
+    for kind, oid in _IDENTIFYING:
         texts += [
             (kind, value, "this subject")
             for value in attribute_values(wanted.subject, oid)
