@@ -358,13 +358,13 @@ class TokenTests:
         microsoft.admit()
         assert 2 == microsoft.actions().count("token intune")
 
-    @pytest.mark.parametrize("answer", [400, 500, b"no", {}, {"value": 7}])
+    @pytest.mark.parametrize("answer", [401, 404, 500, b"no"])
     def test_failure_forgets_them(
         self, microsoft: Microsoft, answer: object
     ) -> None:
         """After a failed call everything is asked anew."""
         microsoft.admit()
-        microsoft.answers["successNotification"] = 400
+        microsoft.answers["successNotification"] = answer
         with pytest.raises(Unavailable):
             microsoft.run(
                 microsoft.gate.issued(
@@ -378,6 +378,20 @@ class TokenTests:
         microsoft.admit()
         assert 2 == microsoft.actions().count("discovery")
         assert 2 == microsoft.actions().count("token intune")
+
+    @pytest.mark.parametrize("answer", [400, 413, 422, 429])
+    def test_bad_request_keeps_them(
+        self, microsoft: Microsoft, answer: int
+    ) -> None:
+        """What a device has sent must not have us ask the directory."""
+        microsoft.admit()
+        before = len(microsoft.heard)
+        microsoft.answers["validateRequest"] = answer
+        with pytest.raises(Unavailable):
+            microsoft.admit()
+        del microsoft.answers["validateRequest"]
+        microsoft.admit()
+        assert {"validateRequest"} == set(microsoft.actions()[before:])
 
     @pytest.mark.parametrize(
         "answer",

@@ -40,6 +40,10 @@ _MARGIN = timedelta(minutes=5)
 #: The longest life of a token that is believed, in seconds.
 _LONGEST_LIFE = 86_400
 
+#: What says that place and token are good.  Devices decide what is in a
+#: request: a bad one must not have us ask the directory again.
+_AT_HOME = frozenset({400, 413, 422, 429})
+
 #: Characters of a token, and of a place.
 _LONGEST_TOKEN = 16_384
 _LONGEST_PLACE = 1000
@@ -127,12 +131,17 @@ class IntuneService:
             },
             tries,
         )
+        status = 0
         try:
-            return self._read(await self._outbound.call(call))
+            reply = await self._outbound.call(call)
+            status = reply.status
+            return self._read(reply)
         except Unavailable:
-            # It may have moved, or the token may have been withdrawn.
-            self._tokens.clear()
-            self._places.clear()
+            # It may have moved, or the token may have been withdrawn; unless
+            # it says that this request is at fault, or that there are many.
+            if status not in _AT_HOME:
+                self._tokens.clear()
+                self._places.clear()
             raise
 
     async def _whereabouts(self, service: Service) -> tuple[str, str]:
