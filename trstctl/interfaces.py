@@ -262,7 +262,6 @@ class IChallengeTokens(IChallengeGate):
         :raises ChallengeRejected: ``misused``: it is a challenge of another
             device, subject, set of names or profile, whether or not it is
             still good for anything.
-        :raises Unavailable: the keys cannot be read.
         """
 
 

@@ -515,6 +515,18 @@ class RenewalTests:
         assert alarm["actor"].startswith("token:")
         assert "renew" == alarm["fields"]["operation"]
 
+    def test_keys_that_cannot_be_read(self) -> None:
+        """Whoever has a certificate renews all the same."""
+
+        def keys() -> Any:
+            raise OSError("gone")
+
+        bench = _Bench()
+        text = bench.challenge(device="router-2").secret
+        bench.gate = ChallengeTokens(bench.store, keys, bench.clock)
+        looked = bench.gate.check_renewal(bench.request(), text)
+        assert result_of(looked) is None
+
 
 def texts_of_nobody() -> str:
     """Return a challenge of ours that is in no store."""
