@@ -267,7 +267,7 @@ class Enrollment:
         record = await self._ra.find(tenant_id, serial)
         statuses = read_cert_conf(asked.message.body.value)
         taken = bool(statuses) and self._takes(asked, statuses, record)
-        actor = asked.known.actor
+        actor = dialogue.notes["actor"]
         if taken:
             try:
                 await self._ra.confirm(
@@ -360,13 +360,13 @@ class Enrollment:
                 dialogue.tenant_id,
                 dialogue.notes["serial"],
                 NOT_TAKEN,
-                asked.known.actor,
+                dialogue.notes["actor"],
             )
         return Reply(
             pkiconf(),
             facts={
                 "decision": "rejected",
-                "principal": asked.known.actor,
+                "principal": dialogue.notes["actor"],
                 "reason": " ".join((*told.status.text, *told.details))[:200],
             },
             state=FINISHED,

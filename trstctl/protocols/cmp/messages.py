@@ -55,6 +55,7 @@ from trstctl.protocols.cmp.answers import (
 )
 from trstctl.protocols.cmp.enrollment import NOT_TAKEN, Enrollment
 from trstctl.protocols.cmp.exchange import WAITING, Exchange, Reply
+from trstctl.protocols.cmp.general import GeneralMessages
 from trstctl.protocols.cmp.header import (
     CONTINUING,
     VERSIONS,
@@ -67,6 +68,7 @@ from trstctl.protocols.cmp.parties import (
     prove_party,
 )
 from trstctl.protocols.cmp.refusals import refuse, status_of
+from trstctl.protocols.cmp.revocation import Revocation
 from trstctl.protocols.cmp.settings import Served
 from trstctl.protocols.cmp.wishes import ANSWERS, cert_req_id_of
 from trstctl.web import Answered, HTTPRequest, HTTPResponse
@@ -101,6 +103,8 @@ class PKIMessages:
         self._served = served
         self._writer = Writer(ra, include_root=served.include_root)
         self._enrollment = Enrollment(ra, served)
+        self._revocation = Revocation(ra, served)
+        self._general = GeneralMessages(ra, served)
 
     async def answer(
         self, request: HTTPRequest, body: bytes, label: str = ""
@@ -254,6 +258,10 @@ class PKIMessages:
                 return await self._enrollment.poll(asked)
             case "error":
                 return await self._enrollment.give_up(asked)
+            case "rr":
+                return await self._revocation.revoke(asked)
+            case "genm":
+                return await self._general.answer(asked)
             case kind if kind in ANSWERS:
                 return await self._enrollment.begin(asked)
         raise refuse(
@@ -277,6 +285,7 @@ class PKIMessages:
         party, now = asked.known, self._ra.now()
         memory = _WAITING_MEMORY if reply.state == WAITING else _MEMORY
         notes = {
+            "actor": party.actor,
             **reply.notes,
             "nonce": asked.envelope.nonce.hex(),
             "theirs": (asked.message.header.sender_nonce or b"").hex(),
