@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from cmp_vectors import MESSAGES
@@ -40,14 +42,19 @@ def cn(text: str) -> Name:
     return ((NameAttribute("2.5.4.3", text),),)
 
 
+@cache
 def certificate(
     key: Any = P256,
     *,
     serial: int = 77,
     key_identifier: bool = True,
-    digest: hashes.HashAlgorithm | None = hashes.SHA256(),
+    digest: str = "SHA256",
 ) -> bytes:
-    """Return a self-signed certificate."""
+    """
+    Return a self-signed certificate, always the same.
+
+    :param digest: a name that the library's module has, or empty.
+    """
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "owner")])
     builder = x509.CertificateBuilder(
         name, name, key.public_key(), serial, START, END
@@ -57,7 +64,8 @@ def certificate(
             x509.SubjectKeyIdentifier.from_public_key(key.public_key()),
             critical=False,
         )
-    return builder.sign(key, digest).public_bytes(Encoding.DER)
+    algorithm = getattr(hashes, digest)() if digest else None
+    return builder.sign(key, algorithm).public_bytes(Encoding.DER)
 
 
 # --- CRMF -------------------------------------------------------------------
@@ -128,6 +136,42 @@ def read_everything(data: bytes) -> PKIMessage:
     if reader is not None:
         reader(message.body.value)
     return message
+
+
+_REPLACEMENTS = (
+    b"",
+    NULL,
+    der.sequence(),
+    der.integer(0),
+    der.octet_string(b""),
+    der.bit_string(b""),
+    b"\x80\x00",
+    b"\xa0\x00",
+    der.sequence(der.sequence()),
+    der.explicit(0, NULL),
+)
+
+
+def mutations(data: bytes) -> Iterator[bytes]:
+    """
+    Yield DER with each value, at any depth, left out, doubled, emptied,
+    under another tag, or replaced; all lengths are right.
+    """
+    parts = der.children(data)
+    for place, (tag, content, whole) in enumerate(parts):
+        before = b"".join(part[2] for part in parts[:place])
+        after = b"".join(part[2] for part in parts[place + 1 :])
+        for other in (
+            *_REPLACEMENTS,
+            whole + whole,
+            der.tlv(tag, b""),
+            der.tlv(tag, content + NULL),
+            der.tlv(tag ^ 0x01, content),
+        ):
+            yield before + other + after
+        if tag & 0x20:
+            for inner in mutations(content):
+                yield before + der.tlv(tag, inner) + after
 
 
 def captured(name: str) -> PKIMessage:

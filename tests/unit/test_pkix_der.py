@@ -250,6 +250,30 @@ class ReaderTests:
             with pytest.raises(Malformed):
                 der.content(data, der.SEQUENCE)
 
+    def test_end_of(self) -> None:
+        """Values can be counted one by one."""
+        data = NULL + der.octet_string(bytes(200)) + b"\x04\x05abc"
+        assert 2 == der.end_of(data, 0)
+        assert 2 + 203 == der.end_of(data, 2)
+        for at in (205, len(data), len(data) - 1):
+            with pytest.raises(Malformed):
+                der.end_of(data, at)
+        for broken in (b"", b"\x30", b"\x04\x82\x01", b"\x30\x80\x00\x00"):
+            with pytest.raises(Malformed):
+                der.end_of(broken, 0)
+
+    def test_fields(self) -> None:
+        """Optional fields come in their order, each once."""
+        tags = bytes((0x80, 0x02, 0xA0))
+        first, second = der.tlv(0x80, b"a"), der.integer(1)
+        assert {} == der.fields([], tags)
+        assert {0x80: b"a", 0x02: b"\x01"} == der.fields(
+            der.children(first + second), tags
+        )
+        for wrong in (second + first, first + first, first + NULL):
+            with pytest.raises(Malformed):
+                der.fields(der.children(wrong), tags)
+
     @given(VALUES)
     @settings(derandomize=True, deadline=None)
     def test_what_passes_has_one_encoding(self, data: bytes) -> None:

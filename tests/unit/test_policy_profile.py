@@ -333,6 +333,19 @@ class KeyRuleTests:
         with pytest.raises(UnsupportedAlgorithm, match=f"with {digest}"):
             _decide(_OPEN, _csr(proof=_proof(digest)))
 
+    @pytest.mark.parametrize("kind", ["ra-verified", "encryption", "none"])
+    def test_no_signature_has_no_digest(self, kind: str) -> None:
+        """Rule signature-digest: others judge proofs without a signature."""
+        proof = SignatureProof("", "", b"", b"", kind=kind)
+        policy = evolve(_OPEN, digests=("sha384",))
+
+        _decide(policy, _csr(proof=proof))
+        verdicts = Profile("test", policy).explain(
+            _request(_csr(proof=proof)), _BASIC, _NOW, _CA_END
+        )
+        notes = {verdict.rule: verdict.detail for verdict in verdicts}
+        assert kind == notes["signature-digest"]
+
     def test_digests_can_be_listed(self) -> None:
         """Rule signature-digest."""
         policy = evolve(_OPEN, digests=("sha384",))

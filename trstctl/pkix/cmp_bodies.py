@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 from attrs import frozen
 
-from trstctl.errors import Malformed, TooLarge
+from trstctl.errors import Malformed, RequestError, TooLarge
 from trstctl.pkix import der
 from trstctl.pkix.cmp_hash import read_hash_alg
 from trstctl.pkix.cmp_itav import (
@@ -72,6 +72,26 @@ def _integer(part: tuple[int, bytes, bytes]) -> int:
     if part[0] != der.INTEGER:
         raise Malformed("the message's body is malformed")
     return int.from_bytes(part[1], "big", signed=True)
+
+
+# --- p10cr ------------------------------------------------------------------
+
+
+def p10cr_version(value: bytes) -> int | None:
+    """
+    Return the version that a certification request claims to be of.
+
+    :func:`trstctl.pkix.csr.read_csr` reads version 0 only (RFC 2986, section
+    4.1); this is for telling the client why it did not.
+
+    :returns: ``None`` if there is none to be found.
+    """
+    try:
+        request = der.children(der.content(value, der.SEQUENCE))
+        part, *_ = der.children(request[0][1])
+        return _integer(part)
+    except (RequestError, LookupError, ValueError):
+        return None
 
 
 # --- certConf ---------------------------------------------------------------

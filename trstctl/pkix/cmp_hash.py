@@ -12,9 +12,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 
-from trstctl.errors import Malformed, UnsupportedAlgorithm
-from trstctl.pkix import algorithms, der
+from trstctl.errors import UnsupportedAlgorithm
+from trstctl.pkix import algorithms
 from trstctl.pkix.certificate import split_signed
+from trstctl.pkix.cmp_mac import split_identifier
 
 _NULL = b"\x05\x00"
 _EDDSA_DIGESTS: Mapping[str, str] = {
@@ -46,11 +47,8 @@ def read_hash_alg(identifier: bytes) -> str:
     :returns: ``sha256`` and so on, or ``other:<oid>``.
     :raises Malformed: it is none.
     """
-    kind, *parameters = der.children(der.content(identifier, der.SEQUENCE))
-    if kind[0] != der.OBJECT_IDENTIFIER:
-        raise Malformed("an algorithm identifier is malformed")
-    oid = der.oid_text(kind[1])
-    if [part[2] for part in parameters] not in ([], [_NULL]):
+    oid, parameters = split_identifier(identifier)
+    if parameters not in {b"", _NULL}:
         return f"other:{oid}"
     return HASHES.get(oid, f"other:{oid}")
 
@@ -83,4 +81,4 @@ def cert_hash(certificate: bytes, digest: str) -> bytes:
         )
     if digest == "shake256":
         return hashlib.shake_256(certificate).digest(64)
-    return hashlib.new(digest, certificate).digest()
+    return hashlib.new(digest.replace("-", "_"), certificate).digest()

@@ -313,7 +313,8 @@ def recover(data: bytes) -> Recovered:
             if data[at] == der.INTEGER and pvno is None and after - at == 3:
                 pvno = data[at + 2]
             elif data[at] in {_TRANSACTION_ID, _SENDER_NONCE}:
-                ((tag, octets, _),) = der.children(data[at + 2 : after])
+                explicit = der.content(data[at:after], data[at])
+                ((tag, octets, _),) = der.children(explicit)
                 if tag == der.OCTET_STRING:
                     found.setdefault(data[at], octets[:MAX_RECOVERED_OCTETS])
             at = after

@@ -223,7 +223,8 @@ def verify_proof(request: CertificateRequest) -> None:
 
     :raises UnsupportedAlgorithm: key or signature are of no supported kind;
         the detail names it.
-    :raises ProofOfPossessionFailed: the signature does not verify.
+    :raises ProofOfPossessionFailed: the signature does not verify; or there
+        is none, and nobody has accepted that.
     """
     proof = request.proof
     if proof.kind != "signature":

@@ -330,7 +330,7 @@ class Profile:
         if rule == "key-type":
             return f"{key.algorithm} {key.bits}" if key.bits else key.algorithm
         if rule == "signature-digest":
-            return case.wanted.proof.digest
+            return case.wanted.proof.digest or case.wanted.proof.kind
         if rule == "request-extensions":
             ignored = self._extensions.without_effect(case.wanted.extensions)
             if ignored:
