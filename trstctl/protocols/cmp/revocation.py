@@ -24,7 +24,7 @@ from trstctl.pkix.certificate import certificate_extensions, read_certificate
 from trstctl.pkix.cmp_bodies import RevDetails, read_rev_req
 from trstctl.pkix.cmp_responses import rev_rep
 from trstctl.pkix.cmp_status import PKIStatusInfo
-from trstctl.pkix.crmf_template import CertId, CertTemplate
+from trstctl.pkix.crmf_template import CertTemplate
 from trstctl.pkix.names import COMMON_NAME, attribute_values, names_match
 from trstctl.policy.binding import canonical
 from trstctl.policy.patterns import principal_allows
@@ -64,9 +64,8 @@ class Revocation:
             await self._release(record, party.actor)
         else:
             await self._revoke(record, reason, party.actor)
-        status = PKIStatusInfo("accepted")
         return Reply(
-            rev_rep((status,), (CertId(facts.issuer, record.serial),)),
+            rev_rep((PKIStatusInfo("accepted"),)),
             facts={
                 "decision": "released" if reason == _RELEASE else "revoked",
                 "principal": party.actor,
