@@ -452,6 +452,7 @@ class Issued:
     :ivar certificate: DER.
     :ivar chain: DER of the issuing certificates, issuer first, root last.
     :ivar replayed: whether an earlier request had brought it about.
+    :ivar former: serial of the certificate that it renews, or empty.
     """
 
     certificate: bytes = field(repr=False)
@@ -460,6 +461,7 @@ class Issued:
     profile: str
     principal: str
     replayed: bool = False
+    former: str = ""
 
     @property
     def facts(self) -> dict[str, str]:

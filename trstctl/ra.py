@@ -471,6 +471,7 @@ class RegistrationAuthority:
             serial=intent.serial,
             profile=asked.policy.name,
             principal=asked.principal.id,
+            former=asked.former.serial if asked.former else "",
         )
         if asked.replaces is not None:
             await self._replace(asked, asked.replaces, issued)
@@ -784,6 +785,7 @@ class RegistrationAuthority:
             profile=stored.profile,
             principal=asked.principal.id,
             replayed=True,
+            former=asked.former.serial if asked.former else "",
         )
 
     def _pending(

@@ -571,6 +571,23 @@ class RequestTests:
         body = PKIBody("ir", der.sequence(cert_req(template, new_key())))
         assert "badPOP" == self.refused(site, body)[0]
 
+    @pytest.mark.parametrize("kind", ["ir", "p10cr"])
+    def test_a_request_that_does_not_decode(
+        self, site: Site, kind: str
+    ) -> None:
+        """The message does: it is answered as a request."""
+        body = PKIBody(kind, der.sequence(der.integer(1)))
+        failure = "badDataFormat" if kind == "ir" else "badCertTemplate"
+        answer = "ip" if kind == "ir" else "cp"
+        assert failure == self.refused(site, body, answer)[0]
+
+    def test_kur_with_an_expired_certificate(self, site: Site) -> None:
+        """The profile decides, which by default refuses."""
+        device = site.enrolled()
+        site.clock.advance(timedelta(days=400).total_seconds())
+        reply = site.send(signed(device, asks("kur")))
+        assert ("kup", "rejection") == (reply.type, reply.pki_status)
+
     def test_a_csr_that_proves_nothing(self, site: Site) -> None:
         """RFC 9483, section 4.1.4: its signature is the proof."""
         body = pkcs10()
@@ -761,6 +778,31 @@ class ConfirmationTests:
             )
         )
         assert "pkiconf" == done.type
+
+    @pytest.mark.parametrize(
+        ("mode", "number", "answer"),
+        [
+            ("strict", -1, "pkiconf"),
+            ("interop", -1, "pkiconf"),
+            ("interop", 0, "pkiconf"),
+            ("strict", 0, "error"),
+        ],
+    )
+    def test_what_p10cr_brought_has_no_cert_req_id(
+        self, mode: str, number: int, answer: str
+    ) -> None:
+        """RFC 9483, section 4.1.4: -1; older clients say 0."""
+        site = make_site(mode=mode)
+        secret = site.secret()
+        reply = site.send(protected_by_secret(secret, pkcs10()))
+        done = site.send(
+            protected_by_secret(
+                secret,
+                cert_conf(reply.certificate, number=number),
+                **going_on(reply),
+            )
+        )
+        assert answer == done.type
 
     def test_one_certificate_is_confirmed(self, site: Site) -> None:
         """RFC 9483, section 4.1.1: exactly one CertStatus."""
@@ -1003,6 +1045,26 @@ class RegistrationAuthorityTests:
                 signed(ra, asks("cr", name, proof=b"\x80\x00"), **IMPLICIT)
             )
             assert failure == reply.failure
+
+    def test_it_renews_for_devices(self) -> None:
+        """What is replaced is the device's, once the RA has confirmed."""
+        site, ra = self.site()
+        device = site.enrolled("branch-1")
+        reply = site.send(signed(ra, asks("kur", "branch-1")))
+        assert "accepted" == reply.pki_status
+        valid = site.record(device.certificate).status
+        assert CertificateStatus.VALID is valid
+        site.send(signed(ra, cert_conf(reply.certificate), **going_on(reply)))
+        after = site.record(device.certificate).status
+        assert CertificateStatus.SUPERSEDED is after
+
+    def test_its_word_is_not_enough_for_an_update(self) -> None:
+        """RFC 9483, section 5.2.3: never raVerified in kur."""
+        site, ra = self.site()
+        site.enrolled("branch-1")
+        body = asks("kur", "branch-1", proof=b"\x80\x00")
+        reply = site.send(signed(ra, body))
+        assert ("kup", "notAuthorized") == (reply.type, reply.failure)
 
     def test_it_revokes_and_revives(self) -> None:
         """removeFromCRL is for who did not put it on hold himself."""

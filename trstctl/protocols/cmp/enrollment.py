@@ -92,7 +92,6 @@ class Enrollment:
             "answer": ANSWERS[message.body.type],
             "id": str(wish.cert_req_id),
             "key": wish.wanted.public_key.fingerprint,
-            "renewed": wish.renewed,
             "implicit": "yes" if self._grants(asked) else "",
             "modified": "yes" if wish.modified else "",
         }
@@ -194,7 +193,11 @@ class Enrollment:
             chain=outcome.chain,
             facts=outcome.facts,
             state=FINISHED if notes["implicit"] else UNCONFIRMED,
-            notes={**notes, "serial": outcome.serial},
+            notes={
+                **notes,
+                "serial": outcome.serial,
+                "renewed": outcome.former,
+            },
             serial="" if outcome.replayed else outcome.serial,
         )
 
@@ -304,7 +307,7 @@ class Enrollment:
         (status,) = statuses
         expected = {int(asked.begun.notes["id"])}
         if not self._served.strict and NO_ID in expected:
-            expected.add(0)  # OpenSSL before 3.0.9 confirms p10cr like this
+            expected.add(0)  # older OpenSSL confirms p10cr like this
         if status.cert_req_id not in expected:
             raise refuse(
                 "badRequest",

@@ -310,13 +310,20 @@ async def anchored(
             raise restate(error, "signerNotTrusted", "signer-expired") from (
                 None
             )
-        if await is_revoked(ra, endpoint, facts):
+        if await _is_revoked(ra, endpoint, facts):
             raise restate(error, "certRevoked", "signer-revoked") from None
         raise
     kind, record = "idevid", principal.record
     if record is not None:
         is_ra = scope_of(endpoint.scopes, facts, record) is not None
         kind = "ra" if is_ra else "certificate"
+        # What may yet be revoked for nobody's taking it, speaks for nobody.
+        if record.confirm_by is not None:
+            raise refuse(
+                "badRequest",
+                "signer-unconfirmed",
+                "the signer's certificate has not been confirmed yet",
+            )
         # RFC 9483, section 4.1.3: what was updated is not updated again.
         if renewing and record.superseded_by:
             raise refuse(
@@ -327,7 +334,7 @@ async def anchored(
     return SignerParty(facts, signer.chain, principal, kind)
 
 
-async def is_revoked(
+async def _is_revoked(
     ra: IRegistrationAuthority, endpoint: Endpoint, facts: CertificateFacts
 ) -> bool:
     """Tell whether a certificate is one of ours that has been revoked."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from attrs import evolve, frozen
 
-from trstctl.errors import Malformed
+from trstctl.errors import Malformed, RequestError
 from trstctl.model import (
     CertificateFacts,
     CertificateRequest,
@@ -64,13 +64,11 @@ class Wish:
 
     :ivar modified: whether it asks for something that only the profile
         decides, such as a validity.
-    :ivar renewed: serial of the certificate that it updates, or empty.
     """
 
     cert_req_id: int
     wanted: CertificateRequest
     modified: bool = False
-    renewed: str = ""
 
 
 def cert_req_id_of(body: PKIBody) -> int:
@@ -79,7 +77,7 @@ def cert_req_id_of(body: PKIBody) -> int:
         return NO_ID
     try:
         return read_cert_req_messages(body.value)[0].cert_req_id
-    except Malformed:
+    except RequestError:
         return 0
 
 
@@ -113,9 +111,8 @@ def read_wish(
         raise refuse("badRequest", "cert-req-id", "certReqId must be 0")
     _check_template(message, issuer)
     wanted = certificate_request(message, lenient=not strict)
-    renewed = ""
     if body.type == "kur" and isinstance(party, SignerParty):
-        wanted, renewed = _renewal(message, wanted, party)
+        wanted = _renewal(message, wanted, party)
     elif not wanted.subject and not wanted.names:
         raise refuse(
             "badCertTemplate",
@@ -129,7 +126,6 @@ def read_wish(
         evolve(wanted, proof=proof),
         modified=message.template.not_before is not None
         or message.template.not_after is not None,
-        renewed=renewed,
     )
 
 
@@ -177,11 +173,11 @@ def _check_template(message: CertReqMsg, issuer: Name) -> None:
 
 def _renewal(
     message: CertReqMsg, wanted: CertificateRequest, party: SignerParty
-) -> tuple[CertificateRequest, str]:
+) -> CertificateRequest:
     """Judge which certificate is updated (RFC 9483, section 4.1.3)."""
     facts = party.certificate
     if party.kind == "ra":
-        return wanted, ""  # the newest of that subject: the RA's to find
+        return wanted  # the newest of that subject: the RA's to find
     named = message.controls.old_cert_id
     if named is not None and not (
         named.issuer is not None
@@ -195,7 +191,7 @@ def _renewal(
         )
     if not wanted.subject:
         wanted = evolve(wanted, subject=facts.subject)
-    return wanted, facts.serial
+    return wanted
 
 
 def _plain(facts: CertificateFacts) -> str:
