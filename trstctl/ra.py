@@ -1022,7 +1022,7 @@ class RegistrationAuthority:
         for record in await self._store.list_unconfirmed(now, _OVERDUE):
             self._log.warn(
                 "a certificate was not confirmed in time",
-                event="certificate.unconfirmed",
+                event="certificate.overdue",
                 tenant=record.tenant_id,
                 serial=record.serial,
             )
