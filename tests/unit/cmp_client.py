@@ -457,3 +457,30 @@ def _implicit() -> dict[str, Any]:
 
 
 IMPLICIT = _implicit()
+
+
+def make_ra_site(**settings: Any) -> tuple[Site, Signer]:
+    """Return a gateway, and a registration authority for branch-*."""
+    rules = ProfileSettings(
+        subject={"CN": ProfileSettings().subject["CN"]},
+        extended_key_usage=("cmcRA",),
+    )
+    site = make_site(
+        {"ra": rules},
+        registration_authorities={
+            "branch": {
+                "certificate_profile": "ra",
+                "names": ("cn:branch-*",),
+            }
+        },
+        labels={"ra": {"profile": "ra"}},
+        **settings,
+    )
+    key = new_key()
+    reply = site.send(
+        protected_by_secret(
+            site.secret(profile="ra"), asks(name="RA", key=key), **IMPLICIT
+        ),
+        "/cmp/p/ra",
+    )
+    return site, Signer(reply.certificate, key)

@@ -22,6 +22,7 @@ from cmp_client import (
     cert_req,
     cn,
     header_of,
+    make_ra_site,
     make_site,
     new_key,
     pbm,
@@ -1012,30 +1013,7 @@ class RegistrationAuthorityTests:
 
     def site(self) -> tuple[Site, Signer]:
         """Return a gateway, and an RA for branch-*."""
-        from trstctl.policy.profile import ProfileSettings
-
-        rules = ProfileSettings(
-            subject={"CN": ProfileSettings().subject["CN"]},
-            extended_key_usage=("cmcRA",),
-        )
-        site = make_site(
-            {"ra": rules},
-            registration_authorities={
-                "branch": {
-                    "certificate_profile": "ra",
-                    "names": ("cn:branch-*",),
-                }
-            },
-            labels={"ra": {"profile": "ra"}},
-        )
-        key = new_key()
-        reply = site.send(
-            protected_by_secret(
-                site.secret(profile="ra"), asks(name="RA", key=key), **IMPLICIT
-            ),
-            "/cmp/p/ra",
-        )
-        return site, Signer(reply.certificate, key)
+        return make_ra_site()
 
     def test_it_vouches_for_devices(self) -> None:
         """raVerified, within its scope and not beyond."""

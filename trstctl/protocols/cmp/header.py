@@ -32,6 +32,9 @@ _MAX_ID = 64
 #: What goes on with a transaction rather than beginning one.
 CONTINUING = frozenset({"certConf", "pollReq", "pkiconf", "error"})
 
+#: What only carries other messages.
+CARRYING = "nested"
+
 
 def check_version(pvno: int) -> None:
     """
@@ -60,7 +63,8 @@ def check_header(message: PKIMessage, now: datetime, *, strict: bool) -> None:
 
     :raises RequestError: with the failInfo of RFC 9483, section 3.5.
     """
-    header, begins = message.header, message.body.type not in CONTINUING
+    header, kind = message.header, message.body.type
+    begins = kind not in CONTINUING and kind != CARRYING
     check_version(header.pvno)
     # RFC 9810, section 5.1.1: present if and only if the other is.
     if (header.protection_alg is None) != (message.protection is None):
@@ -89,7 +93,7 @@ def _check_transaction(
             raise refuse(
                 "badRequest",
                 "transaction-id-missing",
-                "the message has no transactionID, and begins nothing",
+                "the message has no transactionID, and needs one",
             )
         if strict:
             raise refuse(

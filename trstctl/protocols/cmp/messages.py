@@ -57,10 +57,12 @@ from trstctl.protocols.cmp.enrollment import NOT_TAKEN, Enrollment
 from trstctl.protocols.cmp.exchange import WAITING, Exchange, Reply
 from trstctl.protocols.cmp.general import GeneralMessages
 from trstctl.protocols.cmp.header import (
+    CARRYING,
     CONTINUING,
     VERSIONS,
     check_header,
 )
+from trstctl.protocols.cmp.nesting import Nesting
 from trstctl.protocols.cmp.parties import (
     Party,
     SignerParty,
@@ -92,6 +94,7 @@ LABELS: Mapping[str, frozenset[str]] = {
     "getrootupdate": frozenset({"genm"}),
     "getcertreqtemplate": frozenset({"genm"}),
     "getcrls": frozenset({"genm"}),
+    "nested": frozenset({"nested"}),
 }
 
 
@@ -105,6 +108,7 @@ class PKIMessages:
         self._enrollment = Enrollment(ra, served)
         self._revocation = Revocation(ra, served)
         self._general = GeneralMessages(ra, served)
+        self._nesting = Nesting(ra, served, self.answer)
 
     async def answer(
         self, request: HTTPRequest, body: bytes, label: str = ""
@@ -137,6 +141,8 @@ class PKIMessages:
         )
         facts = {"transaction": transaction.hex()[:128]}
         try:
+            if message.body.type == CARRYING:
+                return await self._carried(asked)
             octets, told_facts = await self._answered(asked, label)
         except TrstctlError as told:
             told.facts.update(facts)
@@ -177,6 +183,25 @@ class PKIMessages:
         asked.judged = True
         reply = await self._acted(asked)
         return await self._kept(asked, reply), reply.facts
+
+    async def _carried(self, asked: Exchange) -> HTTPResponse:
+        """Answer what a nested message carries (RFC 9483, 5.2.2)."""
+        message, strict = asked.message, self._served.strict
+        check_header(message, self._ra.now(), strict=strict)
+        party = await prove_party(
+            self._ra,
+            self._served.endpoint,
+            message,
+            asked.request.peer,
+            b"",
+            strict=strict,
+        )
+        await self._admitted(asked, party, "")
+        answer = await self._nesting.one(asked)
+        if answer is not None:
+            return answer
+        reply = await self._nesting.batch(asked)
+        return _response(await self._kept(asked, reply), reply.facts)
 
     async def _admitted(
         self, asked: Exchange, party: Party, label: str

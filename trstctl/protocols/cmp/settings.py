@@ -25,7 +25,7 @@ from trstctl.trust_settings import (
 )
 
 #: What a transaction can begin with.
-Request = Literal["ir", "cr", "p10cr", "kur", "rr", "genm"]
+Request = Literal["ir", "cr", "p10cr", "kur", "rr", "genm", "nested"]
 
 #: How closely messages must follow RFC 9483.
 Mode = Literal["interop", "strict"]
@@ -45,7 +45,15 @@ class AllowSettings(Section):
     secret: tuple[Request, ...] = ("ir", "cr", "p10cr", "genm")
     certificate: tuple[Request, ...] = ("cr", "p10cr", "kur", "rr", "genm")
     idevid: tuple[Request, ...] = ("ir", "cr", "p10cr", "genm")
-    ra: tuple[Request, ...] = ("ir", "cr", "p10cr", "kur", "rr", "genm")
+    ra: tuple[Request, ...] = (
+        "ir",
+        "cr",
+        "p10cr",
+        "kur",
+        "rr",
+        "genm",
+        "nested",
+    )
 
 
 class CMPLabelSettings(LabelSettings):
