@@ -44,7 +44,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from attrs import field, frozen
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -372,8 +372,14 @@ class ChallengeTokens:
         reference: str,
         peer: str,
         knows: Callable[[str], Awaitable[bool]],
+        *,
+        costly: bool,
     ) -> Deferred[tuple[OneTimeSecret, str]]:
         """Return the secret that a message was made with."""
+        if costly:
+            wait = self._throttle.wait(f"peer {holder(peer)}")
+            if wait:
+                return fail(Throttled(wait))
         return Deferred.fromCoroutine(
             self._prove(endpoint, reference, peer, knows)
         )
@@ -455,7 +461,7 @@ def _decoy(endpoint: Endpoint, now: datetime) -> OneTimeSecret:
     """Return a record for an HMAC that nobody looks at."""
     return OneTimeSecret(
         tenant_id=endpoint.tenant_id,
-        id="",
+        id=CHALLENGE_ID_OCTETS * "00",
         digest=secret_digest(""),
         profile=endpoint.profile,
         names=(),

@@ -248,6 +248,8 @@ class IChallengeTokens(IChallengeGate):
         reference: str,
         peer: str,
         knows: Callable[[str], Awaitable[bool]],
+        *,
+        costly: bool,
     ) -> Deferred[tuple[OneTimeSecret, str]]:
         """
         Return the secret that a message refers to and was made with.
@@ -255,6 +257,9 @@ class IChallengeTokens(IChallengeGate):
         :param reference: the public id of the secret, as the peer gave it.
         :param knows: tells whether the message was made with a text; asked
             of a decoy, too, so that unknown and wrong take the same.
+        :param costly: whether ``knows`` takes so long that nobody is to have
+            it done for him who has failed too often; else a right secret
+            passes in any case.
         :returns: the record, also of one that is burnt or expired, and the
             text that the message was made with; secret.
         :raises ChallengeRejected: unknown, revoked, for another endpoint,

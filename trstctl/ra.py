@@ -526,6 +526,7 @@ class RegistrationAuthority:
         """Hear that the client takes a certificate (I-14)."""
 
         async def confirm() -> CertificateRecord:
+            self._reached("before-confirm")
             record = await self._store.confirm_certificate(
                 tenant_id, serial, actor, self.now()
             )
@@ -533,6 +534,7 @@ class RegistrationAuthority:
             if replaced is not None:
                 policy = self.rules.profiles.get(record.profile)
                 await self._supersede(replaced, serial, policy, actor)
+            self._reached("after-confirm")
             return record
 
         return Deferred.fromCoroutine(confirm())

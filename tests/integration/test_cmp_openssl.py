@@ -27,6 +27,9 @@ PROTOCOLS = (
 )
 PROFILES = "profiles: {guarded: {approval: always, approval_retry_after: 1}}\n"
 SECRETS = 24
+
+#: How many failure points of each kind; all of them in the long form.
+LONG = int(os.environ.get("TRSTCTL_DRILL_ROUNDS", "1"))
 _FAILURE = re.compile(r"PKIFailureInfo: (\w+)")
 
 pytestmark = pytest.mark.interop
@@ -378,7 +381,7 @@ class RefusalTests:
 class DrillTests:
     """Killed at a failure point: the same certificate, never a second."""
 
-    @pytest.mark.parametrize("point", ["after-intent", "after-commit"])
+    @pytest.mark.parametrize("point", ["after-commit", "after-intent"][:LONG])
     def test_a_kill_before_the_answer(
         self, tmp_path: Path, point: str
     ) -> None:
@@ -404,6 +407,50 @@ class DrillTests:
             site.gateway.stop()
             site.gateway.start()
             assert "valid" == site.row("d.pem")["status"]
+            site.gateway.verify_audit()
+        finally:
+            site.gateway.end()
+
+    @pytest.mark.parametrize(
+        "point", ["after-confirm", "before-confirm"][:LONG]
+    )
+    def test_a_kill_while_it_is_confirmed(
+        self, tmp_path: Path, point: str
+    ) -> None:
+        """The same certConf again confirms the same certificate."""
+        require_client("openssl", "curl")
+        site = make_site(tmp_path)
+        site.gateway.start(fail_at=point)
+        try:
+            site.cmp(
+                *("-cmd", "ir", *site.secret(), "-newkey", site.key("d.key")),
+                *("-subject", "/CN=drill", "-certout", "d.pem"),
+                *("-reqout", "ir.der conf.der", "-rspout", "ip.der"),
+                status=1,
+            )
+            site.gateway.wait()
+            site.gateway.start()
+            for _ in range(2):
+                run(
+                    *("curl", "-fsS", "--data-binary", "@conf.der"),
+                    *("-H", "Content-Type: application/pkixcmp"),
+                    *("-o", "again.der"),
+                    f"http://localhost:{site.http_port}/cmp",
+                    folder=site.folder,
+                )
+                # pkiconf: the body [19] with NULL in it.
+                answer = (site.folder / "again.der").read_bytes()
+                assert b"\xb3\x02\x05\x00" in answer
+            printed = trstctl(
+                *("cert", "list", "--output", "json"),
+                config=site.gateway.config,
+            )
+            rows = [
+                row
+                for row in json.loads(printed)
+                if row["subject"] == "CN=drill"
+            ]
+            assert ["valid"] == [row["status"] for row in rows]
             site.gateway.verify_audit()
         finally:
             site.gateway.end()

@@ -29,6 +29,7 @@ from cmp_client import (
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
+from pydantic import ValidationError
 
 from trstctl.errors import Unavailable
 from trstctl.model import CertificateStatus, RequestState
@@ -398,6 +399,12 @@ class SettingsTests:
             == set(settings.idevid.anchors)
             == set(label.anchors)
         )
+
+    @pytest.mark.parametrize("text", ["0s", "9s", "8d"])
+    def test_a_client_has_time_to_confirm(self, text: str) -> None:
+        """Neither none nor for ever."""
+        with pytest.raises(ValidationError):
+            CMPSettings.model_validate({"confirm_timeout": text})
 
     def test_the_root_can_come_along(self) -> None:
         """Some base stations look for it in extraCerts."""

@@ -290,6 +290,18 @@ class ProtectionTests:
         right = protected_by_secret(secret, asks(), **IMPLICIT)
         assert "accepted" == site.send(right).pki_status
 
+    def test_costly_work_is_not_done_for_who_guesses(self, site: Site) -> None:
+        """Nobody has keys derived for him as often as he likes."""
+        secret = site.secret()
+        for _ in range(10):
+            site.send(protected_by_secret(secret, asks(), text="wrong"))
+        costly = protected_by_secret(
+            secret, asks(), mac=pbm(5_001), **IMPLICIT
+        )
+        assert "systemUnavail" == site.send(costly).failure
+        site.clock.advance(60)
+        assert "accepted" == site.send(costly).pki_status
+
     def test_a_self_signed_signer_never_enrolls(self, site: Site) -> None:
         """P-2."""
         key = new_key()

@@ -61,6 +61,9 @@ SIGNED_ONLY = frozenset({"kur", "rr", "ccr", "nested"})
 
 _MAX_REFERENCE = 128
 
+#: Iterations from which deriving a key costs more than a signature.
+_COSTLY = 5_000
+
 
 @frozen
 class SecretParty:
@@ -193,7 +196,13 @@ async def _secret(
         return mac.verify(key, message.protected_part, protection)
 
     reference = _reference(message.header, strict=strict)
-    record, text = await ra.challenges.prove(endpoint, reference, peer, knows)
+    record, text = await ra.challenges.prove(
+        endpoint,
+        reference,
+        peer,
+        knows,
+        costly=mac.iterations > _COSTLY,
+    )
     return SecretParty(record, text, mac)
 
 

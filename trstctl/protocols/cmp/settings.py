@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from attrs import frozen
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from trstctl.model import Endpoint
 from trstctl.settings import (
@@ -26,6 +26,16 @@ from trstctl.trust_settings import (
 
 #: What a transaction can begin with.
 Request = Literal["ir", "cr", "p10cr", "kur", "rr", "genm", "nested"]
+
+
+def _timeout(seconds: int) -> int:
+    """Refuse a time in which nobody can answer."""
+    if not 10 <= seconds <= 7 * 86400:
+        raise ValueError("use 10s to 7d")
+    return seconds
+
+
+Timeout = Annotated[Duration, AfterValidator(_timeout)]
 
 #: How closely messages must follow RFC 9483.
 Mode = Literal["interop", "strict"]
@@ -73,7 +83,7 @@ class CMPLabelSettings(LabelSettings):
     mode: Mode | None = None
     allow: AllowSettings | None = None
     implicit_confirm: bool | None = None
-    confirm_timeout: Duration | None = None
+    confirm_timeout: Timeout | None = None
     include_root: bool | None = None
     registration_authorities: (
         dict[Label, RegistrationAuthoritySettings] | None
@@ -93,7 +103,7 @@ class CMPSettings(ProtocolSettings):
     mode: Mode = "interop"
     allow: AllowSettings = AllowSettings()
     implicit_confirm: bool = True
-    confirm_timeout: Duration = 300
+    confirm_timeout: Timeout = 300
     include_root: bool = False
     registration_authorities: dict[Label, RegistrationAuthoritySettings] = (
         Field(default={})
