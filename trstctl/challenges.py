@@ -42,12 +42,12 @@ import binascii
 import hmac
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from attrs import field, frozen
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -74,6 +74,7 @@ from trstctl.minting import (
     principal_of,
 )
 from trstctl.model import (
+    Endpoint,
     EnrollmentRequest,
     Issued,
     OneTimeSecret,
@@ -111,6 +112,9 @@ _LONGEST = 255
 
 #: Longest device name that a throttle keeps.
 _DEVICE = 128
+
+#: When a decoy ends.
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: What an unknown key is replaced by, so that an HMAC is made all the same.
 _DECOY_KEY = bytes(_KEY_OCTETS)
@@ -350,7 +354,7 @@ class ChallengeTokens:
         found = await self._store.find_secret_by_id(
             request.endpoint.tenant_id, parts.secret_id if parts else ""
         )
-        record = found or _decoy(request, now)
+        record = found or _decoy(request.endpoint, now)
         key = keys.get(parts.key_id) if parts else None
         mac = _mac(key or _DECOY_KEY, record)
         right = parts is not None and hmac.compare_digest(mac, parts.mac)
@@ -402,6 +406,52 @@ class ChallengeTokens:
 
         return Deferred.fromCoroutine(check())
 
+    def prove(
+        self,
+        endpoint: Endpoint,
+        reference: str,
+        peer: str,
+        knows: Callable[[str], Awaitable[bool]],
+        *,
+        costly: bool,
+    ) -> Deferred[tuple[OneTimeSecret, str]]:
+        """Return the secret that a message was made with."""
+        if costly:
+            wait = self._throttle.wait(f"peer {holder(peer)}")
+            if wait:
+                return fail(Throttled(wait))
+        return Deferred.fromCoroutine(
+            self._prove(endpoint, reference, peer, knows)
+        )
+
+    async def _prove(
+        self,
+        endpoint: Endpoint,
+        reference: str,
+        peer: str,
+        knows: Callable[[str], Awaitable[bool]],
+    ) -> tuple[OneTimeSecret, str]:
+        """Try the text of a record, or of a decoy, under each key (C-3)."""
+        keys = self._keys()
+        found = await self._store.find_secret_by_id(
+            endpoint.tenant_id, reference[:_LONGEST]
+        )
+        if found is not None and (
+            found.revoked_at is not None
+            or found.protocol != endpoint.protocol
+            or found.profile != endpoint.profile
+        ):
+            found = None
+        record = found or _decoy(endpoint, _NEVER)
+        right = ""
+        for text in texts_under(keys, record):
+            if await knows(text):
+                right = text
+        if found is None or not right:
+            self._throttled(f"peer {holder(peer)}")
+            raise ChallengeRejected
+        return found, right
+
     def issued(
         self,
         request: EnrollmentRequest,
@@ -425,6 +475,10 @@ class ChallengeTokens:
             for value in attribute_values(request.wanted.subject, oid)[:1]:
                 name = value.casefold()[:_DEVICE]
                 buckets.append(f"device {tenant} {name}")
+        self._throttled(*buckets)
+
+    def _throttled(self, *buckets: str) -> None:
+        """Count a failure for each bucket, unless there were too many."""
         wait = self._throttle.wait(*buckets)
         if wait:
             raise Throttled(wait)
@@ -468,12 +522,11 @@ def _is_for(record: OneTimeSecret, request: EnrollmentRequest) -> bool:
     )
 
 
-def _decoy(request: EnrollmentRequest, now: datetime) -> OneTimeSecret:
+def _decoy(endpoint: Endpoint, now: datetime) -> OneTimeSecret:
     """Return a record for an HMAC that nobody looks at."""
-    endpoint = request.endpoint
     return OneTimeSecret(
         tenant_id=endpoint.tenant_id,
-        id="",
+        id=CHALLENGE_ID_OCTETS * "00",
         digest=secret_digest(""),
         profile=endpoint.profile,
         names=(),

@@ -320,6 +320,7 @@ class Gateway(Service):
                 held=timedelta(seconds=limits.hold_timeout),
             ),
             reached=self._reached,
+            elsewhere=self._run_slowly,
         )
         self.ra.outbound = outbound = Outbound(
             Connections(self._reactor),

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import (
     Awaitable,
+    Callable,
     Collection,
     Iterator,
     Mapping,
     Sequence,
 )
 from datetime import datetime
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.web.resource import IResource
@@ -32,6 +34,7 @@ from trstctl.model import (
     CertificateRecord,
     CredentialRecord,
     CSRWishes,
+    Dialogue,
     Endpoint,
     EnrollmentRequest,
     Held,
@@ -244,6 +247,30 @@ class IChallengeGate(Interface):
 class IChallengeTokens(IChallengeGate):
     """The gate of our own tokens, which also makes them."""
 
+    def prove(
+        endpoint: Endpoint,
+        reference: str,
+        peer: str,
+        knows: Callable[[str], Awaitable[bool]],
+        *,
+        costly: bool,
+    ) -> Deferred[tuple[OneTimeSecret, str]]:
+        """
+        Return the secret that a message refers to and was made with.
+
+        :param reference: the public id of the secret, as the peer gave it.
+        :param knows: tells whether the message was made with a text; asked
+            of a decoy, too, so that unknown and wrong take the same.
+        :param costly: whether ``knows`` takes so long that nobody is to have
+            it done for him who has failed too often; else a right secret
+            passes in any case.
+        :returns: the record, also of one that is burnt or expired, and the
+            text that the message was made with; secret.
+        :raises ChallengeRejected: unknown, revoked, for another endpoint,
+            or not the one that the message was made with.
+        :raises Throttled: too many wrong ones.
+        """
+
     def texts(record: OneTimeSecret) -> Iterator[str]:
         """
         Yield the challenge of a record under each key, the newest first.
@@ -364,6 +391,37 @@ class IRegistrar(Interface):
         """
 
 
+class IDialogues(Interface):
+    """
+    Transactions of several messages: kept until they expire, also beyond
+    their end, so that none is begun a second time.
+    """
+
+    def find_dialogue(
+        tenant_id: str,
+        protocol: str,
+        endpoint: str,
+        transaction: str,
+        now: datetime,
+    ) -> Deferred[Dialogue | None]:
+        """Return a dialogue that has not expired."""
+
+    def open_dialogue(dialogue: Dialogue, now: datetime) -> Deferred[None]:
+        """
+        Keep a new dialogue.
+
+        :raises Conflict: there is one with this transaction.
+        """
+
+    def advance_dialogue(dialogue: Dialogue) -> Deferred[None]:
+        """
+        Put a dialogue in place of the one with the same version, which
+        becomes the next.
+
+        :raises Stale: somebody else has done so, or it was forgotten.
+        """
+
+
 class IRegistrationAuthority(Interface):
     """All that a protocol can reach."""
 
@@ -372,6 +430,7 @@ class IRegistrationAuthority(Interface):
     revocation = Attribute("An :class:`IRevocation`.")
     device_secrets = Attribute("An :class:`IDeviceSecrets`.")
     outbound = Attribute("An :class:`IOutbound`.")
+    dialogues = Attribute("An :class:`IDialogues`.")
 
     def now() -> datetime:
         """Return the wall clock's time, UTC."""
@@ -401,14 +460,23 @@ class IRegistrationAuthority(Interface):
         :raises RequestError: as :meth:`enroll`.
         """
 
+    def elsewhere(
+        function: Callable[..., Any], *args: object
+    ) -> Awaitable[Any]:
+        """Run what takes longer than the reactor's thread may in another."""
+
     def identify(
-        endpoint: Endpoint, certificate: bytes
+        endpoint: Endpoint,
+        certificate: bytes,
+        chain: tuple[bytes, ...] | None = None,
     ) -> Deferred[Principal]:
         """
         Return for whom a certificate of ours speaks, which has signed a
         question that is no enrollment.
 
         :param certificate: DER; its key has been proven.
+        :param chain: DER of what came with it: then a factory certificate
+            counts, too, where the endpoint has anchors for it.
         :raises NotAuthenticated: it is none of this endpoint's authority.
         :raises NotAuthorized: it is revoked, expired or of another tenant.
         """
@@ -464,6 +532,23 @@ class IRegistrationAuthority(Interface):
 
         :param reason: a CRLReason name of RFC 5280, section 5.3.1.
         :raises UnknownCertificate: none with this serial in this tenant.
+        """
+
+    def release(
+        tenant_id: str, serial: str, actor: str
+    ) -> Deferred[CertificateRecord]:
+        """See :meth:`IStore.release_certificate`."""
+
+    def confirm(
+        tenant_id: str, serial: str, former: str, actor: str
+    ) -> Deferred[CertificateRecord]:
+        """
+        Hear that the client has the certificate and takes it.
+
+        :param former: serial of the certificate that it replaces from now
+            on, or empty.
+        :raises UnknownCertificate: none with this serial in this tenant.
+        :raises Stale: it has been revoked.
         """
 
     def registrar(call: RegistrarCall) -> Deferred[IRegistrar]:
@@ -588,7 +673,10 @@ class IAuthenticator(Interface):
         """
 
     def identify(
-        endpoint: Endpoint, certificate: bytes, now: datetime
+        endpoint: Endpoint,
+        certificate: bytes,
+        now: datetime,
+        chain: tuple[bytes, ...] | None = None,
     ) -> Deferred[Principal]:
         """See :meth:`IRegistrationAuthority.identify`."""
 
@@ -646,7 +734,7 @@ class IProfilePolicy(Interface):
         """Return what a request should contain."""
 
 
-class IStore(Interface):
+class IStore(IDialogues):
     """
     State that matters.  See DESIGN for the schema's intent.
 
@@ -870,6 +958,30 @@ class IStore(Interface):
         :param by: the serial of the other one.
         :raises UnknownCertificate: no such certificates in the tenant.
         """
+
+    def confirm_certificate(
+        tenant_id: str, serial: str, actor: str, now: datetime
+    ) -> Deferred[CertificateRecord]:
+        """
+        Record that the client takes the certificate; audit
+        ``certificate.confirmed``.
+
+        Idempotent: nothing changes if nobody waits for it.
+
+        :raises UnknownCertificate: no such certificate in the tenant.
+        :raises Stale: it has been revoked.
+        """
+
+    def list_unconfirmed(
+        before: datetime, limit: int
+    ) -> Deferred[Sequence[CertificateRecord]]:
+        """
+        Return the certificates that should have been confirmed before a
+        time and were not, of all tenants.
+        """
+
+    def purge_dialogues(now: datetime) -> Deferred[None]:
+        """Forget the dialogues that have expired, of all tenants."""
 
     def count_certificates(
         tenant_id: str, now: datetime

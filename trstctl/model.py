@@ -411,6 +411,9 @@ class EnrollmentRequest:
     :ivar linking: whether it is bound to its TLS session.
     :ivar content: what of the request counts, if it has to be built anew for
         each session; else ``None``, and all of it counts.
+    :ivar confirm_within: for how long the client may take to confirm the
+        certificate, which is revoked otherwise and replaces no other before;
+        ``None``: nobody waits for that.
     """
 
     endpoint: Endpoint
@@ -423,6 +426,7 @@ class EnrollmentRequest:
     transaction: str = ""
     linking: Linking = Linking.UNASKED
     content: bytes | None = field(default=None, repr=False)
+    confirm_within: timedelta | None = None
 
 
 @frozen
@@ -434,6 +438,7 @@ class PollRequest:
     :ivar public_key_fingerprint: of the key that the question is signed
         with: the one to be certified, or, for a renewal, the old one.
     :ivar credentials: the certificate that signed it, for a renewal.
+    :ivar confirm_within: as in :class:`EnrollmentRequest`.
     """
 
     endpoint: Endpoint
@@ -442,6 +447,7 @@ class PollRequest:
     credentials: tuple[Credential, ...]
     request_id: str
     peer: str
+    confirm_within: timedelta | None = None
 
 
 @frozen
@@ -452,6 +458,7 @@ class Issued:
     :ivar certificate: DER.
     :ivar chain: DER of the issuing certificates, issuer first, root last.
     :ivar replayed: whether an earlier request had brought it about.
+    :ivar former: serial of the certificate that it renews, or empty.
     """
 
     certificate: bytes = field(repr=False)
@@ -460,6 +467,7 @@ class Issued:
     profile: str
     principal: str
     replayed: bool = False
+    former: str = ""
 
     @property
     def facts(self) -> dict[str, str]:
@@ -692,6 +700,8 @@ class Intent:
     :ivar serial: lower-case hexadecimal.
     :ivar tbs: the DER TBSCertificate.
     :ivar secret_id: a single-use secret to burn, or ``None``.
+    :ivar confirm_by: until when the client has to confirm the certificate;
+        ``None``: it need not.
     """
 
     id: str
@@ -703,6 +713,7 @@ class Intent:
     not_before: datetime
     not_after: datetime
     secret_id: str | None = field(default=None, repr=False)
+    confirm_by: datetime | None = None
 
 
 @frozen
@@ -724,6 +735,8 @@ class CertificateRecord:
 
     :ivar superseded_by: the serial of the certificate that a renewal has put
         in its place, or empty; also of one that has been revoked since.
+    :ivar confirm_by: until when the client has to confirm it; ``None`` if it
+        has done so, or need not, or it has been revoked.
     """
 
     tenant_id: str
@@ -743,6 +756,7 @@ class CertificateRecord:
     revoked_at: datetime | None = None
     revocation_reason: str = ""
     superseded_by: str = ""
+    confirm_by: datetime | None = None
 
 
 @frozen
@@ -853,6 +867,35 @@ class StoredCRL:
     next_update: datetime
     entries: int
     der: bytes = field(repr=False)
+
+
+@frozen
+class Dialogue:
+    """
+    A transaction of several messages, as every process must know it.
+
+    :ivar endpoint: the endpoint's name.
+    :ivar transaction: the protocol's transactionID.
+    :ivar party: who began it and by what technique; nobody else goes on.
+    :ivar state: a word of the protocol's own.
+    :ivar request: hexadecimal SHA-256 of the last message that was answered.
+    :ivar answer: what it was answered with, in octets.
+    :ivar notes: what else the protocol has to remember, flat.
+    :ivar expires_at: when all of it may be forgotten.
+    :ivar version: grows with each change; the store's.
+    """
+
+    tenant_id: str
+    protocol: str
+    endpoint: str
+    transaction: str
+    party: str
+    state: str
+    request: str
+    answer: bytes = field(repr=False)
+    notes: Mapping[str, str]
+    expires_at: datetime
+    version: int = 1
 
 
 class Purpose(enum.Enum):

@@ -48,12 +48,15 @@ I-12 *The gate hears of it first.*  Where a gate has admitted the request, no
 I-13 *Replaced by what exists.*  A renewal supersedes the old certificate once
      the new one is committed, never before.  If it is not recorded then, the
      new one stands all the same, and its next replay makes up for it.
+I-14 *Confirmed in time, or revoked.*  Where a client is to confirm what it
+     got, the certificate replaces no other until it does; what nobody has
+     confirmed in time is revoked.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -70,6 +73,7 @@ from trstctl.errors import (
     ChallengeRejected,
     Conflict,
     Internal,
+    Malformed,
     NotAuthenticated,
     NotAuthorized,
     RequestError,
@@ -85,6 +89,7 @@ from trstctl.interfaces import (
     IChallengeTokens,
     ICredentials,
     IDeviceSecrets,
+    IDialogues,
     IOutbound,
     IProfilePolicy,
     IRegistrar,
@@ -97,6 +102,7 @@ from trstctl.model import (
     SUPERSEDED,
     Approved,
     CertificateRecord,
+    CertificateRequest,
     CertificateStatus,
     Challenge,
     ClientCertificate,
@@ -118,7 +124,9 @@ from trstctl.model import (
     StoredRequest,
 )
 from trstctl.pkix.certificate import read_certificate
+from trstctl.pkix.crmf import certificate_request, read_cert_req_messages
 from trstctl.pkix.csr import read_csr, verify_proof, without_challenge
+from trstctl.pkix.der import sequence
 from trstctl.pkix.names import name_text
 from trstctl.pkix.signing import prepare_signed
 from trstctl.policy.registration import check_linking
@@ -128,6 +136,12 @@ from trstctl.shield import Shield
 #: Why a certificate is revoked that its gate could not hear of: nobody has
 #: it, and nothing is known against its key.
 WITHDRAWN = "cessationOfOperation"
+
+#: Unconfirmed certificates that one round revokes.
+_OVERDUE = 100
+
+#: How often expired dialogues are forgotten.
+_PURGE = timedelta(minutes=10)
 
 #: How often a taken serial is replaced before something must be wrong.
 _SERIAL_TRIES = 3
@@ -194,6 +208,13 @@ class _Asked:
     former: CertificateRecord | None = None
     proven: bool = False
 
+    @property
+    def replaces(self) -> CertificateRecord | None:
+        """What the new certificate replaces at once (I-14)."""
+        if self.request.confirm_within is not None:
+            return None
+        return self.former
+
 
 def unmarked(point: str) -> None:
     """Pass a failure point; what a drill puts here kills the process."""
@@ -216,6 +237,24 @@ def fingerprint_of(
         digest.update(b"%d:%s" % (len(part), part.encode()))
     digest.update(request.wanted.der if content is None else content)
     return digest.hexdigest()
+
+
+def read_kept(der: bytes) -> CertificateRequest:
+    """
+    Read a request that the store has kept: PKCS#10 or CRMF.
+
+    What was forgiven when it came in is forgiven now, and what proof was
+    accepted then, which was before it was kept, is accepted now.
+
+    :raises Malformed: it is neither.
+    """
+    try:
+        return read_csr(der, lenient=True)
+    except Malformed:
+        (message,) = read_cert_req_messages(sequence(der))
+        wanted = certificate_request(message, lenient=True)
+        proof = evolve(wanted.proof, accepted=wanted.proof.kind != "signature")
+        return evolve(wanted, proof=proof)
 
 
 def gates_of(request: EnrollmentRequest) -> tuple[IChallengeGate, ...]:
@@ -245,6 +284,7 @@ class RegistrationAuthority:
     :param owner: names this process among those that share the store.
     :param reached: called with the name of each failure point; drills kill
         the process there.
+    :param elsewhere: runs a function in a thread; by default here and now.
     :ivar credentials: the gateway's own keys; set before anything listens.
     :ivar challenges: the gate of our own tokens; likewise.
     :ivar revocation: what the authorities say of what they signed; likewise.
@@ -269,8 +309,10 @@ class RegistrationAuthority:
         owner: str,
         windows: Windows | None = None,
         reached: Callable[[str], None] = unmarked,
+        elsewhere: Callable[..., Awaitable[Any]] | None = None,
     ) -> None:
         self._store = store
+        self.dialogues: IDialogues = store
         self.rules = rules
         self._authenticator = authenticator
         self._clock = clock
@@ -282,6 +324,8 @@ class RegistrationAuthority:
         self._refusals = RefusalAudit(store, clock, now)
         self._shield: Shield[Issued | None] = Shield()
         self._unsettled: dict[str, Intent] = {}
+        self._elsewhere = elsewhere or _here
+        self._purge_at = now()
 
     # --- the heart ----------------------------------------------------------
 
@@ -349,8 +393,8 @@ class RegistrationAuthority:
                 if not settled_in_flight(settled):
                     if asked.gates and isinstance(settled, Issued):
                         await self._shielded(self._told(asked, settled))
-                    if asked.former and isinstance(settled, Issued):
-                        await self._replace(asked, asked.former, settled)
+                    if asked.replaces and isinstance(settled, Issued):
+                        await self._replace(asked, asked.replaces, settled)
                     return settled
                 if self._clock.seconds() >= patience:
                     return settled
@@ -429,9 +473,10 @@ class RegistrationAuthority:
             serial=intent.serial,
             profile=asked.policy.name,
             principal=asked.principal.id,
+            former=asked.former.serial if asked.former else "",
         )
-        if asked.former is not None:
-            await self._replace(asked, asked.former, issued)
+        if asked.replaces is not None:
+            await self._replace(asked, asked.replaces, issued)
         return issued
 
     async def _replace(
@@ -444,26 +489,18 @@ class RegistrationAuthority:
         replaced it: both are replaced then.  The replay of an older renewal
         replaces nothing.
         """
-        tenant_id, actor = former.tenant_id, asked.principal.id
+        tenant_id = former.tenant_id
         try:
             # Another renewal may have come to its end since it was read.
             former = await self.find(tenant_id, former.serial)
-            last = former.superseded_by
             if issued.replayed and (
-                last not in {"", issued.serial}
+                former.superseded_by not in {"", issued.serial}
                 or await self._is_older(issued, former)
             ):
                 return
-            for serial in (former.serial, last):
-                if serial in {"", issued.serial}:
-                    continue
-                await self._store.supersede_certificate(
-                    tenant_id, serial, issued.serial, actor, self.now()
-                )
-                if asked.policy.revoke_on_reenroll:
-                    await self._store.revoke_certificate(
-                        tenant_id, serial, SUPERSEDED, actor, self.now()
-                    )
+            await self._supersede(
+                former, issued.serial, asked.policy, asked.principal.id
+            )
         except Exception:  # noqa: BLE001 (the certificate is issued)
             self._log.failure(
                 "what a renewal replaced was not recorded",
@@ -486,6 +523,44 @@ class RegistrationAuthority:
             own.superseded_by == former.serial
             or own.issued_at < former.issued_at
         )
+
+    async def _supersede(
+        self,
+        former: CertificateRecord,
+        by: str,
+        policy: IProfilePolicy | None,
+        actor: str,
+    ) -> None:
+        """Put a certificate in the place of another, and of its last."""
+        for serial in (former.serial, former.superseded_by):
+            if serial in {"", by}:
+                continue
+            await self._store.supersede_certificate(
+                former.tenant_id, serial, by, actor, self.now()
+            )
+            if policy is not None and policy.revoke_on_reenroll:
+                await self._store.revoke_certificate(
+                    former.tenant_id, serial, SUPERSEDED, actor, self.now()
+                )
+
+    def confirm(
+        self, tenant_id: str, serial: str, former: str, actor: str
+    ) -> Deferred[CertificateRecord]:
+        """Hear that the client takes a certificate (I-14)."""
+
+        async def confirm() -> CertificateRecord:
+            self._reached("before-confirm")
+            record = await self._store.confirm_certificate(
+                tenant_id, serial, actor, self.now()
+            )
+            replaced = await self._store.find_certificate(tenant_id, former)
+            if replaced is not None:
+                policy = self.rules.profiles.get(record.profile)
+                await self._supersede(replaced, serial, policy, actor)
+            self._reached("after-confirm")
+            return record
+
+        return Deferred.fromCoroutine(confirm())
 
     # --- the gate -----------------------------------------------------------
 
@@ -592,12 +667,12 @@ class RegistrationAuthority:
         again = EnrollmentRequest(
             endpoint=request.endpoint,
             operation=Operation(row.operation),
-            # What was forgiven when it came in is forgiven now.
-            wanted=read_csr(row.csr, lenient=True),
+            wanted=read_kept(row.csr),
             credentials=request.credentials,
             request_id=request.request_id,
             peer=request.peer,
             transaction=request.transaction,
+            confirm_within=request.confirm_within,
         )
         principal = await self._principal_of(again, row)
         asked = self._asked(again, principal, self.rules)
@@ -623,7 +698,9 @@ class RegistrationAuthority:
         """
         tenant_id = row.key.tenant_id
         kind, _, name = row.key.principal.partition(":")
-        if kind == "certificate":
+        if kind == "certificate" or (
+            kind in {"ra", "idevid"} and request.credentials
+        ):
             return await self._certified(request, row.key.principal)
         if row.secret_id is not None:
             secret = await self._store.find_secret_by_id(
@@ -752,6 +829,7 @@ class RegistrationAuthority:
             profile=stored.profile,
             principal=asked.principal.id,
             replayed=True,
+            former=asked.former.serial if asked.former else "",
         )
 
     def _pending(
@@ -775,6 +853,7 @@ class RegistrationAuthority:
     def _intent(self, asked: _Asked, approved: Approved) -> Intent:
         """Build the bytes to sign, under a fresh serial."""
         serial = new_serial(self.random_bytes)
+        within = asked.request.confirm_within
         return Intent(
             id=self._new_id(),
             request=self._row(asked, approved, self.now() + asked.key_life),
@@ -785,6 +864,7 @@ class RegistrationAuthority:
             not_before=approved.not_before,
             not_after=approved.not_after,
             secret_id=asked.principal.secret_id,
+            confirm_by=None if within is None else self.now() + within,
         )
 
     def _row(
@@ -878,11 +958,22 @@ class RegistrationAuthority:
             endpoint, operation, error, request_id, peer, known
         )
 
+    def elsewhere(
+        self, function: Callable[..., Any], *args: object
+    ) -> Awaitable[Any]:
+        """Run what takes long in a thread."""
+        return self._elsewhere(function, *args)
+
     def identify(
-        self, endpoint: Endpoint, certificate: bytes
+        self,
+        endpoint: Endpoint,
+        certificate: bytes,
+        chain: tuple[bytes, ...] | None = None,
     ) -> Deferred[Principal]:
         """Return for whom a certificate speaks."""
-        return self._authenticator.identify(endpoint, certificate, self.now())
+        return self._authenticator.identify(
+            endpoint, certificate, self.now(), chain
+        )
 
     def sign_message(
         self, endpoint: Endpoint, content: bytes
@@ -916,6 +1007,14 @@ class RegistrationAuthority:
         """Revoke a certificate, durably, with its audit record."""
         return self._store.revoke_certificate(
             tenant_id, serial, reason, actor, self.now()
+        )
+
+    def release(
+        self, tenant_id: str, serial: str, actor: str
+    ) -> Deferred[CertificateRecord]:
+        """Take a certificate off hold."""
+        return self._store.release_certificate(
+            tenant_id, serial, actor, self.now()
         )
 
     def registrar(self, call: RegistrarCall) -> Deferred[IRegistrar]:
@@ -957,7 +1056,24 @@ class RegistrationAuthority:
                 event="intent.retired",
                 count=retired,
             )
+        await self._withdraw_unconfirmed(now)
+        if now >= self._purge_at:
+            await self._store.purge_dialogues(now)
+            self._purge_at = now + _PURGE
         await self._refusals.flush()
+
+    async def _withdraw_unconfirmed(self, now: datetime) -> None:
+        """Revoke what nobody has confirmed in time (I-14)."""
+        for record in await self._store.list_unconfirmed(now, _OVERDUE):
+            self._log.warn(
+                "a certificate was not confirmed in time",
+                event="certificate.overdue",
+                tenant=record.tenant_id,
+                serial=record.serial,
+            )
+            await self._store.revoke_certificate(
+                record.tenant_id, record.serial, WITHDRAWN, "gateway", now
+            )
 
     async def drain(self) -> None:
         """
@@ -967,6 +1083,11 @@ class RegistrationAuthority:
         await self._shield.close()
         await self._refusals.flush()
         await self._store.release_lease(self._owner)
+
+
+def _here(function: Callable[..., Any], *args: object) -> Awaitable[Any]:
+    """Run a function here and now."""
+    return defer.execute(function, *args)
 
 
 def _is_approved(stored: StoredRequest | None) -> bool:

@@ -73,6 +73,7 @@ def new_intent(
     authority: str = "issuing",
     secret_id: str | None = None,
     not_after: datetime = NOW + 90 * DAY,
+    confirm_by: datetime | None = None,
     **changes: Any,
 ) -> Intent:
     """Return an intent with a serial of its own."""
@@ -87,6 +88,7 @@ def new_intent(
         not_before=NOW - MINUTE,
         not_after=not_after,
         secret_id=secret_id,
+        confirm_by=confirm_by,
     )
 
 

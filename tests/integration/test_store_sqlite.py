@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from contracts.challenge_contract import ChallengeContract
+from contracts.dialogue_contract import DialogueContract
 from contracts.store_samples import (
     DAY,
     MINUTE,
@@ -73,7 +74,7 @@ def _program(*args: str) -> subprocess.Popen[str]:
     )
 
 
-class SQLiteStoreTests(ChallengeContract):
+class SQLiteStoreTests(DialogueContract, ChallengeContract):
     """The SQLite store keeps the contract of every store."""
 
     @pytest.fixture(autouse=True)

@@ -40,6 +40,9 @@ _NO_TENANT = {
 _ALL_TENANTS = {
     # What an ended process has left behind is retired in every tenant.
     ("sqlite_intents", "_OWNERS_OF_OPEN"),
+    # What nobody finished, or needs any more, ends in every tenant.
+    ("sqlite_dialogues", "_UNCONFIRMED"),
+    ("sqlite_dialogues", "_PURGE"),
     # An authority answers for a serial, and lists the revoked ones, to
     # whoever asks, in whichever tenant it promised them.
     ("sqlite_revocation", "_STATUS"),

@@ -6,12 +6,13 @@ from __future__ import annotations
 from typing import Any
 
 from contracts.challenge_contract import ChallengeContract
+from contracts.dialogue_contract import DialogueContract
 from twisted.internet.defer import Deferred
 
 from trstctl.backends.store_memory import MemoryStore
 
 
-class MemoryStoreTests(ChallengeContract):
+class MemoryStoreTests(DialogueContract, ChallengeContract):
     """The memory store keeps the contract of every store."""
 
     def make_store(self) -> MemoryStore:

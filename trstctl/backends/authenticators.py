@@ -337,11 +337,15 @@ class StoreAuthenticator:
     # --- certificates -------------------------------------------------------
 
     def identify(
-        self, endpoint: Endpoint, certificate: bytes, now: datetime
+        self,
+        endpoint: Endpoint,
+        certificate: bytes,
+        now: datetime,
+        chain: tuple[bytes, ...] | None = None,
     ) -> Deferred[Principal]:
         """Judge a certificate that asks a question; see the interface."""
         return Deferred.fromCoroutine(
-            self._certificates.identify(endpoint, certificate, now)
+            self._certificates.identify(endpoint, certificate, now, chain)
         )
 
     # --- what they share ----------------------------------------------------

@@ -100,7 +100,9 @@ class ClientCertificates:
             return None
         issuer = self._issuer(endpoint, facts)
         if issuer is None:
-            return self._factory_certificate(request, presented, facts, now)
+            return self._factory_certificate(
+                endpoint, request.operation, presented, facts, now
+            )
         principal, record = await self._own(
             endpoint, issuer, presented.der, facts, now
         )
@@ -118,7 +120,11 @@ class ClientCertificates:
         return principal
 
     async def identify(
-        self, endpoint: Endpoint, certificate: bytes, now: datetime
+        self,
+        endpoint: Endpoint,
+        certificate: bytes,
+        now: datetime,
+        chain: tuple[bytes, ...] | None = None,
     ) -> Principal:
         """
         Return for whom a certificate of ours speaks.
@@ -131,7 +137,15 @@ class ClientCertificates:
             raise NotAuthenticated from None
         issuer = self._issuer(endpoint, facts)
         if issuer is None:
-            raise NotAuthenticated
+            made = None
+            if chain is not None:
+                presented = ClientCertificate(certificate, chain)
+                made = self._factory_certificate(
+                    endpoint, Operation.ENROLL, presented, facts, now
+                )
+            if made is None:
+                raise NotAuthenticated
+            return made
         principal, record = await self._own(
             endpoint, issuer, certificate, facts, now
         )
@@ -250,13 +264,13 @@ class ClientCertificates:
 
     def _factory_certificate(
         self,
-        request: EnrollmentRequest,
+        endpoint: Endpoint,
+        operation: Operation,
         presented: ClientCertificate,
         facts: CertificateFacts,
         now: datetime,
     ) -> Principal | None:
         """Judge a certificate that the authority did not issue (C-3)."""
-        endpoint = request.endpoint
         trust = endpoint.factory
         if trust is None or any(
             one.issued(facts) for one in self._authorities().values()
@@ -283,7 +297,7 @@ class ClientCertificates:
         refusal = factory_refusal(trust, facts)
         if principal.name in trust.refused:
             refusal = "this factory certificate is refused here"
-        if refusal is None and request.operation is Operation.RENEW:
+        if refusal is None and operation is Operation.RENEW:
             refusal = (
                 "a factory certificate is not renewed here: enroll with it, "
                 "and renew what you get"

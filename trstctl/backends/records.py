@@ -157,12 +157,27 @@ def revoked(
             status=CertificateStatus.REVOKED,
             revoked_at=now,
             revocation_reason=reason,
+            confirm_by=None,
         )
     if record.revocation_reason != CERTIFICATE_HOLD:
         return record  # for good
     if reason == CERTIFICATE_HOLD:
         return record
     return evolve(record, revocation_reason=reason)
+
+
+def confirmed(record: CertificateRecord) -> CertificateRecord:
+    """
+    Return the certificate once its client takes it.
+
+    :returns: ``record`` itself, if nobody waits for that.
+    :raises Stale: it has been revoked.
+    """
+    if record.status is CertificateStatus.REVOKED:
+        raise Stale("the certificate has been revoked")
+    if record.confirm_by is None:
+        return record
+    return evolve(record, confirm_by=None)
 
 
 def superseded(record: CertificateRecord, by: str) -> CertificateRecord:

@@ -34,6 +34,7 @@ from trstctl.backends.sqlite_revocation import next_change
 from trstctl.backends.sqlite_rows import (
     Row,
     micros,
+    micros_or_none,
     names_text,
     request_values,
 )
@@ -206,7 +207,8 @@ def _intent_values(intent: Intent, at: int) -> Row:
 # --- certificates -----------------------------------------------------------
 
 _ISSUE = """
-UPDATE requests SET state = 'issued', status = 'valid', issued_at = ?, der = ?
+UPDATE requests SET state = 'issued', status = 'valid', issued_at = ?,
+    der = ?, confirm_by = ?
 WHERE serial = ? AND authority = ? AND tenant_id = ? AND intent = ?
     AND state = 'open'
 RETURNING number, id
@@ -233,6 +235,7 @@ def record_certificate(
         (
             at,
             certificate,
+            micros_or_none(intent.confirm_by),
             intent.serial,
             intent.authority,
             tenant_id,
@@ -266,6 +269,7 @@ def record_certificate(
         status=CertificateStatus.VALID,
         issued_at=now,
         der=certificate,
+        confirm_by=intent.confirm_by,
     )
 
 

@@ -34,7 +34,8 @@ FEW = 5000
 _BY_ISSUE = """
 SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, x'', superseded_by
+    issued_at, revoked_at, revocation_reason, x'', superseded_by,
+    confirm_by
 FROM requests r INDEXED BY certificates_by_issue
 WHERE r.tenant_id = :tenant_id AND status IS NOT NULL
     AND (:profile IS NULL OR profile = :profile)
@@ -48,7 +49,8 @@ ORDER BY issued_at DESC, r.number DESC LIMIT :limit
 _BY_PROFILE = """
 SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, x'', superseded_by
+    issued_at, revoked_at, revocation_reason, x'', superseded_by,
+    confirm_by
 FROM requests r INDEXED BY certificates_by_profile
 WHERE r.tenant_id = :tenant_id AND status IS NOT NULL
     AND profile = :profile
@@ -60,7 +62,8 @@ ORDER BY issued_at DESC, r.number DESC LIMIT :limit
 _BY_PROTOCOL = """
 SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, x'', superseded_by
+    issued_at, revoked_at, revocation_reason, x'', superseded_by,
+    confirm_by
 FROM requests r INDEXED BY certificates_by_protocol
 WHERE r.tenant_id = :tenant_id AND status IS NOT NULL
     AND protocol = :protocol
@@ -73,7 +76,8 @@ ORDER BY issued_at DESC, r.number DESC LIMIT :limit
 _BY_STATUS = """
 SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, x'', superseded_by
+    issued_at, revoked_at, revocation_reason, x'', superseded_by,
+    confirm_by
 FROM requests r INDEXED BY certificates_by_status
 WHERE r.tenant_id = :tenant_id AND status IS NOT NULL
     AND status = :status AND status <> 'valid'
@@ -87,7 +91,8 @@ ORDER BY issued_at DESC, r.number DESC LIMIT :limit
 _BY_PRINCIPAL = """
 SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, x'', superseded_by
+    issued_at, revoked_at, revocation_reason, x'', superseded_by,
+    confirm_by
 FROM (
     SELECT number FROM requests INDEXED BY requests_by_key
     WHERE tenant_id = :tenant_id AND principal = :principal AND holds_key = 1
@@ -108,7 +113,8 @@ ORDER BY issued_at DESC, r.number DESC LIMIT :limit
 _BY_KEY = """
 SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, x'', superseded_by
+    issued_at, revoked_at, revocation_reason, x'', superseded_by,
+    confirm_by
 FROM requests r INDEXED BY certificates_by_key
 WHERE r.tenant_id = :tenant_id AND status IS NOT NULL
     AND substr(public_key_fingerprint, 1, 8) = substr(:public_key, 1, 8)
@@ -124,7 +130,8 @@ ORDER BY issued_at DESC, r.number DESC LIMIT :limit
 _BY_NAME = """
 SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, x'', superseded_by
+    issued_at, revoked_at, revocation_reason, x'', superseded_by,
+    confirm_by
 FROM certificate_names n CROSS JOIN requests r ON r.number = n.certificate
 WHERE r.tenant_id = :tenant_id AND status IS NOT NULL
     AND n.tenant_id = :tenant_id AND n.value = :name
@@ -141,7 +148,8 @@ ORDER BY issued_at DESC, r.number DESC LIMIT :limit
 _EXPIRING = """
 SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, x'', superseded_by
+    issued_at, revoked_at, revocation_reason, x'', superseded_by,
+    confirm_by
 FROM requests r INDEXED BY certificates_by_expiry
 WHERE r.tenant_id = :tenant_id AND status = 'valid'
     AND (:profile IS NULL OR profile = :profile)
@@ -155,7 +163,8 @@ ORDER BY not_after, r.number LIMIT :limit
 _EXPIRING_BY_PRINCIPAL = """
 SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, x'', superseded_by
+    issued_at, revoked_at, revocation_reason, x'', superseded_by,
+    confirm_by
 FROM (
     SELECT number FROM requests INDEXED BY requests_by_key
     WHERE tenant_id = :tenant_id AND principal = :principal AND holds_key = 1
@@ -174,7 +183,8 @@ ORDER BY not_after, r.number LIMIT :limit
 _EXPIRING_BY_KEY = """
 SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, x'', superseded_by
+    issued_at, revoked_at, revocation_reason, x'', superseded_by,
+    confirm_by
 FROM requests r INDEXED BY certificates_by_key
 WHERE r.tenant_id = :tenant_id AND status = 'valid' AND status IS NOT NULL
     AND substr(public_key_fingerprint, 1, 8) = substr(:public_key, 1, 8)
@@ -190,7 +200,8 @@ ORDER BY not_after, r.number LIMIT :limit
 _EXPIRING_BY_NAME = """
 SELECT r.tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, x'', superseded_by
+    issued_at, revoked_at, revocation_reason, x'', superseded_by,
+    confirm_by
 FROM certificate_names n CROSS JOIN requests r ON r.number = n.certificate
 WHERE r.tenant_id = :tenant_id AND status = 'valid' AND status IS NOT NULL
     AND n.tenant_id = :tenant_id AND n.value = :name

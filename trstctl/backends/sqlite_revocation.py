@@ -48,7 +48,7 @@ from trstctl.model import (
 
 _REVOKE = """
 UPDATE requests SET status = 'revoked', revoked_at = ?,
-    revocation_reason = ?, changed_at = ?
+    revocation_reason = ?, changed_at = ?, confirm_by = NULL
 WHERE serial = ? AND authority = ? AND tenant_id = ? AND status IS NOT NULL
 """
 

@@ -159,7 +159,7 @@ def certificate_record(row: Row) -> CertificateRecord:
 
     Columns: tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, der, superseded_by.
+    issued_at, revoked_at, revocation_reason, der, superseded_by, confirm_by.
     """
     return CertificateRecord(
         tenant_id=row[0],
@@ -179,6 +179,7 @@ def certificate_record(row: Row) -> CertificateRecord:
         revocation_reason=row[14],
         der=row[15],
         superseded_by=row[16],
+        confirm_by=moment_or_none(row[17]),
     )
 
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import itemgetter
 
 from attrs import evolve, frozen
-from twisted.internet.defer import Deferred, execute, succeed
+from twisted.internet.defer import Deferred, execute, fail, succeed
 from zope.interface import implementer
 
 from trstctl.audit import GENESIS, link
@@ -24,6 +25,7 @@ from trstctl.backends.records import (
     STORE_ACTOR,
     TRANSACTION_TAKEN,
     abandoned_facts,
+    confirmed,
     credential_facts,
     issued_facts,
     opened_facts,
@@ -56,6 +58,7 @@ from trstctl.model import (
     CertificateRecord,
     CertificateStatus,
     CredentialRecord,
+    Dialogue,
     Intent,
     NewRequest,
     OneTimeSecret,
@@ -115,6 +118,7 @@ class MemoryStore:
         self._changed: dict[str, datetime] = {}
         self._crls: dict[tuple[str, str], StoredCRL] = {}
         self._crl_numbers: dict[str, int] = {}
+        self._dialogues: dict[tuple[str, ...], Dialogue] = {}
 
     def _audit(self, event: AuditEvent) -> None:
         """Append to the tenant's chain."""
@@ -551,6 +555,7 @@ class MemoryStore:
             status=CertificateStatus.VALID,
             issued_at=now,
             der=certificate,
+            confirm_by=intent.confirm_by,
         )
         self._end(promise, "issued")
         self._certificates[key.tenant_id, intent.serial] = record
@@ -756,6 +761,84 @@ class MemoryStore:
             self._requests[promise.request_id],
             revoked=record.status is CertificateStatus.REVOKED,
         )
+
+    def confirm_certificate(
+        self, tenant_id: str, serial: str, actor: str, now: datetime
+    ) -> Deferred[CertificateRecord]:
+        """Record that the client takes the certificate."""
+
+        def confirm() -> CertificateRecord:
+            record = self._certificates.get((tenant_id, serial))
+            if record is None:
+                raise UnknownCertificate
+            changed = confirmed(record)
+            if changed is not record:
+                self._certificates[tenant_id, serial] = changed
+                event = "certificate.confirmed"
+                facts = released_facts(changed)
+                self._audit(AuditEvent(tenant_id, now, event, actor, facts))
+            return changed
+
+        return execute(confirm)
+
+    def list_unconfirmed(
+        self, before: datetime, limit: int
+    ) -> Deferred[Sequence[CertificateRecord]]:
+        """Return what should have been confirmed, of all tenants."""
+        found = [
+            (record.confirm_by, evolve(record, der=b""))
+            for record in self._certificates.values()
+            if record.confirm_by is not None and record.confirm_by <= before
+        ]
+        found.sort(key=itemgetter(0))
+        return succeed([record for _, record in found[:limit]])
+
+    # --- transactions of several messages -----------------------------------
+
+    def find_dialogue(
+        self,
+        tenant_id: str,
+        protocol: str,
+        endpoint: str,
+        transaction: str,
+        now: datetime,
+    ) -> Deferred[Dialogue | None]:
+        """Return a dialogue that has not expired."""
+        found = self._dialogues.get(
+            (tenant_id, protocol, endpoint, transaction)
+        )
+        if found is not None and found.expires_at <= now:
+            found = None
+        return succeed(found)
+
+    def open_dialogue(
+        self, dialogue: Dialogue, now: datetime
+    ) -> Deferred[None]:
+        """Keep a new dialogue."""
+        found = self._dialogues.get(_place(dialogue))
+        if found is not None and found.expires_at > now:
+            return fail(Conflict("this transaction has been begun before"))
+        self._dialogues[_place(dialogue)] = dialogue
+        return succeed(None)
+
+    def advance_dialogue(self, dialogue: Dialogue) -> Deferred[None]:
+        """Put a dialogue in place of the one with the same version."""
+        found = self._dialogues.get(_place(dialogue))
+        if found is None or found.version != dialogue.version:
+            return fail(Stale("this transaction has gone on since"))
+        self._dialogues[_place(dialogue)] = evolve(
+            dialogue, version=dialogue.version + 1
+        )
+        return succeed(None)
+
+    def purge_dialogues(self, now: datetime) -> Deferred[None]:
+        """Forget what has expired, of all tenants."""
+        self._dialogues = {
+            place: dialogue
+            for place, dialogue in self._dialogues.items()
+            if dialogue.expires_at > now
+        }
+        return succeed(None)
 
     def count_certificates(
         self, tenant_id: str, now: datetime
@@ -1076,6 +1159,16 @@ class MemoryStore:
     def close(self) -> Deferred[None]:
         """Nothing is left to be done."""
         return succeed(None)
+
+
+def _place(dialogue: Dialogue) -> tuple[str, ...]:
+    """Return what there is one dialogue of."""
+    return (
+        dialogue.tenant_id,
+        dialogue.protocol,
+        dialogue.endpoint,
+        dialogue.transaction,
+    )
 
 
 def _matches(record: CertificateRecord, query: CertificateQuery) -> bool:

@@ -68,6 +68,7 @@ from zope.interface import implementer
 
 from trstctl.backends import (
     migrate,
+    sqlite_dialogues,
     sqlite_intents,
     sqlite_inventory,
     sqlite_listing,
@@ -84,6 +85,7 @@ from trstctl.model import (
     CertificateQuery,
     CertificateRecord,
     CredentialRecord,
+    Dialogue,
     Intent,
     NewRequest,
     OneTimeSecret,
@@ -484,6 +486,62 @@ class SQLiteStore:
             by,
             actor,
             now,
+        )
+
+    def confirm_certificate(
+        self, tenant_id: str, serial: str, actor: str, now: datetime
+    ) -> Deferred[CertificateRecord]:
+        """Record that the client takes the certificate."""
+        return self._writer.submit(
+            sqlite_dialogues.confirm_certificate,
+            tenant_id,
+            serial,
+            actor,
+            now,
+        )
+
+    def list_unconfirmed(
+        self, before: datetime, limit: int
+    ) -> Deferred[Sequence[CertificateRecord]]:
+        """Return what should have been confirmed, of all tenants."""
+        return self._list(sqlite_dialogues.list_unconfirmed, before, limit)
+
+    # --- transactions of several messages -----------------------------------
+
+    def find_dialogue(
+        self,
+        tenant_id: str,
+        protocol: str,
+        endpoint: str,
+        transaction: str,
+        now: datetime,
+    ) -> Deferred[Dialogue | None]:
+        """Return a dialogue that has not expired."""
+        return self._read(
+            sqlite_dialogues.find_dialogue,
+            tenant_id,
+            protocol,
+            endpoint,
+            transaction,
+            now,
+        )
+
+    def open_dialogue(
+        self, dialogue: Dialogue, now: datetime
+    ) -> Deferred[None]:
+        """Keep a new dialogue."""
+        return self._writer.submit(
+            sqlite_dialogues.open_dialogue, dialogue, now
+        )
+
+    def advance_dialogue(self, dialogue: Dialogue) -> Deferred[None]:
+        """Put a dialogue in place of the one with the same version."""
+        return self._writer.submit(sqlite_dialogues.advance_dialogue, dialogue)
+
+    def purge_dialogues(self, now: datetime) -> Deferred[None]:
+        """Forget what has expired, of all tenants."""
+        return self._writer.submit(
+            sqlite_dialogues.purge_dialogues, now, long=True
         )
 
     def count_certificates(

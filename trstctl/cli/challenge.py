@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""``trstctl challenge``: what devices put into a challengePassword."""
+"""
+``trstctl challenge``: what devices put into a challengePassword (SCEP), or
+protect their messages with (CMP).
+"""
 
 from __future__ import annotations
 
@@ -44,8 +47,8 @@ from trstctl.model import (
     SecretOrder,
 )
 
-#: The protocol that asks for challenges.
-PROTOCOL = "scep"
+#: The protocols that ask for challenges.
+PROTOCOLS = ("scep", "cmp")
 
 #: How many are made in one transaction.
 _PAGE = 500
@@ -85,9 +88,18 @@ def command() -> None:
 
 @command.command("create")
 @click.option(
+    "--for",
+    "protocol",
+    type=click.Choice(PROTOCOLS),
+    default=PROTOCOLS[0],
+    show_default=True,
+    help="The protocol that takes it.  For CMP, its id is the reference "
+    "(openssl cmp -ref), and the challenge the secret.",
+)
+@click.option(
     "--profile",
-    help="The only profile that it may use; by default the one that SCEP "
-    "offers.",
+    help="The only profile that it may use; by default the one that the "
+    "protocol offers.",
 )
 @click.option(
     "--device",
@@ -148,6 +160,7 @@ def command() -> None:
 def create(
     around: Surroundings,
     /,
+    protocol: str,
     profile: str | None,
     device: str,
     subject: str,
@@ -165,10 +178,10 @@ def create(
     desk = at_desk(path)
     tenant_id = desk.tenant(tenant)
     order = SecretOrder(
-        profile=_profile(desk, tenant_id, profile),
+        profile=_profile(desk, tenant_id, protocol, profile),
         life=timedelta(seconds=expires),
         count=count,
-        protocol=PROTOCOL,
+        protocol=protocol,
         uses=uses,
         device=device,
         subject=subject,
@@ -238,11 +251,13 @@ def _created(made: MintedSecret) -> Row:
     }
 
 
-def _profile(desk: Desk, tenant_id: str, given: str | None) -> str:
+def _profile(
+    desk: Desk, tenant_id: str, protocol: str, given: str | None
+) -> str:
     """Return the profile; say so if the challenge could be used nowhere."""
     offered = [
         endpoint.profile
-        for endpoint in desk.config.endpoints.get(PROTOCOL, ())
+        for endpoint in desk.config.endpoints.get(protocol, ())
         if endpoint.tenant_id == tenant_id
     ]
     profile = given or (offered[0] if offered else "device")
@@ -253,7 +268,7 @@ def _profile(desk: Desk, tenant_id: str, given: str | None) -> str:
         )
     if profile not in offered:
         click.echo(
-            f"Note: protocols.{PROTOCOL} does not offer profile {profile} to "
+            f"Note: protocols.{protocol} does not offer profile {profile} to "
             f"tenant {tenant_id} yet.",
             err=True,
         )

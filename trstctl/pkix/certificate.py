@@ -10,6 +10,7 @@ device's factory certificate may hold others that nobody understands.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from cryptography import x509
 
@@ -50,6 +51,8 @@ def read_certificate(
         raise Malformed("not an X.509 certificate") from error
 
 
+# One request may have the same certificate read several times.
+@lru_cache(maxsize=64)
 def _read(data: bytes, max_bytes: int) -> CertificateFacts:
     """Read a certificate; may fail with any exception."""
     der.check(data, max_bytes=max_bytes)

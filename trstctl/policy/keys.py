@@ -348,3 +348,26 @@ def _padded(octets: int) -> int:
     tail = b"\0" + digest + bytes(32)
     filling = b"\xff" * (octets - len(tail) - 2)
     return int.from_bytes(b"\0\1" + filling + tail, "big")
+
+
+def require_affordable(key: PublicKey) -> None:
+    """
+    Refuse a key with which a signature costs more to verify than usual.
+
+    Whether a key is too weak to be certified is for the profile to say.
+
+    :raises UnsupportedAlgorithm: saying what is wrong with it.
+    """
+    if key.algorithm == "rsa":
+        if not RSA_BITS_MIN <= key.bits <= RSA_BITS_MAX:
+            raise UnsupportedAlgorithm(
+                f"an RSA key of {key.bits} bits is refused; use "
+                f"{RSA_BITS_MIN} to {RSA_BITS_MAX}"
+            )
+        if key.exponent != RSA_EXPONENT:
+            raise UnsupportedAlgorithm(
+                f"the RSA public exponent must be {RSA_EXPONENT}"
+            )
+    elif key.algorithm not in ALGORITHMS:
+        kind = key.algorithm.removeprefix("other:")
+        raise UnsupportedAlgorithm(f"keys of type {kind} are refused")

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
 )
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, execute, fail, succeed
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
@@ -286,6 +286,7 @@ class StubAuthority:
         self.outcome = outcome
         self.outbound = FakeOutbound()
         nothing = _as_store(MemoryStore())
+        self.dialogues = nothing
         self.challenges = _as_challenges(
             ChallengeTokens(nothing, lambda: CHALLENGE_KEYS, Clock())
         )
@@ -309,8 +310,29 @@ class StubAuthority:
             return self.outcome
         return self._answer(self.outcome)
 
+    def elsewhere(
+        self, function: Callable[..., Any], *args: object
+    ) -> Awaitable[Any]:
+        """Run it here and now."""
+        return execute(function, *args)
+
+    def confirm(
+        self, tenant_id: str, serial: str, former: str, actor: str
+    ) -> Deferred[CertificateRecord]:
+        """Answer with the outcome."""
+        return self._answer(self.outcome)
+
+    def release(
+        self, tenant_id: str, serial: str, actor: str
+    ) -> Deferred[CertificateRecord]:
+        """Answer with the outcome."""
+        return self._answer(self.outcome)
+
     def identify(
-        self, endpoint: Endpoint, certificate: bytes
+        self,
+        endpoint: Endpoint,
+        certificate: bytes,
+        chain: tuple[bytes, ...] | None = None,
     ) -> Deferred[Principal]:
         """Answer with the outcome."""
         return self._answer(self.outcome)

@@ -59,6 +59,8 @@ CREATE TABLE requests (
     issued_at INTEGER,
     -- The serial of the certificate that a renewal has put in its place.
     superseded_by TEXT NOT NULL DEFAULT '',
+    -- Until when its client has to confirm it; NULL: nobody waits for that.
+    confirm_by INTEGER,
     -- Of the serial, whether or not there is a certificate: a promise that
     -- came to nothing counts as revoked.  changed_at grows with each change
     -- in an authority, whatever the clocks say.
@@ -147,6 +149,10 @@ CREATE INDEX requests_changed ON requests
     (authority, changed_at, serial, not_after, revoked_at, revocation_reason,
     released_at)
     WHERE changed_at IS NOT NULL;
+
+-- Certificates that nobody has confirmed yet.
+CREATE INDEX certificates_unconfirmed ON requests (confirm_by)
+    WHERE confirm_by IS NOT NULL;
 
 -- Keys that nobody may have certified again.
 CREATE INDEX requests_compromised
@@ -245,3 +251,21 @@ CREATE TABLE crl_numbers (
     authority TEXT NOT NULL PRIMARY KEY,
     last INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- Transactions of several messages.  With rowids: see audit.
+CREATE TABLE dialogues (
+    tenant_id TEXT NOT NULL,
+    protocol TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    transaction_id TEXT NOT NULL,
+    party TEXT NOT NULL,
+    state TEXT NOT NULL,
+    -- SHA-256 of the last message, and what it was answered with.
+    request TEXT NOT NULL,
+    answer BLOB NOT NULL,
+    notes TEXT NOT NULL,
+    expires_at INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, protocol, endpoint, transaction_id)
+) STRICT;
+CREATE INDEX dialogues_by_expiry ON dialogues (expires_at);

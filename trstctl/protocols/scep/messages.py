@@ -67,13 +67,13 @@ from trstctl.pkix.cms import (
 )
 from trstctl.pkix.enveloped import Enveloped, decoy, read_enveloped
 from trstctl.pkix.enveloping import envelope, envelope_for_password
+from trstctl.policy.keys import require_affordable
 from trstctl.protocols.scep import codec
 from trstctl.protocols.scep.codec import Answer, PKIMessage
 from trstctl.protocols.scep.opening import (
     Reader,
     certificate_reader,
     request_reader,
-    require_affordable,
 )
 from trstctl.protocols.scep.refusals import failure
 from trstctl.protocols.scep.settings import Served

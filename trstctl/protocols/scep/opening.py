@@ -40,18 +40,12 @@ from trstctl.errors import (
     Malformed,
     ProofOfPossessionFailed,
     RequestError,
-    UnsupportedAlgorithm,
 )
-from trstctl.model import CertificateRequest, PublicKey
+from trstctl.model import CertificateRequest
 from trstctl.pkix import algorithms, der
 from trstctl.pkix.cms import IssuerAndSerial
 from trstctl.pkix.csr import read_csr, verify_proof
-from trstctl.policy.keys import (
-    ALGORITHMS,
-    RSA_BITS_MAX,
-    RSA_BITS_MIN,
-    RSA_EXPONENT,
-)
+from trstctl.policy.keys import require_affordable
 from trstctl.protocols.scep.codec import (
     PKIMessage,
     is_subject,
@@ -105,29 +99,6 @@ class Reader(Generic[T]):
                 self._read(self._decoy)
         while ticks() < self._until:
             pass
-
-
-def require_affordable(key: PublicKey) -> None:
-    """
-    Refuse a key with which a signature costs more to verify than usual.
-
-    Whether a key is too weak to be certified is for the profile to say.
-
-    :raises UnsupportedAlgorithm: saying what is wrong with it.
-    """
-    if key.algorithm == "rsa":
-        if not RSA_BITS_MIN <= key.bits <= RSA_BITS_MAX:
-            raise UnsupportedAlgorithm(
-                f"an RSA key of {key.bits} bits is refused; use "
-                f"{RSA_BITS_MIN} to {RSA_BITS_MAX}"
-            )
-        if key.exponent != RSA_EXPONENT:
-            raise UnsupportedAlgorithm(
-                f"the RSA public exponent must be {RSA_EXPONENT}"
-            )
-    elif key.algorithm not in ALGORITHMS:
-        kind = key.algorithm.removeprefix("other:")
-        raise UnsupportedAlgorithm(f"keys of type {kind} are refused")
 
 
 def request_reader(

@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: MIT
+"""
+Enrollment and what follows it: certConf, pollReq and error (RFC 9483, 4.1,
+4.4 and 3.6.4).
+
+Theory of operation
+===================
+
+E-1  *Implicit confirmation is granted*, where the endpoint allows it, to who
+     asks for it and to nobody else.
+E-2  *All others confirm.*  Until they do, the certificate replaces no other;
+     what is rejected, or not confirmed in time, is revoked.
+E-3  *Confirming can be repeated* until the answer to it is kept.
+"""
+
+from __future__ import annotations
+
+import hmac
+from datetime import datetime, timedelta
+
+from trstctl.errors import ChallengeRejected, Stale
+from trstctl.interfaces import IRegistrationAuthority
+from trstctl.model import (
+    CertificateRecord,
+    EnrollmentRequest,
+    Issued,
+    Name,
+    Operation,
+    Pending,
+    PollRequest,
+)
+from trstctl.pkix.certificate import read_certificate
+from trstctl.pkix.cmp_bodies import (
+    CertStatus,
+    read_cert_conf,
+    read_error,
+    read_poll_req,
+)
+from trstctl.pkix.cmp_hash import cert_hash, signature_hash
+from trstctl.pkix.cmp_header import GeneralInfo
+from trstctl.pkix.cmp_responses import (
+    CertResponse,
+    PollResponse,
+    cert_rep,
+    pkiconf,
+    poll_rep,
+)
+from trstctl.pkix.cmp_status import PKIStatusInfo
+from trstctl.protocols.cmp.exchange import (
+    CONFIRMED,
+    FINISHED,
+    UNCONFIRMED,
+    WAITING,
+    Exchange,
+    Reply,
+)
+from trstctl.protocols.cmp.parties import SecretParty
+from trstctl.protocols.cmp.refusals import refuse, restate
+from trstctl.protocols.cmp.settings import Served
+from trstctl.protocols.cmp.wishes import ANSWERS, NO_ID, read_wish
+
+#: Why what nobody takes is revoked: nothing is known against its key.
+NOT_TAKEN = "cessationOfOperation"
+
+_ACCEPTED = frozenset({"accepted", "grantedWithMods"})
+_V2021 = 3
+
+
+class Enrollment:
+    """Answers what is about a new certificate, at one endpoint."""
+
+    def __init__(self, ra: IRegistrationAuthority, served: Served) -> None:
+        self._ra = ra
+        self._served = served
+        self._issuer: tuple[bytes, Name] = (b"", ())
+
+    # --- ir, cr, kur, p10cr -------------------------------------------------
+
+    async def begin(self, asked: Exchange) -> Reply:
+        """Take a request to the registration authority."""
+        ra, endpoint = self._ra, self._served.endpoint
+        message, party = asked.message, asked.known
+        wish = read_wish(
+            message.body,
+            party,
+            self._issuer_name(),
+            strict=self._served.strict,
+            lenient=ra.is_lenient(endpoint),
+        )
+        self._check_profile(asked)
+        notes = {
+            "answer": ANSWERS[message.body.type],
+            "id": str(wish.cert_req_id),
+            "key": wish.wanted.public_key.fingerprint,
+            "implicit": "yes" if self._grants(asked) else "",
+            "modified": "yes" if wish.modified else "",
+        }
+        renewing = message.body.type == "kur"
+        try:
+            outcome = await ra.enroll(
+                EnrollmentRequest(
+                    endpoint=endpoint,
+                    operation=(
+                        Operation.RENEW if renewing else Operation.ENROLL
+                    ),
+                    wanted=wish.wanted,
+                    credentials=(party.credential(ra),),
+                    request_id=asked.request.request_id,
+                    peer=asked.request.peer,
+                    transaction=asked.transaction.hex(),
+                    confirm_within=self._patience(notes),
+                )
+            )
+        except ChallengeRejected as error:
+            # The secret is the right one: its owner may be told.
+            error = ChallengeRejected(reused=error.reused)
+            raise refuse(
+                "notAuthorized",
+                "secret-used-up",
+                "the shared secret has been used up, has expired, or is for "
+                "another key",
+            ) from error
+        return self._told(asked, outcome, notes)
+
+    def _issuer_name(self) -> Name:
+        """Return the subject of the endpoint's CA."""
+        der = self._ra.ca_certificates(self._served.endpoint)[0]
+        if self._issuer[0] != der:
+            self._issuer = (der, read_certificate(der).subject)
+        return self._issuer[1]
+
+    def _check_profile(self, asked: Exchange) -> None:
+        """Refuse a profile that is not this endpoint's (RFC 9810, 5.1.1.4)."""
+        endpoint = self._served.endpoint
+        for name in asked.message.header.general_info.cert_profiles:
+            if name not in {"", endpoint.profile, endpoint.name}:
+                raise refuse(
+                    "badRequest",
+                    "cert-profile",
+                    "this endpoint does not offer the profile of certProfile",
+                )
+
+    def _grants(self, asked: Exchange) -> bool:
+        """Tell whether implicit confirmation is granted (E-1)."""
+        wished = asked.message.header.general_info.implicit_confirm
+        return wished and self._served.implicit_confirm
+
+    def _patience(self, notes: dict[str, str]) -> timedelta | None:
+        """Return for how long a confirmation is waited for (E-2)."""
+        return None if notes["implicit"] else self._served.confirm_timeout
+
+    def _told(
+        self,
+        asked: Exchange,
+        outcome: Issued | Pending,
+        notes: dict[str, str],
+    ) -> Reply:
+        """Return the answer to a request for a certificate."""
+        cert_req_id = int(notes["id"])
+        if isinstance(outcome, Pending):
+            waiting = CertResponse(
+                cert_req_id,
+                PKIStatusInfo(
+                    "waiting", ("the request waits for approval [waiting]",)
+                ),
+            )
+            return Reply(
+                cert_rep(notes["answer"], (waiting,)),
+                facts=outcome.facts,
+                state=WAITING,
+                notes=notes,
+            )
+        modified = bool(notes["modified"])
+        response = CertResponse(
+            cert_req_id,
+            PKIStatusInfo("grantedWithMods", ("the profile decides the rest",))
+            if modified
+            else PKIStatusInfo("accepted"),
+            outcome.certificate,
+        )
+        # RFC 9810, section 8.9: a trust anchor for those only who know a
+        # secret, and are new here.
+        is_new = notes["answer"] == "ip" and isinstance(
+            asked.known, SecretParty
+        )
+        return Reply(
+            cert_rep(
+                notes["answer"],
+                (response,),
+                outcome.chain[-1:] if is_new else (),
+            ),
+            information=self._information(notes),
+            chain=outcome.chain,
+            facts=outcome.facts,
+            state=FINISHED if notes["implicit"] else UNCONFIRMED,
+            notes={
+                **notes,
+                "serial": outcome.serial,
+                "renewed": outcome.former,
+            },
+            serial="" if outcome.replayed else outcome.serial,
+        )
+
+    def _information(self, notes: dict[str, str]) -> GeneralInfo:
+        """Grant implicit confirmation, or say by when to confirm."""
+        patience = self._patience(notes)
+        if patience is None:
+            return GeneralInfo(implicit_confirm=True)
+        until: datetime = (self._ra.now() + patience).replace(microsecond=0)
+        return GeneralInfo(confirm_wait_time=until)
+
+    # --- pollReq ------------------------------------------------------------
+
+    async def poll(self, asked: Exchange) -> Reply:
+        """Tell what became of a request (RFC 9483, section 4.4)."""
+        dialogue, party = asked.begun, asked.known
+        notes = dict(dialogue.notes)
+        if dialogue.state != WAITING:
+            raise refuse("badRequest", "not-waiting", "nothing is waited for")
+        if read_poll_req(asked.message.body.value) != (int(notes["id"]),):
+            raise refuse(
+                "badRequest",
+                "cert-req-id",
+                "certReqId is not that of the request",
+            )
+        credentials = (
+            ()
+            if isinstance(party, SecretParty)
+            else (party.credential(self._ra),)
+        )
+        outcome = await self._ra.poll(
+            PollRequest(
+                endpoint=self._served.endpoint,
+                transaction=dialogue.transaction,
+                public_key_fingerprint=notes["key"],
+                credentials=credentials,
+                request_id=asked.request.request_id,
+                peer=asked.request.peer,
+                confirm_within=self._patience(notes),
+            )
+        )
+        if isinstance(outcome, Pending):
+            later = PollResponse(int(notes["id"]), outcome.retry_after)
+            return Reply(
+                poll_rep((later,)),
+                facts=outcome.facts,
+                state=WAITING,
+                notes=notes,
+            )
+        return self._told(asked, outcome, notes)
+
+    # --- certConf -----------------------------------------------------------
+
+    async def confirm(self, asked: Exchange) -> Reply:
+        """Hear whether the client takes its certificate (4.1.1)."""
+        dialogue = asked.begun
+        if dialogue.state == CONFIRMED:
+            raise refuse(
+                "certConfirmed",
+                "confirmed-before",
+                "the certificate has been confirmed before",
+            )
+        if dialogue.state != UNCONFIRMED:
+            raise refuse(
+                "badRequest",
+                "nothing-to-confirm",
+                "nothing is to be confirmed",
+            )
+        tenant_id, serial = dialogue.tenant_id, dialogue.notes["serial"]
+        record = await self._ra.find(tenant_id, serial)
+        statuses = read_cert_conf(asked.message.body.value)
+        taken = bool(statuses) and self._takes(asked, statuses, record)
+        actor = dialogue.notes["actor"]
+        if taken:
+            try:
+                await self._ra.confirm(
+                    tenant_id, serial, dialogue.notes["renewed"], actor
+                )
+            except Stale as error:
+                raise restate(error, "certRevoked", "revoked-since") from None
+        else:
+            await self._ra.revoke(tenant_id, serial, NOT_TAKEN, actor)
+        return Reply(
+            pkiconf(),
+            facts={
+                "decision": "confirmed" if taken else "rejected",
+                "principal": actor,
+                "serial": serial,
+            },
+            state=CONFIRMED if taken else FINISHED,
+            notes=dialogue.notes,
+        )
+
+    def _takes(
+        self,
+        asked: Exchange,
+        statuses: tuple[CertStatus, ...],
+        record: CertificateRecord,
+    ) -> bool:
+        """Judge a CertStatus; tell whether it accepts."""
+        if len(statuses) != 1:
+            raise refuse(
+                "badRequest",
+                "one-status",
+                "one certificate is to be confirmed",
+            )
+        (status,) = statuses
+        expected = {int(asked.begun.notes["id"])}
+        if not self._served.strict and NO_ID in expected:
+            expected.add(0)  # older OpenSSL confirms p10cr like this
+        if status.cert_req_id not in expected:
+            raise refuse(
+                "badRequest",
+                "cert-req-id",
+                "certReqId is not that of the request",
+            )
+        self._check_hash(asked, status, record)
+        told = status.status
+        if told is None:
+            return True
+        if told.status in _ACCEPTED and told.failures:
+            raise refuse(
+                "badRequest",
+                "accepted-and-failed",
+                "failInfo is for what is rejected",
+            )
+        if told.status not in {*_ACCEPTED, "rejection"}:
+            raise refuse(
+                "badRequest",
+                "status",
+                "a certificate is accepted or rejected",
+            )
+        return told.status in _ACCEPTED
+
+    def _check_hash(
+        self, asked: Exchange, status: CertStatus, record: CertificateRecord
+    ) -> None:
+        """Refuse the hash of another certificate (RFC 9810, 5.3.18)."""
+        digest = signature_hash(record.der)
+        if status.hash_alg is not None:
+            # hashAlg came with cmp2021.
+            if asked.message.header.pvno < _V2021:
+                raise refuse(
+                    "badCertId", "hash-alg", "hashAlg needs version 3"
+                )
+            digest = status.hash_alg
+        if not digest or not hmac.compare_digest(
+            cert_hash(record.der, digest), status.cert_hash
+        ):
+            raise refuse(
+                "badCertId",
+                "cert-hash",
+                "certHash is not that of the certificate",
+            )
+
+    # --- error --------------------------------------------------------------
+
+    async def give_up(self, asked: Exchange) -> Reply:
+        """Hear that the client has given up (RFC 9483, section 3.6.4)."""
+        told, dialogue = read_error(asked.message.body.value), asked.begun
+        if dialogue.state == UNCONFIRMED:
+            await self._ra.revoke(
+                dialogue.tenant_id,
+                dialogue.notes["serial"],
+                NOT_TAKEN,
+                dialogue.notes["actor"],
+            )
+        return Reply(
+            pkiconf(),
+            facts={
+                "decision": "rejected",
+                "principal": dialogue.notes["actor"],
+                "reason": " ".join((*told.status.text, *told.details))[:200],
+            },
+            state=FINISHED,
+            notes=dialogue.notes,
+        )

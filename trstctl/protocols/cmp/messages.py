@@ -1,0 +1,444 @@
+# SPDX-License-Identifier: MIT
+"""
+One PKIMessage in, one PKIMessage out (RFC 9483, section 3).
+
+Theory of operation
+===================
+
+M-1  *A message that can be decoded is answered by a message*, protected, with
+     HTTP 200, whatever comes of it: clients throw the body of any other
+     status away.  What cannot be decoded at all is HTTP 400.
+M-2  *Header, protection, authorization, content*, in this order: who is not
+     known learns nothing of what his content would be worth.
+M-3  *Default deny.*  Each endpoint says who may begin what.
+M-4  *A transaction is begun once.*  Its transactionID is kept with what came
+     of it, also beyond its end: the same octets get the same octets again,
+     anything else is transactionIdInUse.
+M-5  *The store decides.*  What goes on with a transaction is found in the
+     store, so that any process can answer, also after a crash.  Each step
+     can be repeated: the certificate is the one of before, confirming and
+     revoking are idempotent, and the dialogue moves on last.
+M-6  *Nobody else goes on*: see P-1 of :mod:`trstctl.protocols.cmp.parties`.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from datetime import timedelta
+
+from attrs import evolve
+
+from trstctl.errors import (
+    Conflict,
+    Malformed,
+    Stale,
+    TooLarge,
+    TrstctlError,
+)
+from trstctl.interfaces import IMessageCredential, IRegistrationAuthority
+from trstctl.model import Dialogue, Purpose
+from trstctl.pkix.cmp import read_message
+from trstctl.pkix.cmp_bodies import ErrorMsg
+from trstctl.pkix.cmp_header import recover
+from trstctl.pkix.cmp_responses import (
+    CertResponse,
+    cert_rep,
+    error,
+    rev_rep,
+)
+from trstctl.protocols.cmp.answers import (
+    Writer,
+    envelope_for,
+    envelope_for_unreadable,
+)
+from trstctl.protocols.cmp.enrollment import NOT_TAKEN, Enrollment
+from trstctl.protocols.cmp.exchange import WAITING, Exchange, Reply
+from trstctl.protocols.cmp.general import GeneralMessages
+from trstctl.protocols.cmp.header import (
+    CARRYING,
+    CONTINUING,
+    VERSIONS,
+    check_header,
+)
+from trstctl.protocols.cmp.nesting import Nesting
+from trstctl.protocols.cmp.parties import (
+    Party,
+    SignerParty,
+    anchored,
+    prove_party,
+)
+from trstctl.protocols.cmp.refusals import refuse, status_of
+from trstctl.protocols.cmp.revocation import Revocation
+from trstctl.protocols.cmp.settings import Served
+from trstctl.protocols.cmp.wishes import ANSWERS, cert_req_id_of
+from trstctl.web import Answered, HTTPRequest, HTTPResponse
+
+MEDIA_TYPE = "application/pkixcmp"
+
+#: For how long a transaction is remembered after its last message.
+_MEMORY = timedelta(days=1)
+
+#: Likewise, while it waits for a person.
+_WAITING_MEMORY = timedelta(days=8)
+
+#: The labels of RFC 9811, section 3.4, and what they are for.
+LABELS: Mapping[str, frozenset[str]] = {
+    "initialization": frozenset({"ir"}),
+    "certification": frozenset({"cr"}),
+    "keyupdate": frozenset({"kur"}),
+    "pkcs10": frozenset({"p10cr"}),
+    "revocation": frozenset({"rr"}),
+    "getcacerts": frozenset({"genm"}),
+    "getrootupdate": frozenset({"genm"}),
+    "getcertreqtemplate": frozenset({"genm"}),
+    "getcrls": frozenset({"genm"}),
+    "nested": frozenset({"nested"}),
+}
+
+
+class PKIMessages:
+    """Answers the messages to one endpoint."""
+
+    def __init__(self, ra: IRegistrationAuthority, served: Served) -> None:
+        self._ra = ra
+        self._served = served
+        self._writer = Writer(ra, include_root=served.include_root)
+        self._enrollment = Enrollment(ra, served)
+        self._revocation = Revocation(ra, served)
+        self._general = GeneralMessages(ra, served)
+        self._nesting = Nesting(ra, served, self.answer)
+
+    async def answer(
+        self, request: HTTPRequest, body: bytes, label: str = ""
+    ) -> HTTPResponse:
+        """
+        Answer a PKIMessage by a PKIMessage, whatever comes of it (M-1).
+
+        :param label: the operation of the path, or empty.
+        :raises Malformed: nothing of it can be decoded.
+        :raises Answered: it was refused, by a PKIMessage.
+        """
+        ra = self._ra
+        credential = await ra.credentials.get(
+            self._served.endpoint.authority, Purpose.CMP
+        )
+        try:
+            message = read_message(body)
+        except (Malformed, TooLarge) as told:
+            raise await self._unreadable(body, told, credential) from told
+        transaction = message.header.transaction_id
+        if transaction is None:
+            transaction = ra.random_bytes(16)
+        asked = Exchange(
+            message,
+            request,
+            hashlib.sha256(body).hexdigest(),
+            transaction,
+            envelope_for(ra, message.header, transaction),
+            credential,
+        )
+        facts = {"transaction": transaction.hex()[:128]}
+        try:
+            if message.body.type == CARRYING:
+                return await self._carried(asked)
+            octets, told_facts = await self._answered(asked, label)
+        except TrstctlError as told:
+            told.facts.update(facts)
+            raise await self._refused(asked, told) from told
+        return _response(octets, {**facts, **told_facts})
+
+    async def _answered(
+        self, asked: Exchange, label: str
+    ) -> tuple[bytes, Mapping[str, str]]:
+        """Judge, act, keep, and return the answer (M-2)."""
+        message, ra, endpoint = asked.message, self._ra, self._served.endpoint
+        check_header(message, ra.now(), strict=self._served.strict)
+        asked.dialogue = await ra.dialogues.find_dialogue(
+            endpoint.tenant_id,
+            endpoint.protocol,
+            endpoint.name,
+            asked.transaction.hex(),
+            ra.now(),
+        )
+        begun = asked.dialogue
+        if begun is not None and begun.request == asked.digest:
+            # M-4.  Whoever has these octets has seen the answer, too.
+            return begun.answer, {"decision": "replayed"}
+        continuing = message.body.type in CONTINUING
+        party: Party = await prove_party(
+            ra,
+            endpoint,
+            message,
+            asked.request.peer,
+            _remembered(begun) if continuing else b"",
+            strict=self._served.strict,
+        )
+        if continuing:
+            asked.party = party
+            self._check_continuing(asked)
+        else:
+            asked.party = await self._admitted(asked, party, label)
+        asked.judged = True
+        reply = await self._acted(asked)
+        return await self._kept(asked, reply), reply.facts
+
+    async def _carried(self, asked: Exchange) -> HTTPResponse:
+        """Answer what a nested message carries (RFC 9483, 5.2.2)."""
+        message, strict = asked.message, self._served.strict
+        check_header(message, self._ra.now(), strict=strict)
+        party = await prove_party(
+            self._ra,
+            self._served.endpoint,
+            message,
+            asked.request.peer,
+            b"",
+            strict=strict,
+        )
+        await self._admitted(asked, party, "")
+        answer = await self._nesting.one(asked)
+        if answer is not None:
+            return answer
+        reply = await self._nesting.batch(asked)
+        return _response(await self._kept(asked, reply), reply.facts)
+
+    async def _admitted(
+        self, asked: Exchange, party: Party, label: str
+    ) -> Party:
+        """Let somebody begin a transaction, who may (M-3)."""
+        kind = asked.message.body.type
+        if isinstance(party, SignerParty):
+            party = await anchored(
+                self._ra,
+                self._served.endpoint,
+                party,
+                renewing=kind == "kur",
+            )
+        # Answers are protected as requests are, from here on.
+        asked.party = party
+        if asked.dialogue is not None:
+            raise refuse(
+                "transactionIdInUse",
+                "transaction-id-used",
+                "another message has begun this transaction",
+            )
+        if (
+            kind
+            not in self._served.allow["ra"]
+            | self._served.allow["secret"]
+            | self._served.allow["idevid"]
+        ):
+            raise refuse(
+                "badRequest",
+                "body-type",
+                f"a message of type {kind} is not served here",
+            )
+        if kind not in self._served.allow[party.kind]:
+            raise refuse(
+                "notAuthorized",
+                "body-not-allowed",
+                f"a message of type {kind} is not allowed with this "
+                "credential",
+            )
+        if label and kind not in LABELS[label]:
+            raise refuse(
+                "badRequest",
+                "label",
+                f"the path is not for a message of type {kind}",
+            )
+        return party
+
+    def _check_continuing(self, asked: Exchange) -> None:
+        """Let nobody but who began a transaction go on with it (M-6)."""
+        message, begun, party = asked.message, asked.dialogue, asked.known
+        if begun is None:
+            raise refuse(
+                "badRequest",
+                "transaction-unknown",
+                "there is no such transaction",
+            )
+        if party.id != begun.party:
+            raise _other_party(party, begun)
+        # RFC 9483, section 3.1.
+        if message.header.recip_nonce != bytes.fromhex(begun.notes["nonce"]):
+            raise refuse(
+                "badRecipientNonce",
+                "recip-nonce",
+                "recipNonce is not the senderNonce of the last answer",
+            )
+        if message.header.sender_nonce == bytes.fromhex(begun.notes["theirs"]):
+            raise refuse(
+                "badSenderNonce",
+                "sender-nonce-used",
+                "the senderNonce has been used before",
+            )
+
+    async def _acted(self, asked: Exchange) -> Reply:
+        """Do what the message asks for."""
+        match asked.message.body.type:
+            case "certConf":
+                return await self._enrollment.confirm(asked)
+            case "pollReq":
+                return await self._enrollment.poll(asked)
+            case "error":
+                return await self._enrollment.give_up(asked)
+            case "rr":
+                return await self._revocation.revoke(asked)
+            case "genm":
+                return await self._general.answer(asked)
+            case kind if kind in ANSWERS:
+                return await self._enrollment.begin(asked)
+        raise refuse(
+            "badRequest", "body-type", "such a message is not served here"
+        )
+
+    # --- what is kept -------------------------------------------------------
+
+    async def _kept(self, asked: Exchange, reply: Reply) -> bytes:
+        """Write the answer, and keep it with the dialogue (M-5)."""
+        octets = await self._writer.write(
+            evolve(asked.envelope, information=reply.information),
+            reply.body,
+            asked.party,
+            asked.credential,
+            reply.chain,
+        )
+        if not reply.state:
+            return octets
+        ra, endpoint = self._ra, self._served.endpoint
+        party, now = asked.known, self._ra.now()
+        memory = _WAITING_MEMORY if reply.state == WAITING else _MEMORY
+        notes = {
+            "actor": party.actor,
+            **reply.notes,
+            "nonce": asked.envelope.nonce.hex(),
+            "theirs": (asked.message.header.sender_nonce or b"").hex(),
+        }
+        if isinstance(party, SignerParty):
+            der = party.certificate.der
+            notes["signer"] = base64.b64encode(der).decode("ascii")
+        dialogue = Dialogue(
+            endpoint.tenant_id,
+            endpoint.protocol,
+            endpoint.name,
+            asked.transaction.hex(),
+            party.id,
+            reply.state,
+            asked.digest,
+            octets,
+            notes,
+            now + max(memory, self._served.confirm_timeout),
+            asked.dialogue.version if asked.dialogue else 1,
+        )
+        try:
+            if asked.dialogue is None:
+                await ra.dialogues.open_dialogue(dialogue, now)
+            else:
+                await ra.dialogues.advance_dialogue(dialogue)
+        except (Conflict, Stale):
+            return await self._answered_elsewhere(asked, reply)
+        return octets
+
+    async def _answered_elsewhere(
+        self, asked: Exchange, reply: Reply
+    ) -> bytes:
+        """Another process has answered in this transaction meanwhile."""
+        endpoint = self._served.endpoint
+        found = await self._ra.dialogues.find_dialogue(
+            endpoint.tenant_id,
+            endpoint.protocol,
+            endpoint.name,
+            asked.transaction.hex(),
+            self._ra.now(),
+        )
+        if found is not None and found.request == asked.digest:
+            answer: bytes = found.answer
+            return answer
+        if reply.serial and (
+            found is None or found.notes.get("serial") != reply.serial
+        ):
+            # Nobody will ever get it.
+            await self._ra.revoke(
+                endpoint.tenant_id, reply.serial, NOT_TAKEN, "gateway"
+            )
+        raise refuse(
+            "transactionIdInUse",
+            "transaction-id-used",
+            "another message has been answered in this transaction",
+        )
+
+    # --- what is refused ----------------------------------------------------
+
+    async def _refused(self, asked: Exchange, told: TrstctlError) -> Answered:
+        """Return the refusal, as a PKIMessage."""
+        status = status_of(told)
+        body, kind = asked.message.body, asked.message.body.type
+        if kind == "pollReq" and asked.judged and asked.dialogue is not None:
+            notes = asked.dialogue.notes
+            rejected = CertResponse(int(notes.get("id", "0")), status)
+            refusal = cert_rep(notes.get("answer", "ip"), (rejected,))
+        elif kind in ANSWERS and asked.judged:
+            rejected = CertResponse(cert_req_id_of(body), status)
+            refusal = cert_rep(ANSWERS[kind], (rejected,))
+        elif kind == "rr" and asked.message.header.pvno in VERSIONS:
+            refusal = rev_rep((status,))
+        else:
+            refusal = error(ErrorMsg(status))
+        octets = await self._writer.write(
+            asked.envelope, refusal, asked.party, asked.credential
+        )
+        return Answered(told, _response(octets, {}))
+
+    async def _unreadable(
+        self,
+        body: bytes,
+        told: TrstctlError,
+        credential: IMessageCredential,
+    ) -> TrstctlError | Answered:
+        """Answer what cannot be decoded, if it can be said whose it is."""
+        found = recover(body)
+        if found.pvno is None or found.transaction_id is None:
+            return Malformed("the body is no PKIMessage")
+        if found.pvno not in VERSIONS:
+            told = refuse(
+                "unsupportedVersion",
+                "pvno",
+                "only versions 2 and 3 are spoken",
+            )
+        octets = await self._writer.write(
+            envelope_for_unreadable(self._ra, found),
+            error(ErrorMsg(status_of(told))),
+            None,
+            credential,
+        )
+        return Answered(told, _response(octets, {}))
+
+
+def _response(octets: bytes, facts: Mapping[str, str]) -> HTTPResponse:
+    """Return a PKIMessage as HTTP carries it (RFC 9811, section 3.3)."""
+    return HTTPResponse(200, MEDIA_TYPE, octets, facts=facts)
+
+
+def _remembered(begun: Dialogue | None) -> bytes:
+    """Return the certificate that signed before, if one did."""
+    if begun is None:
+        return b""
+    return base64.b64decode(begun.notes.get("signer", ""))
+
+
+def _other_party(party: Party, begun: Dialogue) -> TrstctlError:
+    """Return what is wrong with who goes on with another's transaction."""
+    technique, before = party.id.partition(":")[0], begun.party
+    if technique == before.partition(":")[0]:
+        return refuse(
+            "wrongAuthority",
+            "other-party",
+            "somebody else has begun this transaction",
+        )
+    signed = "signature" in {technique, before.partition(":")[0]}
+    return refuse(
+        "wrongIntegrity" if signed else "badMessageCheck",
+        "other-technique",
+        "a transaction keeps to one kind of protection",
+    )

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: MIT
+"""The section ``protocols.cmp``, and the endpoints that it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from attrs import frozen
+from pydantic import AfterValidator, Field
+
+from trstctl.model import Endpoint
+from trstctl.settings import (
+    Duration,
+    Label,
+    LabelSettings,
+    ProtocolSettings,
+    Section,
+)
+from trstctl.trust_settings import (
+    IDevIDSettings,
+    RegistrationAuthoritySettings,
+)
+
+#: What a transaction can begin with.
+Request = Literal["ir", "cr", "p10cr", "kur", "rr", "genm", "nested"]
+
+
+def _timeout(seconds: int) -> int:
+    """Refuse a time in which nobody can answer."""
+    if not 10 <= seconds <= 7 * 86400:
+        raise ValueError("use 10s to 7d")
+    return seconds
+
+
+Timeout = Annotated[Duration, AfterValidator(_timeout)]
+
+#: How closely messages must follow RFC 9483.
+Mode = Literal["interop", "strict"]
+
+
+class AllowSettings(Section):
+    """
+    Who may begin what; what is not listed is refused.
+
+    :ivar secret: who knows a shared secret.
+    :ivar certificate: who has a certificate of this CA.
+    :ivar idevid: who has a factory certificate of a trusted manufacturer.
+    :ivar ra: one of the registration authorities, beside what any
+        certificate may.
+    """
+
+    secret: tuple[Request, ...] = ("ir", "cr", "p10cr", "genm")
+    certificate: tuple[Request, ...] = ("cr", "p10cr", "kur", "rr", "genm")
+    idevid: tuple[Request, ...] = ("ir", "cr", "p10cr", "genm")
+    ra: tuple[Request, ...] = (
+        "ir",
+        "cr",
+        "p10cr",
+        "kur",
+        "rr",
+        "genm",
+        "nested",
+    )
+
+
+class CMPLabelSettings(LabelSettings):
+    """
+    One named endpoint of CMP; what it leaves out is as in the section.
+
+    :ivar mode: ``strict`` for the letter of RFC 9483; ``interop`` also takes
+        what older clients send.
+    :ivar allow: who may begin what.
+    :ivar implicit_confirm: whether a client may do without certConf.
+    :ivar confirm_timeout: after which an unconfirmed certificate is revoked.
+    :ivar include_root: whether extraCerts bring the root, too.
+    :ivar registration_authorities: who may ask for others, by any name.
+    :ivar idevid: whose factory certificates enroll.
+    """
+
+    mode: Mode | None = None
+    allow: AllowSettings | None = None
+    implicit_confirm: bool | None = None
+    confirm_timeout: Timeout | None = None
+    include_root: bool | None = None
+    registration_authorities: (
+        dict[Label, RegistrationAuthoritySettings] | None
+    ) = None
+    idevid: IDevIDSettings | None = None
+
+    def located(self, folder: Path) -> Self:
+        """Return the same with absolute paths."""
+        if self.idevid is None:
+            return self
+        return self.model_copy(update={"idevid": self.idevid.located(folder)})
+
+
+class CMPSettings(ProtocolSettings):
+    """The section ``protocols.cmp``."""
+
+    mode: Mode = "interop"
+    allow: AllowSettings = AllowSettings()
+    implicit_confirm: bool = True
+    confirm_timeout: Timeout = 300
+    include_root: bool = False
+    registration_authorities: dict[Label, RegistrationAuthoritySettings] = (
+        Field(default={})
+    )
+    idevid: IDevIDSettings = IDevIDSettings()
+    labels: dict[Label, CMPLabelSettings] = Field(default_factory=dict)
+
+    def located(self, folder: Path) -> Self:
+        """Return the same with absolute paths."""
+        return self.model_copy(
+            update={
+                "idevid": self.idevid.located(folder),
+                "labels": {
+                    label: own.located(folder)
+                    for label, own in self.labels.items()
+                },
+            }
+        )
+
+
+@frozen
+class Served:
+    """
+    One endpoint, with everything that it inherits resolved.
+
+    :ivar allow: what each kind of peer may begin.
+    """
+
+    endpoint: Endpoint
+    strict: bool
+    allow: Mapping[str, frozenset[str]]
+    implicit_confirm: bool
+    confirm_timeout: timedelta
+    include_root: bool
+
+
+def all_served(
+    name: str, settings: CMPSettings, *, trusting: bool = False
+) -> dict[str, Served]:
+    """
+    Return what is served at every label; the default is the empty one.
+
+    :param trusting: also read the anchors of factory certificates.
+    :raises Unavailable: one of their files cannot be used.
+    """
+    return {
+        label: _served(name, settings, label, own, trusting=trusting)
+        for label, own in {"": CMPLabelSettings(), **settings.labels}.items()
+    }
+
+
+def _served(
+    name: str,
+    settings: CMPSettings,
+    label: str,
+    own: CMPLabelSettings,
+    *,
+    trusting: bool,
+) -> Served:
+    """Resolve what a label leaves out."""
+
+    def chosen(key: str) -> Any:
+        found = getattr(own, key)
+        return getattr(settings, key) if found is None else found
+
+    tenant_id = own.tenant_id or settings.tenant_id
+    if tenant_id is None:
+        raise ValueError("an enabled protocol needs a tenant_id")
+    allow: AllowSettings = chosen("allow")
+    return Served(
+        endpoint=Endpoint(
+            protocol=name,
+            name=label,
+            tenant_id=tenant_id,
+            profile=own.profile or settings.profile,
+            authority=own.authority or settings.authority,
+            scopes=tuple(
+                each.scope(known_as)
+                for known_as, each in chosen(
+                    "registration_authorities"
+                ).items()
+            ),
+            factory=(
+                chosen("idevid").trust(f"protocols.{name}.idevid")
+                if trusting
+                else None
+            ),
+        ),
+        strict=chosen("mode") == "strict",
+        allow={
+            "secret": frozenset(allow.secret),
+            "certificate": frozenset(allow.certificate),
+            "idevid": frozenset(allow.idevid),
+            "ra": frozenset(allow.certificate + allow.ra),
+        },
+        implicit_confirm=chosen("implicit_confirm"),
+        confirm_timeout=timedelta(seconds=chosen("confirm_timeout")),
+        include_root=chosen("include_root"),
+    )

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: MIT
+"""
+What a client asks to have certified: ir, cr, kur and p10cr (RFC 9483, 4.1).
+
+What the profile decides is left to it.  Judged here is what is CMP's own: how
+many requests, their certReqId, what a template must and must not have, the
+certificate that an update names, and which proof of possession will do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import evolve, frozen
+
+from trstctl.errors import Malformed, RequestError
+from trstctl.model import (
+    CertificateFacts,
+    CertificateRequest,
+    Name,
+    SignatureProof,
+)
+from trstctl.pkix.cmp import PKIBody
+from trstctl.pkix.crmf import (
+    CertReqMsg,
+    certificate_request,
+    read_cert_req_messages,
+)
+from trstctl.pkix.csr import read_csr
+from trstctl.pkix.extensions import (
+    EXTENDED_KEY_USAGE,
+    read_extended_key_usage,
+)
+from trstctl.pkix.names import names_match
+from trstctl.policy.extensions import EXTENDED_KEY_USAGES
+from trstctl.protocols.cmp.parties import Party, SignerParty
+from trstctl.protocols.cmp.refusals import refuse, restate
+
+#: What each request is answered with.
+ANSWERS: Mapping[str, str] = {
+    "ir": "ip",
+    "cr": "cp",
+    "p10cr": "cp",
+    "kur": "kup",
+}
+
+#: certReqId where there is none (RFC 9483, section 4.1.4).
+NO_ID = -1
+
+_VERSION_3 = 2
+_CMC = frozenset(
+    {
+        EXTENDED_KEY_USAGES["cmcCA"],
+        EXTENDED_KEY_USAGES["cmcRA"],
+        "1.3.6.1.5.5.7.3.32",  # cmKGA
+    }
+)
+
+
+@frozen
+class Wish:
+    """
+    One request for a certificate.
+
+    :ivar modified: whether it asks for something that only the profile
+        decides, such as a validity.
+    """
+
+    cert_req_id: int
+    wanted: CertificateRequest
+    modified: bool = False
+
+
+def cert_req_id_of(body: PKIBody) -> int:
+    """Return the certReqId that a refusal repeats, as far as one is there."""
+    if body.type == "p10cr":
+        return NO_ID
+    try:
+        return read_cert_req_messages(body.value)[0].cert_req_id
+    except RequestError:
+        return 0
+
+
+def read_wish(
+    body: PKIBody,
+    party: Party,
+    issuer: Name,
+    *,
+    strict: bool,
+    lenient: bool,
+) -> Wish:
+    """
+    Read the one request of a body.
+
+    :param issuer: the subject of the endpoint's CA.
+    :param lenient: the profile forgives small faults.
+    :raises RequestError: with the failInfo of RFC 9483.
+    """
+    if body.type == "p10cr":
+        return _read_p10cr(body, lenient=lenient)
+    messages = read_cert_req_messages(body.value)
+    if len(messages) != 1:
+        raise refuse(
+            "badRequest",
+            "one-request",
+            "a message must have exactly one certificate request",
+        )
+    (message,) = messages
+    # RFC 9483, section 4.1.1.
+    if strict and message.cert_req_id != 0:
+        raise refuse("badRequest", "cert-req-id", "certReqId must be 0")
+    _check_template(message, issuer)
+    wanted = certificate_request(message, lenient=not strict)
+    if body.type == "kur" and isinstance(party, SignerParty):
+        wanted = _renewal(message, wanted, party)
+    elif not wanted.subject and not wanted.names:
+        raise refuse(
+            "badCertTemplate",
+            "no-subject",
+            "the template has neither subject nor alternative names",
+        )
+    proof = _accepted(wanted.proof, party, body.type)
+    _check_usages(wanted, party)
+    return Wish(
+        message.cert_req_id,
+        evolve(wanted, proof=proof),
+        modified=message.template.not_before is not None
+        or message.template.not_after is not None,
+    )
+
+
+def _read_p10cr(body: PKIBody, *, lenient: bool) -> Wish:
+    """Read a PKCS#10 request (RFC 9483, section 4.1.4)."""
+    try:
+        wanted = read_csr(body.value, lenient=lenient)
+    except Malformed as error:
+        raise restate(error, "badCertTemplate", "malformed-csr") from error
+    if not wanted.subject and not wanted.names:
+        raise refuse(
+            "badCertTemplate",
+            "no-subject",
+            "the request has neither subject nor alternative names",
+        )
+    return Wish(NO_ID, wanted)
+
+
+def _check_template(message: CertReqMsg, issuer: Name) -> None:
+    """Judge a template's fields (RFC 9483, section 4.1.1)."""
+    template = message.template
+    if template.version not in {None, _VERSION_3}:
+        raise refuse(
+            "badCertTemplate", "version", "only version 3 is certified"
+        )
+    if template.public_key is None:
+        raise refuse(
+            "badCertTemplate",
+            "no-key",
+            "the template has no public key; keys are not generated here",
+        )
+    if template.issuer and not names_match(template.issuer, issuer):
+        raise refuse(
+            "wrongAuthority",
+            "issuer",
+            "the template names another CA as issuer",
+        )
+    if template.serial is not None or template.unique_ids:
+        raise refuse(
+            "badCertTemplate",
+            "template-field",
+            "the template has a field that only a CA sets",
+        )
+
+
+def _renewal(
+    message: CertReqMsg, wanted: CertificateRequest, party: SignerParty
+) -> CertificateRequest:
+    """Judge which certificate is updated (RFC 9483, section 4.1.3)."""
+    facts = party.certificate
+    if party.kind == "ra":
+        return wanted  # the newest of that subject: the RA's to find
+    named = message.controls.old_cert_id
+    if named is not None and not (
+        named.issuer is not None
+        and names_match(named.issuer, facts.issuer)
+        and named.serial == _plain(facts)
+    ):
+        raise refuse(
+            "badCertId",
+            "old-cert-id",
+            "oldCertId is not the certificate that signed the message",
+        )
+    if not wanted.subject:
+        wanted = evolve(wanted, subject=facts.subject)
+    return wanted
+
+
+def _plain(facts: CertificateFacts) -> str:
+    """Return a serial as a template's is written."""
+    return f"{int(facts.serial, 16):x}"
+
+
+def _accepted(
+    proof: SignatureProof, party: Party, body_type: str
+) -> SignatureProof:
+    """
+    Accept the word of a registration authority, and of nobody else.
+
+    RFC 9483, section 5.2.3: raVerified is for an authorized RA, and never
+    for kur.
+    """
+    if proof.kind == "signature":
+        return proof
+    if proof.kind == "ra-verified":
+        if party.kind == "ra" and body_type != "kur":
+            return evolve(proof, accepted=True)
+        raise refuse(
+            "notAuthorized",
+            "ra-verified",
+            "raVerified is for registration authorities",
+        )
+    raise refuse(
+        "badPOP",
+        "pop-missing" if proof.kind == "none" else "pop-unsupported",
+        "the request must be signed with the key that it carries",
+    )
+
+
+def _check_usages(wanted: CertificateRequest, party: Party) -> None:
+    """Refuse to make an RA or CA of anybody (RFC 9810, section 8.10)."""
+    for extension in wanted.extensions:
+        if extension.oid == EXTENDED_KEY_USAGE and party.kind != "ra":
+            usages = read_extended_key_usage(extension.value)
+            if not _CMC.isdisjoint(usages):
+                raise refuse(
+                    "notAuthorized",
+                    "privileged-usage",
+                    "cmcCA, cmcRA and cmKGA are not for whoever asks",
+                )
