@@ -134,11 +134,11 @@ class QuickstartTests:
             text += quickstart.process.stdout.readline()
         _, _, recipes = text.partition("\n# ")
         groups = [f"# {group}" for group in recipes.split("\n# ")]
-        assert 8 == len(groups)
+        assert 9 == len(groups)
         strongswan = shutil.which("pki") is not None and CURL_PLUGIN.exists()
         if not strongswan and os.environ.get("TRSTCTL_REQUIRE_CLIENTS"):
             pytest.fail("strongSwan is not installed, and must be in CI")
-        verifiable = 7 if strongswan else 5
+        verifiable = 9 if strongswan else 7
         elsewhere = tmp_path / "elsewhere"
         elsewhere.mkdir()
         verified = 0
@@ -179,17 +179,21 @@ class QuickstartTests:
             "bootstrap",
             "renewal",
             *(["PKIOperation", "PKIOperation"] if strongswan else []),
+            "cmp",
+            "cmp",
             "simpleenroll",
         ] == issued
         assert first["est"]["password"] not in log
         assert first["bootstrap"]["token"] not in log
         assert first["scep"]["challenge"] not in log
+        assert first["cmp"]["secret"] not in log
 
         quickstart.start()
         second = quickstart.facts()
         # What the first run used up is made anew; everything else stays.
         assert first.pop("bootstrap") != second.pop("bootstrap")
         assert first.pop("scep") != second.pop("scep")
+        assert first.pop("cmp") != second.pop("cmp")
         assert first == second
         done = pasted(groups[1], elsewhere)
         assert 0 == done.returncode, done.stderr
@@ -211,6 +215,10 @@ class QuickstartTests:
             assert Path(facts[key]).is_file()
         assert {"username", "password", "bearer_token"} == set(facts["est"])
         assert {"url", "token"} == set(facts["bootstrap"])
+        assert {"url", "reference", "secret", "server_cert"} == set(
+            facts["cmp"]
+        )
+        assert Path(facts["cmp"]["server_cert"]).is_file()
         url = f"https://localhost:{https}/enroll/bootstrap"
         assert url == facts["bootstrap"]["url"]
         assert {"url", "challenge"} == set(facts["scep"])

@@ -35,7 +35,7 @@ class ProfileTests:
         """Built-in ones are listed with the endpoints that use them."""
         rows = {row["name"]: row for row in state.listed("profile", "list")}
         assert {"device", "tls-server", "tls-client"} == set(rows)
-        assert ["est", "scep"] == rows["device"]["endpoints"]
+        assert ["est", "scep", "cmp"] == rows["device"]["endpoints"]
         assert [] == rows["tls-client"]["endpoints"]
 
     @pytest.mark.parametrize("name", ["device", "tls-server", "tls-client"])

@@ -114,6 +114,7 @@ class OneTimeTests:
     def test_nothing_to_use_it(self, state: State) -> None:
         """None where nothing would take it."""
         self.enable(state, "scep", "false")
+        self.enable(state, "cmp", "false")
         assert {} == self.once(state)
         assert [] == state.listed("token", "list")
 
@@ -121,15 +122,21 @@ class OneTimeTests:
         """Two runs, two tokens."""
         self.enable(state, "bootstrap", "true")
         self.enable(state, "scep", "false")
+        self.enable(state, "cmp", "false")
         first, second = self.once(state), self.once(state)
         assert {"once"} == first.keys() == second.keys()
         assert first != second
         assert 2 == len(state.listed("token", "list", "--state", "unused"))
 
-    def test_challenge(self, state: State) -> None:
-        """Two runs, two challenges, of the profile that SCEP offers."""
+    @pytest.mark.parametrize(
+        ("protocol", "other"), [("scep", "cmp"), ("cmp", "scep")]
+    )
+    def test_challenge(self, state: State, protocol: str, other: str) -> None:
+        """Two runs, two challenges, of the profile that is offered."""
+        self.enable(state, other, "false")
         first, second = self.once(state), self.once(state)
-        assert {"challenge"} == first.keys() == second.keys()
+        keys = {protocol, f"{protocol}_id"}
+        assert keys == first.keys() == second.keys()
         assert first != second
         listed = state.listed("challenge", "list", "--state", "unused")
         assert 2 == len(listed)
@@ -152,7 +159,15 @@ class FactsTests:
     def test_all(self, state: State) -> None:
         """Each has its address, and SCEP's is without TLS."""
         ports = {"https": 1, "http": 2, "ops": 3}
-        facts = self.facts(state, ports, once="o", challenge="c")
+        facts = self.facts(
+            state,
+            ports,
+            once="o",
+            scep="c",
+            cmp="s",
+            cmp_id="r",
+            cmp_certificate="/c.pem",
+        )
         assert {
             "url": "http://localhost:2/scep",
             "challenge": "c",
@@ -161,17 +176,24 @@ class FactsTests:
             "url": "https://localhost:1/enroll/bootstrap",
             "token": "o",
         } == facts["bootstrap"]
+        assert {
+            "url": "http://localhost:2/cmp",
+            "reference": "r",
+            "secret": "s",
+            "server_cert": "/c.pem",
+        } == facts["cmp"]
         told = quickstart._told(facts, "")
         assert "--password c " in told
+        assert "-ref r -secret pass:s " in told
         assert "SCEP" in told
 
     def test_off(self, state: State) -> None:
         """What is off is not told."""
         for facts in (
             self.facts(state, {"https": 1, "http": 2, "ops": 3}),
-            self.facts(state, {"https": 1, "ops": 3}, challenge="c"),
+            self.facts(state, {"https": 1, "ops": 3}, scep="c", cmp="s"),
         ):
-            assert "scep" not in facts
+            assert not {"scep", "cmp"} & set(facts)
             assert "bootstrap" not in facts
             assert "SCEP" not in quickstart._told(facts, "")
 

@@ -37,6 +37,7 @@ from trstctl.cli.main import Surroundings
 from trstctl.cli.recipes import (
     as_text,
     bootstrap_recipe,
+    cmp_recipe,
     est_recipes,
     inventory_recipe,
     revocation_recipe,
@@ -49,7 +50,7 @@ from trstctl.founding import CA_DIRECTORY, load_chain, write_certificates
 from trstctl.gateway import Gateway, StartFault
 from trstctl.interfaces import IStore
 from trstctl.minting import mint, mint_challenges
-from trstctl.model import CredentialRecord, Endpoint, SecretOrder
+from trstctl.model import CredentialRecord, Endpoint, Purpose, SecretOrder
 from trstctl.tap import build, serve
 
 TENANT = "11111111-1111-1111-1111-111111111111"
@@ -150,6 +151,8 @@ def command(
     async def ready() -> None:
         secrets = await _credentials(gateway, state, around)
         secrets.update(await _once(gateway, around))
+        if "cmp" in secrets:
+            secrets["cmp_certificate"] = await _cmp_certificate(gateway, state)
         facts = _facts(gateway, state, secrets)
         text = json.dumps(facts, indent=2) + "\n"
         replace_file(state / _FACTS, text.encode(), 0o600)
@@ -195,7 +198,7 @@ async def _credentials(
 
 
 async def _once(gateway: Gateway, around: Surroundings) -> dict[str, str]:
-    """Return a fresh token and a fresh challenge, if something takes them."""
+    """Return what is good for one certificate each, if something takes it."""
     shown, kept = {}, []
     bootstrap = _default_endpoint(gateway, "bootstrap")
     if bootstrap is not None:
@@ -207,11 +210,13 @@ async def _once(gateway: Gateway, around: Surroundings) -> dict[str, str]:
         )
         shown["once"] = token.secret
         kept.append(token.record)
-    scep = _default_endpoint(gateway, "scep")
-    if scep is not None:
+    for protocol in ("scep", "cmp"):
+        endpoint = _default_endpoint(gateway, protocol)
+        if endpoint is None:
+            continue
         (made,) = mint_challenges(
-            scep.tenant_id,
-            SecretOrder(profile=scep.profile, protocol=scep.protocol),
+            endpoint.tenant_id,
+            SecretOrder(profile=endpoint.profile, protocol=protocol),
             around.now(),
             around.random_bytes,
             partial(
@@ -219,11 +224,24 @@ async def _once(gateway: Gateway, around: Surroundings) -> dict[str, str]:
                 key_ring(gateway.config.state, around.random_bytes).keys(),
             ),
         )
-        shown["challenge"] = made.secret
+        shown[f"{protocol}_id"] = made.record.id
+        shown[protocol] = made.secret
         kept.append(made.record)
     if kept:
         await gateway.store.add_secrets(kept, around.actor)
     return shown
+
+
+async def _cmp_certificate(gateway: Gateway, state: Path) -> str:
+    """Return the path of the certificate that signs CMP messages."""
+    endpoint = _default_endpoint(gateway, "cmp")
+    assert endpoint is not None
+    credential = await gateway.ra.credentials.get(
+        endpoint.authority, Purpose.CMP
+    )
+    path = state / "cmp-server.pem"
+    write_certificates(path, credential.chain[:1])
+    return str(path)
 
 
 def _default_endpoint(gateway: Gateway, protocol: str) -> Endpoint | None:
@@ -313,10 +331,17 @@ def _facts(
             "token": secrets["once"],
         }
     # Few clients of SCEP can do TLS, and none needs it.
-    if "challenge" in secrets and http:
+    if "scep" in secrets and http:
         facts["scep"] = {
             "url": f"http://localhost:{http}/scep",
-            "challenge": secrets["challenge"],
+            "challenge": secrets["scep"],
+        }
+    if "cmp" in secrets and http:
+        facts["cmp"] = {
+            "url": f"http://localhost:{http}/cmp",
+            "reference": secrets["cmp_id"],
+            "secret": secrets["cmp"],
+            "server_cert": secrets["cmp_certificate"],
         }
     return facts
 
@@ -328,7 +353,7 @@ def _told(facts: dict[str, Any], authority: str) -> str:
     :param authority: whose certificates can be asked for; empty: none's.
     """
     est, bootstrap = facts["est"], facts.get("bootstrap")
-    scep = facts.get("scep")
+    scep, cmp = facts.get("scep"), facts.get("cmp")
     recipes = (
         *est_recipes(
             facts["https_url"],
@@ -350,6 +375,18 @@ def _told(facts: dict[str, Any], authority: str) -> str:
         *(
             scep_recipes(scep["url"], facts["root_ca"], scep["challenge"])
             if scep
+            else ()
+        ),
+        *(
+            (
+                cmp_recipe(
+                    cmp["url"],
+                    facts["root_ca"],
+                    cmp["reference"],
+                    cmp["secret"],
+                ),
+            )
+            if cmp
             else ()
         ),
         *(

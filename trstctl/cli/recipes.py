@@ -256,6 +256,36 @@ def scep_recipes(url: str, root: str, challenge: str) -> Sequence[Recipe]:
     )
 
 
+def cmp_recipe(url: str, root: str, reference: str, secret: str) -> Recipe:
+    """
+    Return how to enroll and to update over CMP with OpenSSL.
+
+    :param url: of the endpoint.
+    :param root: path of the root's certificate.
+    :param reference: names the secret, which is good for one certificate.
+    """
+    ask = f'openssl cmp -config "" -batch -server {url}'
+    key = "openssl ecparam -name prime256v1 -genkey -noout -out {}.key"
+    verify = "openssl verify -CAfile root.pem -untrusted chain.pem {}.pem"
+    return Recipe(
+        "CMP: enroll with a secret, then update; needs OpenSSL 3",
+        (
+            'cd "$(mktemp -d)"',
+            # OpenSSL takes no file whose path has a space in it.
+            f"cp {shlex.quote(root)} root.pem",
+            key.format("device"),
+            f"{ask} -cmd ir -ref {reference} -secret pass:{secret} "
+            "-recipient /CN=CA -newkey device.key -subject /CN=device-7 "
+            "-certout device.pem -chainout chain.pem",
+            verify.format("device"),
+            key.format("updated"),
+            f"{ask} -cmd kur -cert device.pem -key device.key "
+            "-trusted root.pem -newkey updated.key -certout updated.pem",
+            verify.format("updated"),
+        ),
+    )
+
+
 def inventory_recipe(config: str, ops_url: str) -> Recipe:
     """Return how to see what was issued, and that all is well."""
     named = f"--config {shlex.quote(config)}"

@@ -157,7 +157,7 @@ listeners:
     port: {https_port}
     names: {names}
     certificate: auto
-  # For what protects itself: SCEP, CRLs, OCSP; never for EST.
+  # For what protects itself: SCEP, CMP, CRLs, OCSP; never for EST.
   http:
     enabled: {http_enabled}
     port: {http_port}
@@ -200,6 +200,12 @@ protocols:
     authority: issuing
   # Nobody enrolls without a challenge: trstctl challenge create.
   scep:
+    enabled: true
+    tenant_id: {tenant}
+    profile: device
+    authority: issuing
+  # Nobody enrolls without a secret: trstctl challenge create --for cmp.
+  cmp:
     enabled: true
     tenant_id: {tenant}
     profile: device
