@@ -102,6 +102,49 @@ class GeneralTests:
             reply = self.ask(site, ("rootCaCert", value))
             assert {"rootCaKeyUpdate": None} == told(reply)
 
+    def test_the_next_root(self, tmp_path: Path) -> None:
+        """RFC 9810, section 5.3.19.15: for who has the root of now."""
+        key, old_key = new_key(), new_key()
+        new = root_of("next", key, key)
+        link = root_of("next", key, old_key)
+        files = {"new": tmp_path / "new.pem", "new_with_old": tmp_path / "l"}
+        for path, made in zip(files.values(), (new, link), strict=True):
+            path.write_bytes(made.public_bytes(Encoding.PEM))
+        site = make_site(root_update=files)
+        root = site.ra.ca_certificates(site.resource.endpoint)[-1]
+        expected = der.sequence(
+            new.public_bytes(Encoding.DER),
+            der.explicit(0, link.public_bytes(Encoding.DER)),
+        )
+        another = root_of("other", key, key).public_bytes(Encoding.DER)
+        for value, told_of in (
+            (None, expected),
+            (root, expected),
+            (another, None),
+        ):
+            reply = self.ask(site, ("rootCaCert", value))
+            assert {"rootCaKeyUpdate": told_of} == told(reply)
+
+    def test_links_that_are_none_stop_the_start(self, tmp_path: Path) -> None:
+        """G-1: what is wrong is found before anything listens."""
+        key = new_key()
+        pem = root_of("a", key, key).public_bytes(Encoding.PEM)
+        other = new_key()
+        (tmp_path / "a").write_bytes(pem)
+        (tmp_path / "two").write_bytes(pem + pem)
+        (tmp_path / "b").write_bytes(
+            root_of("b", other, key).public_bytes(Encoding.PEM)
+        )
+        for new, link in (("missing", "a"), ("two", "a"), ("a", "b")):
+            with pytest.raises(Unavailable) as raised:
+                make_site(
+                    root_update={
+                        "new": tmp_path / new,
+                        "new_with_old": tmp_path / link,
+                    }
+                )
+            assert "protocols.cmp.root_update" in str(raised.value)
+
     def test_certificate_request_template(self) -> None:
         """RFC 9483, section 4.3.3: from the profile."""
         rules = ProfileSettings(
@@ -197,6 +240,19 @@ class GeneralTests:
         site = make_site(mode="strict")
         reply = self.ask(site, ("suppLangTags", None))
         assert "badRequest" == reply.failure
+
+
+def root_of(name: str, key: Any, signer: Any) -> x509.Certificate:
+    """Return a certificate of a root."""
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    return x509.CertificateBuilder(
+        subject,
+        subject,
+        key.public_key(),
+        5,
+        EPOCH.replace(year=2020),
+        EPOCH.replace(year=2040),
+    ).sign(signer, hashes.SHA256())
 
 
 def result_of_load(site: Site) -> None:
@@ -390,8 +446,15 @@ class SettingsTests:
         """Also those of labels."""
         own = {"anchors": (Path("a.pem"),)}
         settings = CMPSettings.model_validate(
-            {"idevid": own, "labels": {"x": {"idevid": own}, "y": {}}}
+            {
+                "idevid": own,
+                "root_update": {"new": "new.pem"},
+                "labels": {"x": {"idevid": own}, "y": {}},
+            }
         ).located(tmp_path)
+        assert settings.root_update is not None
+        assert tmp_path / "new.pem" == settings.root_update.new
+        assert settings.root_update.new_with_old is None
         label = settings.labels["x"].idevid
         assert label is not None
         assert (
