@@ -35,6 +35,7 @@ from cmp_client import (
     signed,
     spki,
 )
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from trstctl import errors
 from trstctl.model import (
@@ -487,6 +488,12 @@ class AuthorizationTests:
             )
         assert "accepted" == site.send(signed(device, asks("kur"))).pki_status
 
+    def test_nobody_is_cross_certified(self, site: Site) -> None:
+        """RFC 9483, section 3.6: notAuthorized."""
+        body = PKIBody("ccr", der.sequence())
+        reply = site.send(signed(site.enrolled(), body))
+        assert ("error", "notAuthorized") == (reply.type, reply.failure)
+
     @pytest.mark.parametrize("kind", ["krr", "popdecr", "ip", "genp", "cann"])
     def test_what_nobody_serves_is_refused(
         self, site: Site, kind: str
@@ -551,6 +558,16 @@ class RequestTests:
             "ir", der.sequence(cert_req(evolve(template, **changes), key))
         )
         assert failure == self.refused(site, body)[0]
+
+    def test_a_key_that_will_not_do(self, site: Site) -> None:
+        """badCertTemplate; an unknown algorithm of the proof is badAlg."""
+        small = ec.generate_private_key(ec.SECP224R1())
+        template = CertTemplate(subject=cn("device"), public_key=spki(small))
+        body = PKIBody("ir", der.sequence(cert_req(template, new_key())))
+        assert ("badCertTemplate", "key") == self.refused(site, body)
+        unknown = der.sequence(der.oid("1.2.3.4")) + der.bit_string(b"x")
+        body = asks(proof=der.tlv(0xA1, unknown))
+        assert "badAlg" == self.refused(site, body)[0]
 
     def test_a_profile_refuses(self, site: Site) -> None:
         """A subject that the profile does not allow."""
