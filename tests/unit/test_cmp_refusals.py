@@ -685,6 +685,19 @@ class RequestTests:
             reply.code,
         )
 
+    def test_kur_before_the_last_is_confirmed(self, site: Site) -> None:
+        """RFC 9483, section 3.6: one update at a time."""
+        device = site.enrolled()
+        first = site.send(signed(device, asks("kur")))
+        assert "accepted" == first.pki_status
+        second = site.send(signed(device, asks("kur")))
+        assert ("kup", "certRevoked") == (second.type, second.failure)
+        site.send(
+            signed(device, cert_conf(first.certificate), **going_on(first))
+        )
+        third = site.send(signed(device, asks("kur")))
+        assert "signer-updated" == third.code
+
     def test_kur_needs_no_subject(self, site: Site) -> None:
         """It is the old one (RFC 9483, section 4.1.3)."""
         device, key = site.enrolled(), new_key()
