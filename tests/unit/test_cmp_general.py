@@ -42,7 +42,7 @@ from trstctl.pkix.times import time
 from trstctl.policy.profile import ProfileSettings
 from trstctl.policy.settings import AllowSettings, SubjectRule
 from trstctl.protocols.cmp.general import EVERYTHING
-from trstctl.protocols.cmp.settings import CMPSettings
+from trstctl.protocols.cmp.settings import CMPSettings, all_served
 from trstctl.testing import EPOCH, TENANT, result_of
 
 
@@ -266,9 +266,11 @@ def result_of_load(site: Site) -> None:
 class FactoryTests:
     """Factory certificates (RFC 9483, section 4.1.1; 3GPP TS 33.310)."""
 
+    keys: list[Any]
+
     def vendor(self, tmp_path: Path) -> tuple[Site, Signer]:
         """Return a gateway that trusts a vendor, and a device of it."""
-        keys = [new_key(), new_key(), new_key()]
+        self.keys = keys = [new_key(), new_key(), new_key()]
         names = [
             x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
             for text in ("vendor root", "vendor CA", "unit-7")
@@ -316,6 +318,13 @@ class FactoryTests:
             signed(evolve(device, chain=()), asks("ir", "unit-7"))
         )
         assert ("error", "signerNotTrusted") == (reply.type, reply.failure)
+
+    def test_an_unfit_one(self, tmp_path: Path) -> None:
+        """A manufacturer's CA is no device."""
+        site, device = self.vendor(tmp_path)
+        issuer = Signer(device.chain[0], self.keys[1])
+        reply = site.send(signed(issuer, asks("ir", "vendor CA")))
+        assert ("error", "notAuthorized") == (reply.type, reply.failure)
 
     def test_it_does_not_renew(self, tmp_path: Path) -> None:
         """The certificate that it got does."""
@@ -397,6 +406,27 @@ class RaceTests:
         assert CertificateStatus.VALID is status.pop(own)
         assert [CertificateStatus.REVOKED] == list(status.values())
 
+    def test_what_an_earlier_request_brought_stays(self) -> None:
+        """A replayed certificate is its owner's, who has it."""
+        site = make_site()
+        secret, key = site.secret(), new_key()
+        site.send(
+            protected_by_secret(
+                site.secret(), asks(), transaction_id=bytes(16)
+            )
+        )
+        body = asks(key=key)
+        own = site.send(protected_by_secret(secret, body, **IMPLICIT))
+        site.store.find_dialogue = hidden_once(site.store)
+        again = site.send(
+            protected_by_secret(
+                secret, body, **{**IMPLICIT, "transaction_id": bytes(16)}
+            )
+        )
+        assert "transactionIdInUse" == again.failure
+        status = site.record(own.certificate).status
+        assert CertificateStatus.VALID is status
+
     def test_a_service_that_cannot_is_told_by_a_message(self) -> None:
         """M-1: systemUnavail."""
         site = make_site()
@@ -468,6 +498,13 @@ class SettingsTests:
         """Neither none nor for ever."""
         with pytest.raises(ValidationError):
             CMPSettings.model_validate({"confirm_timeout": text})
+        good = CMPSettings.model_validate({"confirm_timeout": "10s"})
+        assert 10 == good.confirm_timeout
+
+    def test_an_enabled_protocol_needs_a_tenant(self) -> None:
+        """As everywhere."""
+        with pytest.raises(ValueError, match="tenant_id"):
+            all_served("cmp", CMPSettings())
 
     def test_the_root_can_come_along(self) -> None:
         """Some base stations look for it in extraCerts."""

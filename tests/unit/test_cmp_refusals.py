@@ -228,6 +228,12 @@ class ProtectionTests:
         octets = prepare(header_of(), asks()).finish(None)
         assert ("error", "badMessageCheck") == self.refused(site, octets)
 
+    def test_what_does_not_decode_in_another_version(self, site: Site) -> None:
+        """unsupportedVersion says more than badDataFormat."""
+        body = PKIBody("ir", b"\x30\x03\x02\x05\x00")
+        octets = prepare(header_of(pvno=1), body).finish(None)
+        assert ("error", "unsupportedVersion") == self.refused(site, octets)
+
     @pytest.mark.parametrize("half", ["algorithm", "protection"])
     def test_half_a_protection(self, site: Site, half: str) -> None:
         """RFC 9810, section 5.1.1: both or neither."""
@@ -644,6 +650,19 @@ class RequestTests:
             site, pkcs10(""), "cp"
         )
 
+    def test_a_usage_that_anybody_may_have(self, site: Site) -> None:
+        """clientAuth, which the profile issues."""
+        key = new_key()
+        usage = Extension(
+            "2.5.29.37", False, der.sequence(der.oid("1.3.6.1.5.5.7.3.2"))
+        )
+        template = CertTemplate(
+            subject=cn("device"), public_key=spki(key), extensions=(usage,)
+        )
+        body = PKIBody("ir", der.sequence(cert_req(template, key)))
+        reply = site.send(protected_by_secret(site.secret(), body))
+        assert "accepted" == reply.pki_status
+
     @pytest.mark.parametrize("arc", [27, 28, 32])
     def test_nobody_makes_himself_an_ra(self, site: Site, arc: int) -> None:
         """RFC 9810, section 8.10: cmcCA, cmcRA and cmKGA."""
@@ -873,6 +892,11 @@ class ConfirmationTests:
                 protected_by_secret(secret, body, **going_on(reply))
             )
             assert "badRequest" == refused.failure
+
+    def test_pkiconf_is_not_for_clients(self, site: Site) -> None:
+        """They send certConf (RFC 9483, section 4.1.1)."""
+        body = PKIBody("pkiconf", b"\x05\x00")
+        assert "badRequest" == self.failure(site, lambda _: body)
 
     def test_the_technique_stays(self, site: Site) -> None:
         """RFC 9483, section 3.2: PBM, then PBMAC1."""
@@ -1106,6 +1130,24 @@ class RegistrationAuthorityTests:
             ("", "revoked"),
             ("certRevoked", "revoked"),
         ] == states
+
+    def test_it_may_make_others_of_its_kind(self) -> None:
+        """cmcRA is the profile's to allow then."""
+        site, ra = make_ra_site()
+        key = new_key()
+        for arc, failure in ((28, "badCertTemplate"), (2, "")):
+            usage = Extension(
+                "2.5.29.37",
+                False,
+                der.sequence(der.oid(f"1.3.6.1.5.5.7.3.{arc}")),
+            )
+            template = CertTemplate(
+                subject=cn("branch-2"),
+                public_key=spki(key),
+                extensions=(usage,),
+            )
+            body = PKIBody("cr", der.sequence(cert_req(template, key)))
+            assert failure == site.send(signed(ra, body)).failure
 
     def test_it_revokes_nobody_elses(self) -> None:
         """What is beyond its scope is not its business."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -107,6 +108,13 @@ class EnrollmentTests:
             reply.failure,
             reply.code,
         )
+        result_of_tend(site)
+        events = [
+            json.loads(record.body)["event"]
+            for record in result_of(site.store.audit_records(TENANT, 0, 99))
+        ]
+        assert 1 == events.count("secret.reused")
+        assert "request.refused" not in events
 
     def test_cr_is_signed_and_so_is_its_answer(self, site: Site) -> None:
         """RFC 9483, section 1.5: by a CMP signer, never by the CA's key."""
@@ -382,6 +390,17 @@ class PollingTests:
             done.pki_status,
             done.failure,
         )
+
+    def test_a_client_that_waits_gives_up(self) -> None:
+        """RFC 9483, section 3.6.4: nothing is to be revoked then."""
+        site = make_site({"guarded": APPROVED}, profile="guarded")
+        secret = site.secret(profile="guarded")
+        waiting = site.send(protected_by_secret(secret, asks()))
+        error = PKIBody("error", der.sequence(der.sequence(der.integer(2))))
+        done = site.send(
+            protected_by_secret(secret, error, **going_on(waiting))
+        )
+        assert "pkiconf" == done.type
 
     def test_only_the_request_is_polled_for(self) -> None:
         """Another certReqId is another request."""

@@ -114,12 +114,15 @@ class Enrollment:
             )
         except ChallengeRejected as error:
             # The secret is the right one: its owner may be told.
-            raise refuse(
+            told = refuse(
                 "notAuthorized",
                 "secret-used-up",
                 "the shared secret has been used up, has expired, or is for "
                 "another key",
-            ) from error
+            )
+            told.facts = {**error.facts, **told.facts}
+            told.recorded = error.recorded
+            raise told from error
         except UnsupportedAlgorithm as error:
             # With a signature that we know, it is the key that will not do.
             if wish.wanted.proof.algorithm in ALGORITHMS:
