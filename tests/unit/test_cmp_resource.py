@@ -28,7 +28,7 @@ from trstctl.model import CertificateStatus, Purpose, RequestState
 from trstctl.pkix import der
 from trstctl.pkix.cmp import PKIBody
 from trstctl.policy.profile import ProfileSettings
-from trstctl.policy.settings import AllowSettings
+from trstctl.policy.settings import AllowSettings, builtin_profiles
 from trstctl.testing import TENANT, Connection, result_of
 
 APPROVED = ProfileSettings(
@@ -152,6 +152,21 @@ class EnrollmentTests:
         assert (CertificateStatus.SUPERSEDED, new.serial) == (
             old.status,
             old.superseded_by,
+        )
+
+    def test_a_profile_revokes_what_an_update_replaces(self) -> None:
+        """revoke_on_reenroll counts from the confirmation on, too."""
+        rules = evolve(builtin_profiles()["device"], revoke_on_reenroll=True)
+        site = make_site({"device": rules})
+        device = site.enrolled()
+        reply = site.send(signed(device, asks("kur")))
+        site.send(
+            signed(device, cert_conf(reply.certificate), **going_on(reply))
+        )
+        record = site.record(device.certificate)
+        assert (CertificateStatus.REVOKED, "superseded") == (
+            record.status,
+            record.revocation_reason,
         )
 
     def test_kur_with_implicit_confirmation_supersedes_at_once(
