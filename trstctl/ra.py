@@ -101,6 +101,7 @@ from trstctl.minting import Registrar, principal_of
 from trstctl.model import (
     SUPERSEDED,
     Approved,
+    CertificateQuery,
     CertificateRecord,
     CertificateRequest,
     CertificateStatus,
@@ -403,6 +404,7 @@ class RegistrationAuthority:
                 continue
             rounds += 1
             _refuse_revoked(asked.former)
+            await self._refuse_unconfirmed(asked)
             decision = asked.policy.decide(
                 request,
                 asked.principal,
@@ -420,6 +422,18 @@ class RegistrationAuthority:
             if outcome is not None:
                 return outcome
         raise Unavailable
+
+    async def _refuse_unconfirmed(self, asked: _Asked) -> None:
+        """Let a client confirm one renewal before it asks for the next."""
+        if asked.former is None or asked.replaces is not None:
+            return
+        for record in await self._store.list_certificates(
+            CertificateQuery(
+                asked.key.tenant_id, principal=asked.principal.id, limit=1
+            )
+        ):
+            if record.confirm_by is not None:
+                raise Stale("the last certificate has not been confirmed yet")
 
     def _shielded(
         self, work: Coroutine[Any, Any, Issued | None]

@@ -65,6 +65,12 @@ class CreateTests:
         keys = state.path / "credentials" / "challenge-keys"
         assert 0o600 == keys.stat().st_mode & 0o777
 
+    def test_for_cmp(self, state: State) -> None:
+        """The id is the reference, and the challenge the secret."""
+        (row,) = created(state, "--for", "cmp", "--device", "router-1")
+        secret = found(state, row["challenge"])
+        assert ("cmp", row["id"]) == (secret.protocol, secret.id)
+
     def test_bindings(self, state: State) -> None:
         """Subject and names are kept as a certificate has them."""
         (row,) = created(

@@ -42,7 +42,7 @@ from trstctl.pkix.times import time
 from trstctl.policy.profile import ProfileSettings
 from trstctl.policy.settings import AllowSettings, SubjectRule
 from trstctl.protocols.cmp.general import EVERYTHING
-from trstctl.protocols.cmp.settings import CMPSettings
+from trstctl.protocols.cmp.settings import CMPSettings, all_served
 from trstctl.testing import EPOCH, TENANT, result_of
 
 
@@ -101,6 +101,49 @@ class GeneralTests:
         for value in (None, root):
             reply = self.ask(site, ("rootCaCert", value))
             assert {"rootCaKeyUpdate": None} == told(reply)
+
+    def test_the_next_root(self, tmp_path: Path) -> None:
+        """RFC 9810, section 5.3.19.15: for who has the root of now."""
+        key, old_key = new_key(), new_key()
+        new = root_of("next", key, key)
+        link = root_of("next", key, old_key)
+        files = {"new": tmp_path / "new.pem", "new_with_old": tmp_path / "l"}
+        for path, made in zip(files.values(), (new, link), strict=True):
+            path.write_bytes(made.public_bytes(Encoding.PEM))
+        site = make_site(root_update=files)
+        root = site.ra.ca_certificates(site.resource.endpoint)[-1]
+        expected = der.sequence(
+            new.public_bytes(Encoding.DER),
+            der.explicit(0, link.public_bytes(Encoding.DER)),
+        )
+        another = root_of("other", key, key).public_bytes(Encoding.DER)
+        for value, told_of in (
+            (None, expected),
+            (root, expected),
+            (another, None),
+        ):
+            reply = self.ask(site, ("rootCaCert", value))
+            assert {"rootCaKeyUpdate": told_of} == told(reply)
+
+    def test_links_that_are_none_stop_the_start(self, tmp_path: Path) -> None:
+        """G-1: what is wrong is found before anything listens."""
+        key = new_key()
+        pem = root_of("a", key, key).public_bytes(Encoding.PEM)
+        other = new_key()
+        (tmp_path / "a").write_bytes(pem)
+        (tmp_path / "two").write_bytes(pem + pem)
+        (tmp_path / "b").write_bytes(
+            root_of("b", other, key).public_bytes(Encoding.PEM)
+        )
+        for new, link in (("missing", "a"), ("two", "a"), ("a", "b")):
+            with pytest.raises(Unavailable) as raised:
+                make_site(
+                    root_update={
+                        "new": tmp_path / new,
+                        "new_with_old": tmp_path / link,
+                    }
+                )
+            assert "protocols.cmp.root_update" in str(raised.value)
 
     def test_certificate_request_template(self) -> None:
         """RFC 9483, section 4.3.3: from the profile."""
@@ -199,6 +242,19 @@ class GeneralTests:
         assert "badRequest" == reply.failure
 
 
+def root_of(name: str, key: Any, signer: Any) -> x509.Certificate:
+    """Return a certificate of a root."""
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    return x509.CertificateBuilder(
+        subject,
+        subject,
+        key.public_key(),
+        5,
+        EPOCH.replace(year=2020),
+        EPOCH.replace(year=2040),
+    ).sign(signer, hashes.SHA256())
+
+
 def result_of_load(site: Site) -> None:
     """Publish the first CRL."""
     from twisted.internet.defer import Deferred
@@ -210,9 +266,11 @@ def result_of_load(site: Site) -> None:
 class FactoryTests:
     """Factory certificates (RFC 9483, section 4.1.1; 3GPP TS 33.310)."""
 
+    keys: list[Any]
+
     def vendor(self, tmp_path: Path) -> tuple[Site, Signer]:
         """Return a gateway that trusts a vendor, and a device of it."""
-        keys = [new_key(), new_key(), new_key()]
+        self.keys = keys = [new_key(), new_key(), new_key()]
         names = [
             x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, text)])
             for text in ("vendor root", "vendor CA", "unit-7")
@@ -260,6 +318,13 @@ class FactoryTests:
             signed(evolve(device, chain=()), asks("ir", "unit-7"))
         )
         assert ("error", "signerNotTrusted") == (reply.type, reply.failure)
+
+    def test_an_unfit_one(self, tmp_path: Path) -> None:
+        """A manufacturer's CA is no device."""
+        site, device = self.vendor(tmp_path)
+        issuer = Signer(device.chain[0], self.keys[1])
+        reply = site.send(signed(issuer, asks("ir", "vendor CA")))
+        assert ("error", "notAuthorized") == (reply.type, reply.failure)
 
     def test_it_does_not_renew(self, tmp_path: Path) -> None:
         """The certificate that it got does."""
@@ -341,6 +406,27 @@ class RaceTests:
         assert CertificateStatus.VALID is status.pop(own)
         assert [CertificateStatus.REVOKED] == list(status.values())
 
+    def test_what_an_earlier_request_brought_stays(self) -> None:
+        """A replayed certificate is its owner's, who has it."""
+        site = make_site()
+        secret, key = site.secret(), new_key()
+        site.send(
+            protected_by_secret(
+                site.secret(), asks(), transaction_id=bytes(16)
+            )
+        )
+        body = asks(key=key)
+        own = site.send(protected_by_secret(secret, body, **IMPLICIT))
+        site.store.find_dialogue = hidden_once(site.store)
+        again = site.send(
+            protected_by_secret(
+                secret, body, **{**IMPLICIT, "transaction_id": bytes(16)}
+            )
+        )
+        assert "transactionIdInUse" == again.failure
+        status = site.record(own.certificate).status
+        assert CertificateStatus.VALID is status
+
     def test_a_service_that_cannot_is_told_by_a_message(self) -> None:
         """M-1: systemUnavail."""
         site = make_site()
@@ -390,8 +476,15 @@ class SettingsTests:
         """Also those of labels."""
         own = {"anchors": (Path("a.pem"),)}
         settings = CMPSettings.model_validate(
-            {"idevid": own, "labels": {"x": {"idevid": own}, "y": {}}}
+            {
+                "idevid": own,
+                "root_update": {"new": "new.pem"},
+                "labels": {"x": {"idevid": own}, "y": {}},
+            }
         ).located(tmp_path)
+        assert settings.root_update is not None
+        assert tmp_path / "new.pem" == settings.root_update.new
+        assert settings.root_update.new_with_old is None
         label = settings.labels["x"].idevid
         assert label is not None
         assert (
@@ -405,6 +498,13 @@ class SettingsTests:
         """Neither none nor for ever."""
         with pytest.raises(ValidationError):
             CMPSettings.model_validate({"confirm_timeout": text})
+        good = CMPSettings.model_validate({"confirm_timeout": "10s"})
+        assert 10 == good.confirm_timeout
+
+    def test_an_enabled_protocol_needs_a_tenant(self) -> None:
+        """As everywhere."""
+        with pytest.raises(ValueError, match="tenant_id"):
+            all_served("cmp", CMPSettings())
 
     def test_the_root_can_come_along(self) -> None:
         """Some base stations look for it in extraCerts."""

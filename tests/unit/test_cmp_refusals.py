@@ -35,6 +35,7 @@ from cmp_client import (
     signed,
     spki,
 )
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from trstctl import errors
 from trstctl.model import (
@@ -226,6 +227,12 @@ class ProtectionTests:
         """RFC 9483, section 3.2."""
         octets = prepare(header_of(), asks()).finish(None)
         assert ("error", "badMessageCheck") == self.refused(site, octets)
+
+    def test_what_does_not_decode_in_another_version(self, site: Site) -> None:
+        """unsupportedVersion says more than badDataFormat."""
+        body = PKIBody("ir", b"\x30\x03\x02\x05\x00")
+        octets = prepare(header_of(pvno=1), body).finish(None)
+        assert ("error", "unsupportedVersion") == self.refused(site, octets)
 
     @pytest.mark.parametrize("half", ["algorithm", "protection"])
     def test_half_a_protection(self, site: Site, half: str) -> None:
@@ -487,6 +494,12 @@ class AuthorizationTests:
             )
         assert "accepted" == site.send(signed(device, asks("kur"))).pki_status
 
+    def test_nobody_is_cross_certified(self, site: Site) -> None:
+        """RFC 9483, section 3.6: notAuthorized."""
+        body = PKIBody("ccr", der.sequence())
+        reply = site.send(signed(site.enrolled(), body))
+        assert ("error", "notAuthorized") == (reply.type, reply.failure)
+
     @pytest.mark.parametrize("kind", ["krr", "popdecr", "ip", "genp", "cann"])
     def test_what_nobody_serves_is_refused(
         self, site: Site, kind: str
@@ -551,6 +564,16 @@ class RequestTests:
             "ir", der.sequence(cert_req(evolve(template, **changes), key))
         )
         assert failure == self.refused(site, body)[0]
+
+    def test_a_key_that_will_not_do(self, site: Site) -> None:
+        """badCertTemplate; an unknown algorithm of the proof is badAlg."""
+        small = ec.generate_private_key(ec.SECP224R1())
+        template = CertTemplate(subject=cn("device"), public_key=spki(small))
+        body = PKIBody("ir", der.sequence(cert_req(template, new_key())))
+        assert ("badCertTemplate", "key") == self.refused(site, body)
+        unknown = der.sequence(der.oid("1.2.3.4")) + der.bit_string(b"x")
+        body = asks(proof=der.tlv(0xA1, unknown))
+        assert "badAlg" == self.refused(site, body)[0]
 
     def test_a_profile_refuses(self, site: Site) -> None:
         """A subject that the profile does not allow."""
@@ -627,6 +650,19 @@ class RequestTests:
             site, pkcs10(""), "cp"
         )
 
+    def test_a_usage_that_anybody_may_have(self, site: Site) -> None:
+        """clientAuth, which the profile issues."""
+        key = new_key()
+        usage = Extension(
+            "2.5.29.37", False, der.sequence(der.oid("1.3.6.1.5.5.7.3.2"))
+        )
+        template = CertTemplate(
+            subject=cn("device"), public_key=spki(key), extensions=(usage,)
+        )
+        body = PKIBody("ir", der.sequence(cert_req(template, key)))
+        reply = site.send(protected_by_secret(site.secret(), body))
+        assert "accepted" == reply.pki_status
+
     @pytest.mark.parametrize("arc", [27, 28, 32])
     def test_nobody_makes_himself_an_ra(self, site: Site, arc: int) -> None:
         """RFC 9810, section 8.10: cmcCA, cmcRA and cmKGA."""
@@ -667,6 +703,19 @@ class RequestTests:
             reply.failure,
             reply.code,
         )
+
+    def test_kur_before_the_last_is_confirmed(self, site: Site) -> None:
+        """RFC 9483, section 3.6: one update at a time."""
+        device = site.enrolled()
+        first = site.send(signed(device, asks("kur")))
+        assert "accepted" == first.pki_status
+        second = site.send(signed(device, asks("kur")))
+        assert ("kup", "certRevoked") == (second.type, second.failure)
+        site.send(
+            signed(device, cert_conf(first.certificate), **going_on(first))
+        )
+        third = site.send(signed(device, asks("kur")))
+        assert "signer-updated" == third.code
 
     def test_kur_needs_no_subject(self, site: Site) -> None:
         """It is the old one (RFC 9483, section 4.1.3)."""
@@ -843,6 +892,11 @@ class ConfirmationTests:
                 protected_by_secret(secret, body, **going_on(reply))
             )
             assert "badRequest" == refused.failure
+
+    def test_pkiconf_is_not_for_clients(self, site: Site) -> None:
+        """They send certConf (RFC 9483, section 4.1.1)."""
+        body = PKIBody("pkiconf", b"\x05\x00")
+        assert "badRequest" == self.failure(site, lambda _: body)
 
     def test_the_technique_stays(self, site: Site) -> None:
         """RFC 9483, section 3.2: PBM, then PBMAC1."""
@@ -1076,6 +1130,24 @@ class RegistrationAuthorityTests:
             ("", "revoked"),
             ("certRevoked", "revoked"),
         ] == states
+
+    def test_it_may_make_others_of_its_kind(self) -> None:
+        """cmcRA is the profile's to allow then."""
+        site, ra = make_ra_site()
+        key = new_key()
+        for arc, failure in ((28, "badCertTemplate"), (2, "")):
+            usage = Extension(
+                "2.5.29.37",
+                False,
+                der.sequence(der.oid(f"1.3.6.1.5.5.7.3.{arc}")),
+            )
+            template = CertTemplate(
+                subject=cn("branch-2"),
+                public_key=spki(key),
+                extensions=(usage,),
+            )
+            body = PKIBody("cr", der.sequence(cert_req(template, key)))
+            assert failure == site.send(signed(ra, body)).failure
 
     def test_it_revokes_nobody_elses(self) -> None:
         """What is beyond its scope is not its business."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -27,7 +28,7 @@ from trstctl.model import CertificateStatus, Purpose, RequestState
 from trstctl.pkix import der
 from trstctl.pkix.cmp import PKIBody
 from trstctl.policy.profile import ProfileSettings
-from trstctl.policy.settings import AllowSettings
+from trstctl.policy.settings import AllowSettings, builtin_profiles
 from trstctl.testing import TENANT, Connection, result_of
 
 APPROVED = ProfileSettings(
@@ -107,6 +108,13 @@ class EnrollmentTests:
             reply.failure,
             reply.code,
         )
+        result_of_tend(site)
+        events = [
+            json.loads(record.body)["event"]
+            for record in result_of(site.store.audit_records(TENANT, 0, 99))
+        ]
+        assert 1 == events.count("secret.reused")
+        assert "request.refused" not in events
 
     def test_cr_is_signed_and_so_is_its_answer(self, site: Site) -> None:
         """RFC 9483, section 1.5: by a CMP signer, never by the CA's key."""
@@ -144,6 +152,21 @@ class EnrollmentTests:
         assert (CertificateStatus.SUPERSEDED, new.serial) == (
             old.status,
             old.superseded_by,
+        )
+
+    def test_a_profile_revokes_what_an_update_replaces(self) -> None:
+        """revoke_on_reenroll counts from the confirmation on, too."""
+        rules = evolve(builtin_profiles()["device"], revoke_on_reenroll=True)
+        site = make_site({"device": rules})
+        device = site.enrolled()
+        reply = site.send(signed(device, asks("kur")))
+        site.send(
+            signed(device, cert_conf(reply.certificate), **going_on(reply))
+        )
+        record = site.record(device.certificate)
+        assert (CertificateStatus.REVOKED, "superseded") == (
+            record.status,
+            record.revocation_reason,
         )
 
     def test_kur_with_implicit_confirmation_supersedes_at_once(
@@ -382,6 +405,17 @@ class PollingTests:
             done.pki_status,
             done.failure,
         )
+
+    def test_a_client_that_waits_gives_up(self) -> None:
+        """RFC 9483, section 3.6.4: nothing is to be revoked then."""
+        site = make_site({"guarded": APPROVED}, profile="guarded")
+        secret = site.secret(profile="guarded")
+        waiting = site.send(protected_by_secret(secret, asks()))
+        error = PKIBody("error", der.sequence(der.sequence(der.integer(2))))
+        done = site.send(
+            protected_by_secret(secret, error, **going_on(waiting))
+        )
+        assert "pkiconf" == done.type
 
     def test_only_the_request_is_polled_for(self) -> None:
         """Another certReqId is another request."""

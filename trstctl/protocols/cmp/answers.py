@@ -72,7 +72,7 @@ def envelope_for_unreadable(
 ) -> Envelope:
     """Likewise, for a message of which only this could be read."""
     return Envelope(
-        answering_version(found.pvno),
+        answering_version(found.pvno or 0),
         party(()).der,
         found.transaction_id,
         found.sender_nonce,

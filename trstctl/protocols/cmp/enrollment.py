@@ -18,7 +18,7 @@ from __future__ import annotations
 import hmac
 from datetime import datetime, timedelta
 
-from trstctl.errors import ChallengeRejected, Stale
+from trstctl.errors import ChallengeRejected, Stale, UnsupportedAlgorithm
 from trstctl.interfaces import IRegistrationAuthority
 from trstctl.model import (
     CertificateRecord,
@@ -29,6 +29,7 @@ from trstctl.model import (
     Pending,
     PollRequest,
 )
+from trstctl.pkix.algorithms import ALGORITHMS
 from trstctl.pkix.certificate import read_certificate
 from trstctl.pkix.cmp_bodies import (
     CertStatus,
@@ -113,13 +114,20 @@ class Enrollment:
             )
         except ChallengeRejected as error:
             # The secret is the right one: its owner may be told.
-            error = ChallengeRejected(reused=error.reused)
-            raise refuse(
+            told = refuse(
                 "notAuthorized",
                 "secret-used-up",
                 "the shared secret has been used up, has expired, or is for "
                 "another key",
-            ) from error
+            )
+            told.facts = {**error.facts, **told.facts}
+            told.recorded = error.recorded
+            raise told from error
+        except UnsupportedAlgorithm as error:
+            # With a signature that we know, it is the key that will not do.
+            if wish.wanted.proof.algorithm in ALGORITHMS:
+                raise restate(error, "badCertTemplate", "key") from None
+            raise
         return self._told(asked, outcome, notes)
 
     def _issuer_name(self) -> Name:

@@ -49,6 +49,7 @@ class GeneralMessages:
     def __init__(self, ra: IRegistrationAuthority, served: Served) -> None:
         self._ra = ra
         self._endpoint = served.endpoint
+        self._update = served.root_update
         # OpenSSL can ask for a language in no other way than without one.
         self._values = dict(genp.REQUEST_VALUES)
         if not served.strict:
@@ -109,10 +110,16 @@ class GeneralMessages:
         return genp.ca_certs(self._ra.ca_certificates(self._endpoint))
 
     async def _root_update(self, value: bytes) -> InfoTypeAndValue:
-        """Tell that there is no other root (section 4.3.2)."""
+        """Tell the root that follows the client's (section 4.3.2)."""
+        current = self._ra.ca_certificates(self._endpoint)[-1]
         if value:
             genp.read_root_ca_cert(value)
-        return genp.root_ca_key_update(None)
+        update = self._update
+        if update is None or value not in {b"", current}:
+            return genp.root_ca_key_update(None)
+        return genp.root_ca_key_update(
+            update.new, update.new_with_old, update.old_with_new
+        )
 
     # --- requests -----------------------------------------------------------
 

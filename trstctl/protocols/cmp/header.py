@@ -50,10 +50,8 @@ def check_version(pvno: int) -> None:
         )
 
 
-def answering_version(pvno: int | None) -> int:
+def answering_version(pvno: int) -> int:
     """Return the version of an answer: the same, or the nearest."""
-    if pvno is None:
-        return VERSIONS[0]
     return min(max(pvno, VERSIONS[0]), VERSIONS[-1])
 
 

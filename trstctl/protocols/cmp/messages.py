@@ -27,6 +27,7 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import get_args
 
 from attrs import evolve
 
@@ -71,11 +72,15 @@ from trstctl.protocols.cmp.parties import (
 )
 from trstctl.protocols.cmp.refusals import refuse, status_of
 from trstctl.protocols.cmp.revocation import Revocation
-from trstctl.protocols.cmp.settings import Served
+from trstctl.protocols.cmp.settings import Request, Served
 from trstctl.protocols.cmp.wishes import ANSWERS, cert_req_id_of
 from trstctl.web import Answered, HTTPRequest, HTTPResponse
 
 MEDIA_TYPE = "application/pkixcmp"
+
+#: What can begin a transaction.  Nobody is allowed a ccr, which would make a
+#: CA of him.
+REQUESTS = frozenset({*get_args(Request), "ccr"})
 
 #: For how long a transaction is remembered after its last message.
 _MEMORY = timedelta(days=1)
@@ -223,12 +228,7 @@ class PKIMessages:
                 "transaction-id-used",
                 "another message has begun this transaction",
             )
-        if (
-            kind
-            not in self._served.allow["ra"]
-            | self._served.allow["secret"]
-            | self._served.allow["idevid"]
-        ):
+        if kind not in REQUESTS:
             raise refuse(
                 "badRequest",
                 "body-type",

@@ -124,8 +124,8 @@ class Revocation:
     def _in_scope(self, party: SignerParty, facts: CertificateFacts) -> bool:
         """Tell whether a certificate's names are within an RA's scope."""
         own = party.principal
-        if own is None or own.record is None:
-            return False
+        assert own is not None  # who is an RA has been identified,
+        assert own.record is not None  # by a certificate of ours
         scope = scope_of(self._endpoint.scopes, party.certificate, own.record)
         texts = [
             ("cn", name)

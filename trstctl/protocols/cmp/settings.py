@@ -11,7 +11,10 @@ from typing import Annotated, Any, Literal, Self
 from attrs import frozen
 from pydantic import AfterValidator, Field
 
+from trstctl.backends.keyfiles import KeyFileError, read_certificates
+from trstctl.errors import RequestError, Unavailable
 from trstctl.model import Endpoint
+from trstctl.pkix.certificate import read_certificate
 from trstctl.settings import (
     Duration,
     Label,
@@ -35,6 +38,7 @@ def _timeout(seconds: int) -> int:
     return seconds
 
 
+File = Annotated[Path, Field(strict=False)]
 Timeout = Annotated[Duration, AfterValidator(_timeout)]
 
 #: How closely messages must follow RFC 9483.
@@ -66,6 +70,84 @@ class AllowSettings(Section):
     )
 
 
+class RootUpdateSettings(Section):
+    """
+    The root that will take over (RFC 9810, section 5.3.19.15): PEM files, of
+    one certificate each.
+
+    :ivar new: the next root, signed by itself.
+    :ivar new_with_old: the same, signed by the root of now.
+    :ivar old_with_new: the root of now, signed by the next.
+    """
+
+    new: File
+    new_with_old: File | None = None
+    old_with_new: File | None = None
+
+    def located(self, folder: Path) -> Self:
+        """Return the same with absolute paths."""
+        return self.model_copy(
+            update={
+                name: path and folder / path
+                for name, path in (
+                    ("new", self.new),
+                    ("new_with_old", self.new_with_old),
+                    ("old_with_new", self.old_with_new),
+                )
+            }
+        )
+
+    def read(self, place: str) -> RootUpdate:
+        """
+        Read the certificates, and see that they are links of one chain.
+
+        :param place: the section, for the text of an error.
+        :raises Unavailable: a file cannot be used; the text says why.
+        """
+        try:
+            made = RootUpdate(
+                _one_certificate(self.new),
+                _optional(self.new_with_old),
+                _optional(self.old_with_new),
+            )
+            link = made.new_with_old
+            fits = link is None or _key_of(link) == _key_of(made.new)
+        except (KeyFileError, OSError, RequestError) as error:
+            raise Unavailable(f"{place}: {error}") from error
+        if not fits:
+            raise Unavailable(
+                f"{place}.new_with_old: it has not the key of {self.new}"
+            )
+        return made
+
+
+@frozen
+class RootUpdate:
+    """The root that will take over: DER of it, and of what links it."""
+
+    new: bytes
+    new_with_old: bytes | None = None
+    old_with_new: bytes | None = None
+
+
+def _one_certificate(path: Path) -> bytes:
+    """Read the one certificate in a file."""
+    certificates = read_certificates(path)
+    if len(certificates) != 1:
+        raise KeyFileError(f"{path}: it must have one certificate")
+    return certificates[0]
+
+
+def _optional(path: Path | None) -> bytes | None:
+    """Read the one certificate in a file, if there is one."""
+    return None if path is None else _one_certificate(path)
+
+
+def _key_of(certificate: bytes) -> bytes:
+    """Return a certificate's SubjectPublicKeyInfo."""
+    return read_certificate(certificate).public_key.spki
+
+
 class CMPLabelSettings(LabelSettings):
     """
     One named endpoint of CMP; what it leaves out is as in the section.
@@ -78,6 +160,7 @@ class CMPLabelSettings(LabelSettings):
     :ivar include_root: whether extraCerts bring the root, too.
     :ivar registration_authorities: who may ask for others, by any name.
     :ivar idevid: whose factory certificates enroll.
+    :ivar root_update: the root that will take over.
     """
 
     mode: Mode | None = None
@@ -89,12 +172,17 @@ class CMPLabelSettings(LabelSettings):
         dict[Label, RegistrationAuthoritySettings] | None
     ) = None
     idevid: IDevIDSettings | None = None
+    root_update: RootUpdateSettings | None = None
 
     def located(self, folder: Path) -> Self:
         """Return the same with absolute paths."""
-        if self.idevid is None:
-            return self
-        return self.model_copy(update={"idevid": self.idevid.located(folder)})
+        return self.model_copy(
+            update={
+                "idevid": self.idevid and self.idevid.located(folder),
+                "root_update": self.root_update
+                and self.root_update.located(folder),
+            }
+        )
 
 
 class CMPSettings(ProtocolSettings):
@@ -109,6 +197,7 @@ class CMPSettings(ProtocolSettings):
         Field(default={})
     )
     idevid: IDevIDSettings = IDevIDSettings()
+    root_update: RootUpdateSettings | None = None
     labels: dict[Label, CMPLabelSettings] = Field(default_factory=dict)
 
     def located(self, folder: Path) -> Self:
@@ -116,6 +205,8 @@ class CMPSettings(ProtocolSettings):
         return self.model_copy(
             update={
                 "idevid": self.idevid.located(folder),
+                "root_update": self.root_update
+                and self.root_update.located(folder),
                 "labels": {
                     label: own.located(folder)
                     for label, own in self.labels.items()
@@ -130,6 +221,7 @@ class Served:
     One endpoint, with everything that it inherits resolved.
 
     :ivar allow: what each kind of peer may begin.
+    :ivar root_update: the root that will take over, if there is one.
     """
 
     endpoint: Endpoint
@@ -138,6 +230,7 @@ class Served:
     implicit_confirm: bool
     confirm_timeout: timedelta
     include_root: bool
+    root_update: RootUpdate | None = None
 
 
 def all_served(
@@ -146,7 +239,7 @@ def all_served(
     """
     Return what is served at every label; the default is the empty one.
 
-    :param trusting: also read the anchors of factory certificates.
+    :param trusting: also read the certificates that the settings name.
     :raises Unavailable: one of their files cannot be used.
     """
     return {
@@ -173,6 +266,7 @@ def _served(
     if tenant_id is None:
         raise ValueError("an enabled protocol needs a tenant_id")
     allow: AllowSettings = chosen("allow")
+    update: RootUpdateSettings | None = chosen("root_update")
     return Served(
         endpoint=Endpoint(
             protocol=name,
@@ -202,4 +296,9 @@ def _served(
         implicit_confirm=chosen("implicit_confirm"),
         confirm_timeout=timedelta(seconds=chosen("confirm_timeout")),
         include_root=chosen("include_root"),
+        root_update=(
+            update.read(f"protocols.{name}.root_update")
+            if trusting and update is not None
+            else None
+        ),
     )
