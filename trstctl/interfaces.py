@@ -736,7 +736,7 @@ class IProfilePolicy(Interface):
 
 class IStore(IDialogues):
     """
-    State that matters.  See DESIGN for the schema's intent.
+    State that matters, shared by every process and node.
 
     Every write is one transaction with its audit record; a Deferred that
     fires with success fires after the commit is durable.  A write whose
