@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
     AfterValidator,
@@ -19,6 +19,8 @@ from pydantic import (
     PlainSerializer,
     WithJsonSchema,
 )
+
+from trstctl.model import Endpoint
 
 _TENANT = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
@@ -114,6 +116,35 @@ class ProtocolSettings(Section):
         :param folder: what a relative one is relative to.
         """
         return self
+
+    def chosen(self, own: LabelSettings, key: str) -> Any:
+        """Return what a label says itself, or inherits from the section."""
+        found = getattr(own, key)
+        return getattr(self, key) if found is None else found
+
+    def endpoint_of(
+        self, name: str, label: str = "", own: LabelSettings | None = None
+    ) -> Endpoint:
+        """
+        Return the endpoint of a label, or the default one.
+
+        :param name: the protocol's.
+        :raises ValueError: it has no tenant.
+        """
+        own = own or LabelSettings()
+        tenant_id = own.tenant_id or self.tenant_id
+        if tenant_id is None:
+            raise ValueError(
+                f"protocol {name} has no tenant_id; an enabled protocol "
+                "needs a tenant_id"
+            )
+        return Endpoint(
+            name,
+            label,
+            tenant_id,
+            own.profile or self.profile,
+            own.authority or self.authority,
+        )
 
 
 class LabelSettings(Section):

@@ -153,17 +153,7 @@ class ProtocolResource(BoundedResource):
 
         None if nobody enrolls by the protocol.
         """
-        if settings.tenant_id is None:
-            raise ValueError(f"protocol {name} has no tenant_id")
-        return (
-            Endpoint(
-                name,
-                "",
-                settings.tenant_id,
-                settings.profile,
-                settings.authority,
-            ),
-        )
+        return (settings.endpoint_of(name),)
 
     def allowed_methods(self, path: tuple[str, ...]) -> tuple[str, ...] | None:
         """

@@ -30,6 +30,7 @@ from trstctl.ca.pointers import (
 from trstctl.model import SerialStatus
 from trstctl.pkix import der
 from trstctl.pkix.algorithms import algorithm_identifier
+from trstctl.pkix.extensions import CRL_REASONS
 
 _CRL_NUMBER = "2.5.29.20"
 _REASON_CODE = "2.5.29.21"
@@ -42,27 +43,13 @@ _VERSION_2 = der.integer(1)
 
 _ENUMERATED = 0x0A
 
-#: RFC 5280, section 5.3.1; 7 is not used.
-_REASONS = {
-    "unspecified": 0,
-    "keyCompromise": 1,
-    "cACompromise": 2,
-    "affiliationChanged": 3,
-    "superseded": 4,
-    "cessationOfOperation": 5,
-    "certificateHold": 6,
-    "removeFromCRL": 8,
-    "privilegeWithdrawn": 9,
-    "aACompromise": 10,
-}
-
 #: crlEntryExtensions by reason.  Section 5.3.1: rather than unspecified(0),
 #: the extension should be absent.
 _ENTRY_EXTENSIONS = {
     name: der.sequence(
         plain(_REASON_CODE, der.tlv(_ENUMERATED, bytes((code,))))
     )
-    for name, code in _REASONS.items()
+    for name, code in CRL_REASONS.items()
     if code
 }
 

@@ -29,22 +29,14 @@ from trstctl.pkix.cmp_status import (
     read_status,
 )
 from trstctl.pkix.crmf_template import CertTemplate, read_template
+from trstctl.pkix.extensions import CRL_REASONS
 
 #: More of anything in one body are refused before any is looked at.
 MAX_ITEMS = 64
 
 #: CRLReason by number (RFC 5280, section 5.3.1).
 REASONS: Mapping[int, str] = {
-    0: "unspecified",
-    1: "keyCompromise",
-    2: "cACompromise",
-    3: "affiliationChanged",
-    4: "superseded",
-    5: "cessationOfOperation",
-    6: "certificateHold",
-    8: "removeFromCRL",
-    9: "privilegeWithdrawn",
-    10: "aACompromise",
+    number: name for name, number in CRL_REASONS.items()
 }
 
 _NULL = b"\x05\x00"

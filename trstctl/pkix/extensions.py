@@ -37,6 +37,20 @@ _SHAPES = (
     [der.OBJECT_IDENTIFIER, der.BOOLEAN, der.OCTET_STRING],
 )
 
+#: CRLReason by name: RFC 5280, section 5.3.1; 7 is not used.
+CRL_REASONS: Mapping[str, int] = {
+    "unspecified": 0,
+    "keyCompromise": 1,
+    "cACompromise": 2,
+    "affiliationChanged": 3,
+    "superseded": 4,
+    "cessationOfOperation": 5,
+    "certificateHold": 6,
+    "removeFromCRL": 8,
+    "privilegeWithdrawn": 9,
+    "aACompromise": 10,
+}
+
 
 def read_extensions(
     extensions: bytes, *, strict: bool = True

@@ -21,10 +21,11 @@ from functools import lru_cache
 from attrs import field, frozen
 
 from trstctl.errors import Malformed, NotAuthorized, RequestError
+from trstctl.model import REVOCATION_REASONS
 from trstctl.pkix import der
 from trstctl.pkix.algorithms import algorithm_identifier
 from trstctl.pkix.certificate import split_signed
-from trstctl.pkix.extensions import read_extensions
+from trstctl.pkix.extensions import CRL_REASONS, read_extensions
 
 #: Octets of a request, and certificates that it may ask for.
 MAX_REQUEST = 65_536
@@ -182,16 +183,8 @@ _HASHES: Mapping[str, str] = {
 #: CRLReason of RFC 5280, section 5.3.1.  ``unspecified`` SHOULD be left out.
 _REASONS: Mapping[str, bytes] = {
     name: der.explicit(0, der.tlv(_ENUMERATED, bytes((number,))))
-    for name, number in (
-        ("keyCompromise", 1),
-        ("cACompromise", 2),
-        ("affiliationChanged", 3),
-        ("superseded", 4),
-        ("cessationOfOperation", 5),
-        ("certificateHold", 6),
-        ("privilegeWithdrawn", 9),
-        ("aACompromise", 10),
-    )
+    for name, number in CRL_REASONS.items()
+    if name in REVOCATION_REASONS and number
 }
 
 #: CertStatus of RFC 6960, section 4.2.1.

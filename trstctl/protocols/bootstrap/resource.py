@@ -135,17 +135,10 @@ class BootstrapResource(ProtocolResource):
     ) -> Sequence[Endpoint]:
         """Return the default endpoint and one for each label."""
         assert isinstance(settings, BootstrapSettings)
-        (default,) = super().endpoints_for(name, settings)
         return (
-            default,
+            settings.endpoint_of(name),
             *(
-                Endpoint(
-                    name,
-                    label,
-                    own.tenant_id or default.tenant_id,
-                    own.profile or default.profile,
-                    own.authority or default.authority,
-                )
+                settings.endpoint_of(name, label, own)
                 for label, own in settings.labels.items()
             ),
         )

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from attrs import frozen
+from attrs import evolve, frozen
 from pydantic import AfterValidator, Field
 
 from trstctl.backends.keyfiles import KeyFileError, read_certificates
@@ -257,23 +258,13 @@ def _served(
     trusting: bool,
 ) -> Served:
     """Resolve what a label leaves out."""
+    chosen = partial(settings.chosen, own)
 
-    def chosen(key: str) -> Any:
-        found = getattr(own, key)
-        return getattr(settings, key) if found is None else found
-
-    tenant_id = own.tenant_id or settings.tenant_id
-    if tenant_id is None:
-        raise ValueError("an enabled protocol needs a tenant_id")
     allow: AllowSettings = chosen("allow")
     update: RootUpdateSettings | None = chosen("root_update")
     return Served(
-        endpoint=Endpoint(
-            protocol=name,
-            name=label,
-            tenant_id=tenant_id,
-            profile=own.profile or settings.profile,
-            authority=own.authority or settings.authority,
+        endpoint=evolve(
+            settings.endpoint_of(name, label, own),
             scopes=tuple(
                 each.scope(known_as)
                 for known_as, each in chosen(

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from attrs import frozen
+from attrs import evolve, frozen
 from pydantic import Field, field_validator, model_validator
 
 from trstctl.model import (
@@ -146,11 +147,6 @@ class ESTSettings(ProtocolSettings):
         """Return every label; the empty one is the default."""
         return {"": ESTLabelSettings(), **self.labels}
 
-    def chosen(self, own: ESTLabelSettings, key: str) -> Any:
-        """Return what a label says itself, or inherits."""
-        found = getattr(own, key)
-        return getattr(self, key) if found is None else found
-
 
 @frozen
 class Served:
@@ -189,20 +185,11 @@ def _served(
     trusting: bool,
 ) -> Served:
     """Resolve what a label leaves out."""
+    chosen = partial(settings.chosen, own)
 
-    def chosen(key: str) -> Any:
-        return settings.chosen(own, key)
-
-    tenant_id = own.tenant_id or settings.tenant_id
-    if tenant_id is None:
-        raise ValueError("an enabled protocol needs a tenant_id")
     return Served(
-        endpoint=Endpoint(
-            protocol=name,
-            name=label,
-            tenant_id=tenant_id,
-            profile=own.profile or settings.profile,
-            authority=own.authority or settings.authority,
+        endpoint=evolve(
+            settings.endpoint_of(name, label, own),
             scopes=tuple(
                 each.scope(known_as)
                 for known_as, each in chosen(

@@ -164,21 +164,14 @@ class MDMResource(ProtocolResource):
     ) -> Sequence[Endpoint]:
         """Return the default endpoint, each label's and each hook's."""
         assert isinstance(settings, MDMSettings)
-        (default,) = super().endpoints_for(name, settings)
         named: dict[str, LabelSettings] = {
             **settings.labels,
             **{f"{_JAMF}/{hook}": own for hook, own in settings.jamf.items()},
         }
         return (
-            default,
+            settings.endpoint_of(name),
             *(
-                Endpoint(
-                    name,
-                    label,
-                    own.tenant_id or default.tenant_id,
-                    own.profile or default.profile,
-                    own.authority or default.authority,
-                )
+                settings.endpoint_of(name, label, own)
                 for label, own in named.items()
             ),
         )

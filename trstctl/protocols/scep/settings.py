@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-from attrs import frozen
+from attrs import evolve, frozen
 from pydantic import Field, field_validator
 
 from trstctl.model import Endpoint
@@ -132,18 +132,11 @@ def _served(
     name: str, settings: SCEPSettings, label: str, own: SCEPLabelSettings
 ) -> Served:
     """Resolve what a label leaves out."""
-    tenant_id = own.tenant_id or settings.tenant_id
-    if tenant_id is None:
-        raise ValueError("an enabled protocol needs a tenant_id")
-    legacy = settings.legacy if own.legacy is None else own.legacy
+    legacy = settings.chosen(own, "legacy")
     challenge = own.challenge or settings.challenge
     return Served(
-        endpoint=Endpoint(
-            protocol=name,
-            name=label,
-            tenant_id=tenant_id,
-            profile=own.profile or settings.profile,
-            authority=own.authority or settings.authority,
+        endpoint=evolve(
+            settings.endpoint_of(name, label, own),
             gated=challenge != "none",
             # Intune takes no answer but the certificate.
             may_wait=not isinstance(challenge, PlatformSection)
@@ -152,10 +145,6 @@ def _served(
         challenge=challenge,
         digests=_DIGESTS | ({"sha1"} & set(legacy)),
         ciphers=_CIPHERS | ({"des-ede3-cbc"} if "3des" in legacy else set()),
-        include_chain=(
-            settings.include_chain
-            if own.include_chain is None
-            else own.include_chain
-        ),
+        include_chain=settings.chosen(own, "include_chain"),
         next_authority=own.next_authority or settings.next_authority,
     )
