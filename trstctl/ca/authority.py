@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NoReturn
 
@@ -36,6 +35,7 @@ from trstctl.model import Approved, CertificateFacts
 from trstctl.pkix import algorithms, der
 from trstctl.pkix.certificate import assemble, split_signed
 from trstctl.pkix.names import encode_name, read_name
+from trstctl.pkix.times import time
 
 _SUBJECT_KEY_IDENTIFIER = "2.5.29.14"
 _KEY_USAGE = "2.5.29.15"
@@ -198,9 +198,7 @@ class Authority:
                     _VERSION_3,
                     der.integer(number),
                     self._after_serial,
-                    tlv(
-                        0x30, encode_time(not_before) + encode_time(not_after)
-                    ),
+                    tlv(0x30, time(not_before) + time(not_after)),
                     encode_name(approved.subject),
                     approved.public_key.spki,
                     tlv(0xA3, tlv(0x30, b"".join(parts))),
@@ -327,26 +325,6 @@ def _key_identifier(spki: bytes) -> bytes:
     """
     bits = der.children(der.content(spki, der.SEQUENCE))[1][1]
     return hashlib.sha1(bits[1:], usedforsecurity=False).digest()
-
-
-def encode_time(moment: datetime) -> bytes:
-    """
-    Encode an aware time by RFC 5280, section 4.1.2.5: UTCTime through 2049,
-    GeneralizedTime from 2050 on, to the second, in UTC.
-    """
-    if moment.tzinfo is not UTC:
-        moment = moment.astimezone(UTC)
-    year = moment.year
-    tail = (
-        moment.month,
-        moment.day,
-        moment.hour,
-        moment.minute,
-        moment.second,
-    )
-    if 1950 <= year < 2050:
-        return b"\x17\x0d%02d%02d%02d%02d%02d%02dZ" % (year % 100, *tail)
-    return b"\x18\x0f%04d%02d%02d%02d%02d%02dZ" % (year, *tail)
 
 
 def subject_of(certificate: bytes) -> bytes:

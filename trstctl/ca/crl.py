@@ -19,7 +19,7 @@ from datetime import datetime
 
 from attrs import frozen
 
-from trstctl.ca.authority import encode_time, subject_of
+from trstctl.ca.authority import subject_of
 from trstctl.ca.pointers import (
     authority_key_identifier,
     critical,
@@ -31,6 +31,7 @@ from trstctl.model import SerialStatus
 from trstctl.pkix import der
 from trstctl.pkix.algorithms import algorithm_identifier
 from trstctl.pkix.extensions import CRL_REASONS
+from trstctl.pkix.times import time
 
 _CRL_NUMBER = "2.5.29.20"
 _REASON_CODE = "2.5.29.21"
@@ -120,9 +121,9 @@ class ListWriter:
         listed = b"".join(entries)
         return der.sequence(
             self._head,
-            encode_time(draft.this_update),
+            time(draft.this_update),
             # Section 5.1.2.5: conforming issuers MUST include nextUpdate.
-            encode_time(draft.next_update),
+            time(draft.next_update),
             # Section 5.1.2.6: without entries, the list MUST be absent.
             der.sequence(listed) if listed else b"",
             der.explicit(0, der.sequence(*self._extensions(draft))),
@@ -188,9 +189,7 @@ def encode_entries(statuses: Sequence[SerialStatus]) -> bytes:
         entries.append(
             tlv(
                 0x30,
-                der.integer(int(status.serial, 16))
-                + encode_time(when)
-                + extensions,
+                der.integer(int(status.serial, 16)) + time(when) + extensions,
             )
         )
     return b"".join(entries)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 
 from attrs import field, frozen
@@ -26,6 +26,7 @@ from trstctl.pkix import der
 from trstctl.pkix.algorithms import algorithm_identifier
 from trstctl.pkix.certificate import split_signed
 from trstctl.pkix.extensions import CRL_REASONS, read_extensions
+from trstctl.pkix.times import generalized_time
 
 #: Octets of a request, and certificates that it may ask for.
 MAX_REQUEST = 65_536
@@ -211,7 +212,7 @@ def revoked(at: datetime, reason: str) -> bytes:
 
     :param reason: a CRLReason name, or empty.
     """
-    return der.tlv(0xA1, _time(at) + _REASONS.get(reason, b""))
+    return der.tlv(0xA1, generalized_time(at) + _REASONS.get(reason, b""))
 
 
 def single_response(
@@ -224,8 +225,8 @@ def single_response(
     return der.sequence(
         cert_id.der,
         status,
-        _time(this_update),
-        der.explicit(0, _time(next_update)),
+        generalized_time(this_update),
+        der.explicit(0, generalized_time(next_update)),
     )
 
 
@@ -252,7 +253,11 @@ class ResponseForm:
         self, produced_at: datetime, singles: Sequence[bytes], nonce: bytes
     ) -> bytes:
         """Return the ResponseData, which is to be signed."""
-        parts = [self._responder, _time(produced_at), der.sequence(*singles)]
+        parts = [
+            self._responder,
+            generalized_time(produced_at),
+            der.sequence(*singles),
+        ]
         if nonce:
             parts.append(_nonce_extensions(1, nonce))
         return der.sequence(*parts)
@@ -295,20 +300,6 @@ def _before_nonce(number: int, size: int) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def _time(moment: datetime) -> bytes:
-    """Return an aware time as GeneralizedTime, to the second, in UTC."""
-    if moment.tzinfo is not UTC:
-        moment = moment.astimezone(UTC)
-    return b"\x18\x0f%04d%02d%02d%02d%02d%02dZ" % (
-        moment.year,
-        moment.month,
-        moment.day,
-        moment.hour,
-        moment.minute,
-        moment.second,
-    )
-
-
 # --- who is meant -----------------------------------------------------------
 
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from attrs import field, frozen
 
-from trstctl.pkix import der
+from trstctl.pkix import der, times
 from trstctl.pkix.cms import (
     DATA,
     SIGNED_DATA,
@@ -100,7 +100,7 @@ def prepare_signed(
         ),
     ]
     if signing_time is not None:
-        encoded.append(_attribute(_SIGNING_TIME, _time(signing_time)))
+        encoded.append(_attribute(_SIGNING_TIME, times.time(signing_time)))
     signed = der.set_of(*encoded)
     encapsulated = kind
     if content is not None:
@@ -133,12 +133,3 @@ def prepare_signed(
 def _attribute(oid: bytes, *values: bytes) -> bytes:
     """Return an Attribute (RFC 5652, section 5.3)."""
     return der.sequence(oid, der.set_of(*values))
-
-
-def _time(when: datetime) -> bytes:
-    """Return a Time (RFC 5652, section 11.3)."""
-    # UTCTime through the year 2049, GeneralizedTime from then on.
-    text = when.astimezone(UTC).strftime("%Y%m%d%H%M%SZ")
-    if "1950" <= text < "2050":
-        return der.tlv(0x17, text[2:].encode("ascii"))
-    return der.tlv(0x18, text.encode("ascii"))

@@ -10,7 +10,6 @@ import re
 from datetime import UTC, datetime
 
 from trstctl.errors import Malformed
-from trstctl.pkix import der
 
 UTC_TIME = 0x17
 GENERALIZED_TIME = 0x18
@@ -52,15 +51,28 @@ def read_time(tag: int, value: bytes) -> datetime:
     return read_generalized_time(value)
 
 
+def _fields(when: datetime) -> tuple[int, int, int, int, int, int]:
+    """Return an aware time in UTC; what is below a second is cut off."""
+    if when.tzinfo is not UTC:
+        when = when.astimezone(UTC)
+    return (
+        when.year,
+        when.month,
+        when.day,
+        when.hour,
+        when.minute,
+        when.second,
+    )
+
+
 def generalized_time(when: datetime) -> bytes:
-    """Return a GeneralizedTime; what is below a second is cut off."""
-    text = when.astimezone(UTC).strftime("%Y%m%d%H%M%SZ")
-    return der.tlv(GENERALIZED_TIME, text.rjust(15, "0").encode("ascii"))
+    """Return an aware time as GeneralizedTime, to the second."""
+    return b"\x18\x0f%04d%02d%02d%02d%02d%02dZ" % _fields(when)
 
 
 def time(when: datetime) -> bytes:
     """Return a Time: UTCTime through the year 2049 (section 4.1.2.5)."""
-    whole = generalized_time(when)
-    if b"1950" <= whole[2:6] < b"2050":
-        return der.tlv(UTC_TIME, whole[4:])
-    return whole
+    year, *rest = fields = _fields(when)
+    if 1950 <= year < 2050:
+        return b"\x17\x0d%02d%02d%02d%02d%02d%02dZ" % (year % 100, *rest)
+    return b"\x18\x0f%04d%02d%02d%02d%02d%02dZ" % fields

@@ -26,7 +26,12 @@ from trstctl.model import PublicKey
 from trstctl.pkix import algorithms, der
 from trstctl.pkix.certificate import split_signed
 from trstctl.pkix.cms import DATA, IssuerAndSerial, read_issuer_and_serial
-from trstctl.pkix.names import names_match, read_name
+from trstctl.pkix.names import (
+    PRINTABLE_STRING,
+    UTF8_STRING,
+    names_match,
+    read_name,
+)
 from trstctl.pkix.signed import (
     SignedData,
     SignerInfo,
@@ -82,8 +87,6 @@ FAIL_INFO = {
     "badCertId": "4",
 }
 
-_PRINTABLE_STRING = 0x13
-_UTF8_STRING = 0x0C
 
 _PRINTABLE = re.compile(rb"[A-Za-z0-9 '()+,\-./:=?]{1,255}")
 _DECIMAL = re.compile(rb"[0-9]{1,3}")
@@ -193,7 +196,7 @@ def _text(info: SignerInfo, oid: str, form: re.Pattern[bytes]) -> str:
     if value is None:
         raise Malformed
     tag, text, _ = der.children(value)[0]
-    if tag != _PRINTABLE_STRING or not form.fullmatch(text):
+    if tag != PRINTABLE_STRING or not form.fullmatch(text):
         raise Malformed
     return text.decode("ascii")
 
@@ -364,7 +367,7 @@ def prepare_answer(
         attributes[_FAIL_INFO] = [_printable(FAIL_INFO[answer.fail_info])]
         if answer.text:
             attributes[_FAIL_INFO_TEXT] = [
-                der.tlv(_UTF8_STRING, answer.text[:255].encode("utf-8"))
+                der.tlv(UTF8_STRING, answer.text[:255].encode("utf-8"))
             ]
     digest = message.digest if message.digest in digests else "sha256"
     return prepare_signed(
@@ -377,4 +380,4 @@ def prepare_answer(
 
 def _printable(text: str) -> bytes:
     """Return a PrintableString."""
-    return der.tlv(_PRINTABLE_STRING, text.encode("ascii"))
+    return der.tlv(PRINTABLE_STRING, text.encode("ascii"))
