@@ -79,6 +79,7 @@ from trstctl.founding import (
 from trstctl.http.exchange import Root
 from trstctl.http.site import Site, report_exchange
 from trstctl.interfaces import IAuthority, IBackendFactory, ISigner, IStore
+from trstctl.key_maker import KeyMaker
 from trstctl.log import JSONLogObserver, LogFile
 from trstctl.metrics import Metrics
 from trstctl.model import SYSTEM_TENANT, AuditEvent
@@ -350,6 +351,7 @@ class Gateway(Service):
         self.ra.device_secrets = DeviceSecrets(
             self.store, self.ra.challenges, self._now, self._random_bytes
         )
+        self.ra.key_maker = KeyMaker(self._run_slowly)
         self.publisher = Publisher(
             self.store,
             self._issuers(self.config, rules),

@@ -40,6 +40,7 @@ from trstctl.model import (
     Held,
     Intent,
     Issued,
+    MadeKey,
     MintedSecret,
     NewRequest,
     OneTimeSecret,
@@ -178,6 +179,23 @@ class ICredentials(Interface):
         Return every such credential that is good, the newest first.
 
         A device may still encrypt to the one before.
+        """
+
+
+class IKeyMaker(Interface):
+    """
+    Makes keys for devices that cannot make their own (RFC 7030, section
+    4.4; RFC 9483, section 4.1.6).
+    """
+
+    def make(algorithm: str, bits: int = 0) -> Deferred[MadeKey]:
+        """
+        Make a key pair, outside of the reactor's thread.
+
+        :param algorithm: as in :class:`~trstctl.model.PublicKey`.
+        :param bits: of an RSA modulus.
+        :raises UnsupportedAlgorithm: no such key can be made.
+        :raises Unavailable: too many are being made.
         """
 
 
@@ -431,6 +449,7 @@ class IRegistrationAuthority(Interface):
     device_secrets = Attribute("An :class:`IDeviceSecrets`.")
     outbound = Attribute("An :class:`IOutbound`.")
     dialogues = Attribute("An :class:`IDialogues`.")
+    key_maker = Attribute("An :class:`IKeyMaker`.")
 
     def now() -> datetime:
         """Return the wall clock's time, UTC."""

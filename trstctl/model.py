@@ -414,6 +414,9 @@ class EnrollmentRequest:
     :ivar confirm_within: for how long the client may take to confirm the
         certificate, which is revoked otherwise and replaces no other before;
         ``None``: nobody waits for that.
+    :ivar anew: for a key that the gateway made and does not keep: whoever
+        repeats the request under its transaction gets another certificate,
+        and those before it, whose keys nobody may have, are revoked.
     """
 
     endpoint: Endpoint
@@ -427,6 +430,7 @@ class EnrollmentRequest:
     linking: Linking = Linking.UNASKED
     content: bytes | None = field(default=None, repr=False)
     confirm_within: timedelta | None = None
+    anew: bool = False
 
 
 @frozen
@@ -898,12 +902,26 @@ class Dialogue:
     version: int = 1
 
 
+@frozen
+class MadeKey:
+    """
+    A key pair that the gateway has made for somebody else.
+
+    :ivar private_key: DER PrivateKeyInfo (PKCS #8, RFC 5208); secret.  It is
+        never kept and never logged.
+    """
+
+    private_key: bytes = field(repr=False)
+    public_key: PublicKey
+
+
 class Purpose(enum.Enum):
     """What the gateway certifies a key of its own for."""
 
     OCSP = "ocsp"  # signs OCSP responses (RFC 6960, section 4.2.2.2)
     SCEP = "scep"  # decrypts and signs SCEP messages (RFC 8894)
     CMP = "cmp"  # signs CMP messages (RFC 9483, section 1.5)
+    KGA = "kga"  # signs keys that the gateway has made (RFC 9483, 4.1.6)
 
 
 @frozen

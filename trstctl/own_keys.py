@@ -91,6 +91,7 @@ _TITLES = {
     Purpose.OCSP: "OCSP responder",
     Purpose.SCEP: "SCEP registration authority",
     Purpose.CMP: "CMP registration authority",
+    Purpose.KGA: "key generation authority",
 }
 
 

@@ -90,6 +90,7 @@ from trstctl.interfaces import (
     ICredentials,
     IDeviceSecrets,
     IDialogues,
+    IKeyMaker,
     IOutbound,
     IProfilePolicy,
     IRegistrar,
@@ -297,6 +298,7 @@ class RegistrationAuthority:
     revocation: IRevocation
     device_secrets: IDeviceSecrets
     outbound: IOutbound
+    key_maker: IKeyMaker
 
     def __init__(
         self,

@@ -65,6 +65,7 @@ EXTENDED_KEY_USAGES: Mapping[str, str] = {
     "eapOverLAN": "1.3.6.1.5.5.7.3.14",
     "ipsecIKE": "1.3.6.1.5.5.7.3.17",
     "cmcCA": "1.3.6.1.5.5.7.3.27",
+    "cmKGA": "1.3.6.1.5.5.7.3.32",
     "cmcRA": "1.3.6.1.5.5.7.3.28",
     "certificateRequestAgent": "1.3.6.1.4.1.311.20.2.1",
     "smartcardLogon": "1.3.6.1.4.1.311.20.2.2",

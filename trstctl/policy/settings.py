@@ -470,4 +470,11 @@ def gateway_profiles() -> dict[str, ProfileSettings]:
             validity_default=timedelta(days=365),
             **common,
         ),
+        # RFC 9810, section 8.3; RFC 9483, section 4.1.6.
+        "gateway-kga": ProfileSettings(
+            key_usage=("digitalSignature",),
+            extended_key_usage=("cmKGA",),
+            validity_default=timedelta(days=365),
+            **common,
+        ),
     }

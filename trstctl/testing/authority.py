@@ -35,6 +35,7 @@ from trstctl.interfaces import (
     ISigner,
     IStore,
 )
+from trstctl.key_maker import KeyMaker
 from trstctl.model import (
     CertificateRecord,
     CSRWishes,
@@ -192,6 +193,8 @@ def make_ra(
         store, ra.challenges, ra.now, random_bytes
     )
     ra.device_secrets = device_secrets
+    maker: Any = KeyMaker(execute)
+    ra.key_maker = maker
     others: Any = FakeOutbound()
     ra.outbound = others
     ra.revocation = _as_revocation(
@@ -285,6 +288,8 @@ class StubAuthority:
     ) -> None:
         self.outcome = outcome
         self.outbound = FakeOutbound()
+        maker: Any = KeyMaker(execute)
+        self.key_maker = maker
         nothing = _as_store(MemoryStore())
         self.dialogues = nothing
         self.challenges = _as_challenges(

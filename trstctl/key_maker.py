@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""
+Keys for devices that cannot make their own.
+
+A key exists here from the moment it is made until the answer that carries it
+is written: it is kept nowhere, and nothing logs it.
+
+K-1  *Never in the reactor's thread.*  An RSA key takes from tenths of a
+     second to several.
+K-2  *Bounded.*  So many are made at once, so many wait; whoever comes then is
+     told to come back, before anything was issued.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from twisted.internet.defer import Deferred, DeferredSemaphore, fail
+from zope.interface import implementer
+
+from trstctl.errors import Unavailable, UnsupportedAlgorithm
+from trstctl.interfaces import IKeyMaker
+from trstctl.model import MadeKey
+from trstctl.pkix.algorithms import describe_public_key
+
+#: Keys that are made at once: the threads are those that sign.
+_AT_ONCE = 1
+
+#: Requests that wait for one.
+_WAITING = 32
+
+#: Sizes of RSA moduli, in bits; beyond, one key takes half a minute.
+RSA_BITS = (2048, 3072, 4096)
+
+_MAKERS: dict[str, Callable[[], Any]] = {
+    "p-256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "p-384": lambda: ec.generate_private_key(ec.SECP384R1()),
+    "p-521": lambda: ec.generate_private_key(ec.SECP521R1()),
+    "ed25519": ed25519.Ed25519PrivateKey.generate,
+    "ed448": ed448.Ed448PrivateKey.generate,
+}
+
+
+def make_key(algorithm: str, bits: int) -> MadeKey:
+    """
+    Make a key pair, here and now.
+
+    :param algorithm: as in :class:`~trstctl.model.PublicKey`.
+    :param bits: one of :data:`RSA_BITS`, for ``rsa``.
+    :raises UnsupportedAlgorithm: no such key can be made.
+    """
+    if algorithm == "rsa" and bits in RSA_BITS:
+        key: Any = rsa.generate_private_key(65537, bits)
+    elif algorithm in _MAKERS:
+        key = _MAKERS[algorithm]()
+    else:
+        raise UnsupportedAlgorithm("no key of this kind is made here")
+    spki = key.public_key().public_bytes(
+        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+    )
+    private = key.private_bytes(
+        Encoding.DER, PrivateFormat.PKCS8, NoEncryption()
+    )
+    return MadeKey(private, describe_public_key(spki))
+
+
+@implementer(IKeyMaker)
+class KeyMaker:
+    """
+    Makes keys in threads.
+
+    :param elsewhere: runs a function in a thread.
+    """
+
+    def __init__(self, elsewhere: Callable[..., Awaitable[MadeKey]]) -> None:
+        self._elsewhere = elsewhere
+        self._places = DeferredSemaphore(_AT_ONCE)
+
+    def make(self, algorithm: str, bits: int = 0) -> Deferred[MadeKey]:
+        """See :meth:`trstctl.interfaces.IKeyMaker.make`."""
+        if len(self._places.waiting) >= _WAITING:
+            return fail(Unavailable("too many keys are being made"))
+
+        async def make() -> MadeKey:
+            return await self._elsewhere(make_key, algorithm, bits)
+
+        def run() -> Deferred[MadeKey]:
+            return Deferred.fromCoroutine(make())
+
+        return self._places.run(run)
