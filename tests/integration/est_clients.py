@@ -8,6 +8,7 @@ import http.client
 import io
 import socket
 import ssl
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,38 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AttributeOID
 from OpenSSL import SSL
-from running import Answer
+from running import Answer, Gateway
 
 _BASE = "/.well-known/est"
+
+
+def run(*command: str | Path, folder: Path, check: bool = True) -> str:
+    """Run a client and return what it prints."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=folder,
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+    told = (done.stdout + done.stderr).decode("utf-8", "replace")
+    assert not check or done.returncode == 0, told
+    return told
+
+
+def verify(gateway: Gateway, certificate: Path) -> None:
+    """Let OpenSSL judge a certificate against the gateway's chain."""
+    chain = gateway.folder / "chain.pem"
+    chain.write_bytes(
+        gateway.root.read_bytes()
+        + (gateway.folder / "ca" / "issuing.pem").read_bytes()
+    )
+    told = run(
+        *("openssl", "verify", "-x509_strict", "-CAfile", chain),
+        certificate,
+        folder=gateway.folder,
+    )
+    assert told.strip().endswith("OK")
 
 
 class TLSClient:

@@ -1,24 +1,22 @@
 # SPDX-License-Identifier: MIT
-"""EST with clients that others wrote, against the default configuration."""
+"""
+EST as an operator types it, and what the configuration can add to it.
+
+What each client can do with the default configuration is in
+``test_est_matrix.py``.
+"""
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from est_clients import Factory, TLSClient, linked_csr
+from est_clients import Factory, TLSClient, linked_csr, run, verify
 from running import TENANT, Device, Gateway, require_client, trstctl
 
 from trstctl.backends.keyfiles import to_pem
-
-CLIENT = Path(__file__).with_name("clients") / "BouncyCastleClient.java"
-JARS = [
-    Path("/usr/share/java") / f"{name}.jar"
-    for name in ("bcprov", "bcpkix", "bcutil")
-]
 
 pytestmark = pytest.mark.interop
 
@@ -72,35 +70,6 @@ def gateway(
         yield found
     finally:
         found.end()
-
-
-def run(*command: str | Path, folder: Path, check: bool = True) -> str:
-    """Run a client and return what it prints."""
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=folder,
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    told = (done.stdout + done.stderr).decode("utf-8", "replace")
-    assert not check or done.returncode == 0, told
-    return told
-
-
-def verify(gateway: Gateway, certificate: Path) -> None:
-    """Let OpenSSL judge a certificate against the gateway's chain."""
-    chain = gateway.folder / "chain.pem"
-    chain.write_bytes(
-        gateway.root.read_bytes()
-        + (gateway.folder / "ca" / "issuing.pem").read_bytes()
-    )
-    told = run(
-        *("openssl", "verify", "-x509_strict", "-CAfile", chain),
-        certificate,
-        folder=gateway.folder,
-    )
-    assert told.strip().endswith("OK")
 
 
 class CurlTests:
@@ -187,74 +156,6 @@ class CurlTests:
             "ask --data-binary @r.pem -H 'Transfer-Encoding: chunked' > 3\n"
             "cmp 1 2; cmp 2 3\n",
         )
-
-
-class StrongSwanTests:
-    """``pki`` of Debian 12's strongSwan 5.9.8."""
-
-    def test_fetches_enrolls_and_re_enrolls(
-        self, gateway: Gateway, tmp_path: Path
-    ) -> None:
-        """``--estca`` and ``--est``, by password and by certificate."""
-        require_client("pki")
-        url = f"https://localhost:{gateway.https_port}"
-        trusted = [
-            *("--cacert", gateway.root),
-            *("--cacert", gateway.folder / "ca" / "issuing.pem"),
-        ]
-        run(
-            *("pki", "--estca", "--url", url, *trusted),
-            *("--caout", "ca", "--outform", "pem", "--force"),
-            folder=tmp_path,
-        )
-        assert list(tmp_path.glob("ca*")), "no CA certificate was written"
-        for number in (1, 2):
-            run(
-                *("bash", "-c"),
-                f"pki --gen --type ecdsa --size 256 > k{number}.der && "
-                f"pki --req --in k{number}.der --type ecdsa --dn "
-                "'C=CH, O=Example, CN=moon' --san moon.example "
-                f"> r{number}.der",
-                folder=tmp_path,
-            )
-        (tmp_path / "enroll").write_text(
-            'exec pki --est --url "$1" --in r1.der --cacert "$2" '
-            '--cacert "$3" --userpass device:device-password > c1.der\n'
-        )
-        paths = (url, gateway.root, gateway.folder / "ca" / "issuing.pem")
-        run("bash", "enroll", *paths, folder=tmp_path)
-        (tmp_path / "renew").write_text(
-            'exec pki --est --url "$1" --in r2.der --cacert "$2" '
-            '--cacert "$3" --cert c1.der --key k1.der > c2.der\n'
-        )
-        run("bash", "renew", *paths, folder=tmp_path)
-        for name in ("c1", "c2"):
-            run(
-                *("openssl", "x509", "-inform", "DER"),
-                *("-in", f"{name}.der", "-out", f"{name}.pem"),
-                folder=tmp_path,
-            )
-            verify(gateway, tmp_path / f"{name}.pem")
-
-
-class BouncyCastleTests:
-    """The Java client of Debian's libbcpkix-java 1.72."""
-
-    def test_enrolls_re_enrolls_and_is_refused(
-        self, gateway: Gateway, tmp_path: Path
-    ) -> None:
-        """cacerts, csrattrs, both enrollments, and a readable 401."""
-        require_client("java", "javac", *map(str, JARS))
-        told = run(
-            *("java", "-cp", ":".join(map(str, JARS)), CLIENT),
-            f"localhost:{gateway.https_port}",
-            *(gateway.root, "device", "device-password", tmp_path),
-            folder=tmp_path,
-        )
-        assert "cacerts 2" in told
-        assert "refused 401" in told
-        verify(gateway, tmp_path / "bc-first.pem")
-        verify(gateway, tmp_path / "bc-second.pem")
 
 
 class LinkingTests:
