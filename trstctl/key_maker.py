@@ -28,7 +28,7 @@ from zope.interface import implementer
 
 from trstctl.errors import Unavailable, UnsupportedAlgorithm
 from trstctl.interfaces import IKeyMaker
-from trstctl.model import MadeKey
+from trstctl.model import CSRWishes, MadeKey, PublicKey
 from trstctl.pkix.algorithms import describe_public_key
 
 #: Keys that are made at once: the threads are those that sign.
@@ -47,6 +47,40 @@ _MAKERS: dict[str, Callable[[], Any]] = {
     "ed25519": ed25519.Ed25519PrivateKey.generate,
     "ed448": ed448.Ed448PrivateKey.generate,
 }
+
+
+def wished_key(wishes: CSRWishes, asked: PublicKey | None) -> PublicKey:
+    """
+    Return which key to make: type and size, and nothing else.
+
+    :param wishes: what the profile says.
+    :param asked: of the type and size that the device asks for.
+    :returns: as it asks, if the profile allows that and it can be made; else
+        of the first type that the profile allows and that can be made, as
+        small as it allows.
+    :raises UnsupportedAlgorithm: there is none.
+    """
+    low, high = wishes.rsa_bits
+    sizes = [bits for bits in RSA_BITS if low <= bits <= high]
+    possible: list[tuple[str, int]] = []
+    for name in wishes.algorithms:
+        if name.startswith("rsa"):
+            possible += [("rsa", bits) for bits in sizes]
+        elif name in _MAKERS:
+            possible.append((name, 0))
+    for algorithm, bits in possible:
+        if (
+            asked is not None
+            and asked.algorithm == algorithm
+            and bits in {0, asked.bits}
+        ):
+            return PublicKey(b"", algorithm, asked.bits, "")
+    if not possible:
+        raise UnsupportedAlgorithm(
+            "no key that the profile allows is made here"
+        )
+    algorithm, bits = possible[0]
+    return PublicKey(b"", algorithm, bits, "")
 
 
 def make_key(algorithm: str, bits: int) -> MadeKey:

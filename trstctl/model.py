@@ -11,7 +11,7 @@ are left out of ``repr``.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -83,7 +83,8 @@ class PublicKey:
     """
     A subject public key, described without judging it.
 
-    :ivar spki: DER SubjectPublicKeyInfo.
+    :ivar spki: DER SubjectPublicKeyInfo; empty: of a key that is yet to be
+        made, of which there are algorithm and size only.
     :ivar algorithm: ``rsa``, ``p-256``, ``p-384``, ``p-521``, ``ed25519``,
         ``ed448``, ``ml-dsa-44``, ``ml-dsa-65``, ``ml-dsa-87``, or
         ``other:<oid or curve name>``.
@@ -415,8 +416,13 @@ class EnrollmentRequest:
         certificate, which is revoked otherwise and replaces no other before;
         ``None``: nobody waits for that.
     :ivar anew: for a key that the gateway made and does not keep: whoever
-        repeats the request under its transaction gets another certificate,
-        and those before it, whose keys nobody may have, are revoked.
+        repeats the request under its transaction, which it must have, gets
+        another certificate, and those before it, whose keys nobody may have,
+        are revoked.  It has no idempotency key, and cannot be held.
+    :ivar generate: makes that key, unless it is made already; called once
+        it is proven who asks, and only for what the profile allows.  Then
+        ``wanted`` has the key that is wished for, and this returns the same
+        with the key that was made.
     """
 
     endpoint: Endpoint
@@ -431,6 +437,9 @@ class EnrollmentRequest:
     content: bytes | None = field(default=None, repr=False)
     confirm_within: timedelta | None = None
     anew: bool = False
+    generate: Callable[[], Awaitable[CertificateRequest]] | None = field(
+        default=None, repr=False
+    )
 
 
 @frozen
@@ -540,6 +549,7 @@ class CSRWishes:
     What a profile wishes to see in a request.
 
     :ivar algorithms: accepted key algorithms, as in :class:`PublicKey`.
+    :ivar rsa_bits: the least and the greatest size of an RSA modulus.
     :ivar digests: accepted signature digests, strongest wish first.
     :ivar subject_attributes: dotted OIDs of required subject attributes.
     :ivar extensions: dotted OIDs of required extensions.
@@ -555,6 +565,7 @@ class CSRWishes:
     extensions: tuple[str, ...] = ()
     fixed: tuple[tuple[str, str], ...] = ()
     issued: tuple[Extension, ...] = ()
+    rsa_bits: tuple[int, int] = (2048, 8192)
 
 
 @frozen

@@ -51,6 +51,12 @@ I-13 *Replaced by what exists.*  A renewal supersedes the old certificate once
 I-14 *Confirmed in time, or revoked.*  Where a client is to confirm what it
      got, the certificate replaces no other until it does; what nobody has
      confirmed in time is revoked.
+I-15 *A key that is made here is handed out once.*  It is made when it is known
+     who asks and that he may, and is kept nowhere.  So no repetition gets a
+     certificate a second time: it gets another, for another key, one after
+     the other, and never before those of the same transaction and principal
+     are revoked, for a short time as in I-11.  Where the process ended
+     before that, the next repetition makes up for it.
 """
 
 from __future__ import annotations
@@ -76,6 +82,7 @@ from trstctl.errors import (
     Malformed,
     NotAuthenticated,
     NotAuthorized,
+    PolicyViolation,
     RequestError,
     SerialTaken,
     Stale,
@@ -138,6 +145,10 @@ from trstctl.shield import Shield
 #: Why a certificate is revoked that its gate could not hear of: nobody has
 #: it, and nothing is known against its key.
 WITHDRAWN = "cessationOfOperation"
+
+#: What the key of a request begins with whose own key is made here: no row
+#: of such a request answers another.
+_ANEW = "anew:"
 
 #: Unconfirmed certificates that one round revokes.
 _OVERDUE = 100
@@ -353,9 +364,10 @@ class RegistrationAuthority:
                 request, self.now()
             )
             check_linking(request, principal)
-            return await self._answer(
-                self._asked(request, principal, self.rules)
-            )
+            asked = self._asked(request, principal, self.rules)
+            if request.generate is not None:
+                asked = await self._with_key(asked, request.generate)
+            return await self._answer(asked)
         except RequestError as error:
             who = principal.id if principal else ""
             await self._refuse(request, request.operation.value, who, error)
@@ -380,6 +392,20 @@ class RegistrationAuthority:
         asked = self._asked(request, gateway, rules or self.rules)
         return await self._answer(asked)
 
+    async def _with_key(
+        self,
+        asked: _Asked,
+        generate: Callable[[], Awaitable[CertificateRequest]],
+    ) -> _Asked:
+        """Let the key be made, once the profile allows the rest (I-15)."""
+        rules = self.rules
+        self._decide(asked)
+        wanted = await generate()
+        if not wanted.public_key.spki:
+            raise Internal("there is still no key")
+        request = evolve(asked.request, wanted=wanted, generate=None)
+        return self._asked(request, asked.principal, rules)
+
     async def _answer(self, asked: _Asked) -> Issued | Pending:
         """
         Answer from what the store knows, or decide and issue.
@@ -390,7 +416,7 @@ class RegistrationAuthority:
         patience = self._clock.seconds() + self.windows.in_flight
         pause, rounds = 0.02, 0
         while rounds < _ROUNDS:
-            earlier = await self._store.find_request(asked.key, self.now())
+            earlier = await self._earlier(asked)
             settled = self._settled(asked, earlier)
             if settled is not None:
                 if not settled_in_flight(settled):
@@ -407,13 +433,7 @@ class RegistrationAuthority:
             rounds += 1
             _refuse_revoked(asked.former)
             await self._refuse_unconfirmed(asked)
-            decision = asked.policy.decide(
-                request,
-                asked.principal,
-                self.now(),
-                asked.authority.not_after,
-                approved=_is_approved(earlier),
-            )
+            decision = self._decide(asked, earlier)
             if not asked.proven:
                 verify_proof(request.wanted)
             if isinstance(decision, Held):
@@ -424,6 +444,54 @@ class RegistrationAuthority:
             if outcome is not None:
                 return outcome
         raise Unavailable
+
+    def _decide(
+        self, asked: _Asked, earlier: StoredRequest | None = None
+    ) -> Approved | Held:
+        """Let the profile decide; what is made anew cannot be held."""
+        decision = asked.policy.decide(
+            asked.request,
+            asked.principal,
+            self.now(),
+            asked.authority.not_after,
+            approved=_is_approved(earlier),
+        )
+        if asked.request.anew and isinstance(decision, Held):
+            # What a person approves is a key, and it would be gone by then.
+            raise PolicyViolation(
+                asked.policy.name,
+                "approval",
+                "a key that is made here cannot wait for an approval",
+            )
+        return decision
+
+    async def _earlier(self, asked: _Asked) -> StoredRequest | None:
+        """
+        Return the row that the request has, if it was here before.
+
+        Where its key was made for it, it was not; then the row that it has
+        to wait for (I-15).
+        """
+        if not asked.request.anew:
+            return await self._store.find_request(asked.key, self.now())
+        for row in await self._transactions(asked):
+            if row.state is RequestState.OPEN:
+                return row
+        return None
+
+    async def _transactions(self, asked: _Asked) -> list[StoredRequest]:
+        """Return the principal's rows of the transaction, newest first."""
+        endpoint = asked.request.endpoint
+        rows = await self._store.find_transactions(
+            endpoint.tenant_id,
+            endpoint.protocol,
+            endpoint.name,
+            asked.request.transaction,
+            self.now(),
+        )
+        return [
+            row for row in rows if row.key.principal == asked.key.principal
+        ]
 
     async def _refuse_unconfirmed(self, asked: _Asked) -> None:
         """Let a client confirm one renewal before it asks for the next."""
@@ -459,9 +527,15 @@ class RegistrationAuthority:
                 opened = await self._store.open_intent(intent, self.now())
             except SerialTaken:
                 continue
+            except Conflict:
+                if asked.request.anew:
+                    return None  # one of its transaction is being signed
+                raise
             if not isinstance(opened, Opened):
                 return None
             issued = await self._sign(asked, intent)
+            if asked.request.anew:
+                await self._revoke_earlier(asked, issued)
             return await self._told(asked, issued)
         raise Internal("no free serial number was found")
 
@@ -494,6 +568,26 @@ class RegistrationAuthority:
         if asked.replaces is not None:
             await self._replace(asked, asked.replaces, issued)
         return issued
+
+    async def _revoke_earlier(self, asked: _Asked, issued: Issued) -> None:
+        """
+        Revoke what the transaction has brought before (I-15).
+
+        What came after, in another process, has been answered already.
+        """
+        rows = iter(await self._transactions(asked))
+        for row in rows:
+            if row.serial == issued.serial:
+                break
+        for row in rows:
+            if row.serial is not None and not row.revoked:
+                await self._store.revoke_certificate(
+                    row.key.tenant_id,
+                    row.serial,
+                    SUPERSEDED,
+                    asked.principal.id,
+                    self.now(),
+                )
 
     async def _replace(
         self, asked: _Asked, former: CertificateRecord, issued: Issued
@@ -669,6 +763,8 @@ class RegistrationAuthority:
             for authority in (endpoint.authority, *endpoint.issuers)
         ]
         for row in rows:
+            if row.key.key.startswith(_ANEW):
+                continue  # its key was handed out, or is gone
             if (
                 row.public_key_fingerprint == request.public_key_fingerprint
                 or row.key.principal in signers
@@ -768,7 +864,16 @@ class RegistrationAuthority:
                 "certificate"
             )
         own, key_life = request.idempotency_key, self.windows.retention
-        if principal.secret_id is not None:
+        if request.anew:
+            _refuse_repeatable(request)
+            # The key is another each time, and so is all of the request.
+            content = request.content or request.wanted.der
+            fingerprint = fingerprint_of(
+                request, content + request.wanted.public_key.spki
+            )
+            key_life = self.windows.retry
+            key = f"{_ANEW}{fingerprint}"
+        elif principal.secret_id is not None:
             # The secret is an idempotency key already.  A device that lost
             # the answer may sign its request anew, which changes the bytes
             # (an ECDSA signature is random), and name any key of its own:
@@ -811,6 +916,8 @@ class RegistrationAuthority:
         """Return the answer that the store already holds, if any (I-4)."""
         if stored is None:
             return None
+        if asked.request.anew:
+            return self._pending(asked, stored, in_flight=True)
         if stored.fingerprint != asked.fingerprint:
             raise Conflict
         if stored.csr != asked.request.wanted.der:
@@ -1116,6 +1223,17 @@ def _is_approved(stored: StoredRequest | None) -> bool:
         stored.state is RequestState.APPROVED
         or (stored.state is RequestState.ABANDONED and stored.decided_by != "")
     )
+
+
+def _refuse_repeatable(request: EnrollmentRequest) -> None:
+    """Let nobody rely on the same answer where the key is new (I-15)."""
+    if request.idempotency_key is not None:
+        raise Malformed(
+            "a key that is made here is handed out once, so that a repeated "
+            "request gets another; leave the idempotency key out"
+        )
+    if not request.transaction:
+        raise Internal("a request for a new key is without a transaction")
 
 
 def _refuse_revoked(former: CertificateRecord | None) -> None:

@@ -62,6 +62,7 @@ from trstctl.model import (
     Held,
     Operation,
     Principal,
+    PublicKey,
     Verdict,
 )
 from trstctl.pkix.extensions import SUBJECT_ALTERNATIVE_NAME
@@ -314,6 +315,7 @@ class Profile:
             else (),
             fixed=self._subject.fixed,
             issued=self._extensions.wished(),
+            rsa_bits=(low, high),
         )
 
     def _rules_for(
@@ -414,19 +416,24 @@ class Profile:
         algorithm = key.algorithm
         if algorithm not in self._key_types:
             # What is weak for everybody is refused as such.
-            check_key(key, self._key_rules)
+            self._check_key(key)
             return f"{algorithm} keys are not allowed"
         if algorithm == "rsa":
             low, high = self.settings.rsa_bits_min, self.settings.rsa_bits_max
             if not low <= key.bits <= high:
-                check_key(key, self._key_rules)
+                self._check_key(key)
                 return f"an RSA key has {low} to {high} bits, not {key.bits}"
         return None
 
     def _key_strength(self, case: Case) -> str | None:
         """Judge the key's numbers and form."""
-        check_key(case.wanted.public_key, self._key_rules)
+        self._check_key(case.wanted.public_key)
         return None
+
+    def _check_key(self, key: PublicKey) -> None:
+        """Refuse a key that is weak for everybody, if it is made already."""
+        if key.spki:
+            check_key(key, self._key_rules)
 
     def _signature_digest(self, case: Case) -> str | None:
         """Judge the digest of the request's signature."""
