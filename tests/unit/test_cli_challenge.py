@@ -218,6 +218,17 @@ class ListTests:
         assert [made["id"]] != [one["id"] for one in self.tokens(state)]
         assert 1 == len(self.tokens(state))
 
+    def test_protocols(self, state: State) -> None:
+        """Whether it is a challenge of SCEP or a shared secret of CMP."""
+        created(state, "--device", "a")
+        created(state, "--device", "b", "--for", "cmp")
+        rows = state.listed("challenge", "list")
+        assert {("a", "scep"), ("b", "cmp")} == {
+            (row["device"], row["protocol"]) for row in rows
+        }
+        table = state.run("challenge", "list").stdout
+        assert "protocol" in table.splitlines()[0].lower()
+
     def tokens(self, state: State) -> list[Any]:
         """Return what the list of tokens shows."""
         rows: list[Any] = state.listed("token", "list")

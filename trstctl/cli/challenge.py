@@ -57,6 +57,7 @@ _COLUMNS = (
     "tenant",
     "id",
     "state",
+    "protocol",
     "profile",
     "device",
     "subject",
@@ -354,6 +355,7 @@ def _row(secret: OneTimeSecret) -> Row | None:
     return {
         "tenant": secret.tenant_id,
         "id": secret.id,
+        "protocol": secret.protocol,
         "profile": secret.profile,
         "device": secret.device,
         "subject": secret.subject,
