@@ -154,6 +154,8 @@ class CertificateRequest:
     :ivar challenge_password: text of PKCS#9 challengePassword; secret.
     :ivar forgiven: the faults that a lenient reader overlooked.
     :ivar change: the attribute ChangeSubjectName, if there is one.
+    :ivar kept: the request without the secrets that controls of CRMF have;
+        ``None``: there are none.
     """
 
     der: bytes = field(repr=False)
@@ -168,6 +170,7 @@ class CertificateRequest:
     challenge_password: str | None = field(default=None, repr=False)
     forgiven: tuple[str, ...] = ()
     change: NameChange | None = None
+    kept: bytes | None = field(default=None, repr=False)
 
 
 @frozen

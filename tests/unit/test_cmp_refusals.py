@@ -45,10 +45,12 @@ from trstctl.model import (
 )
 from trstctl.pkix import der
 from trstctl.pkix.certificate import read_certificate
-from trstctl.pkix.cmp import PKIBody, prepare
+from trstctl.pkix.cmp import BODY_TYPES, PKIBody, prepare
 from trstctl.pkix.cmp_header import GeneralInfo, party
 from trstctl.pkix.cmp_itav import INFO_TYPES, InfoTypeAndValue
 from trstctl.pkix.crmf_template import CertId, CertTemplate
+from trstctl.protocols.cmp.header import CONTINUING
+from trstctl.protocols.cmp.messages import ANNOUNCEMENTS, REQUESTS
 from trstctl.protocols.cmp.refusals import FAIL_INFO, WRONG_MAC, status_of
 from trstctl.testing import EPOCH, TENANT, result_of
 
@@ -500,11 +502,14 @@ class AuthorizationTests:
         reply = site.send(signed(site.enrolled(), body))
         assert ("error", "notAuthorized") == (reply.type, reply.failure)
 
-    @pytest.mark.parametrize("kind", ["krr", "popdecr", "ip", "genp", "cann"])
+    @pytest.mark.parametrize(
+        "kind",
+        sorted({*BODY_TYPES} - REQUESTS - CONTINUING - ANNOUNCEMENTS),
+    )
     def test_what_nobody_serves_is_refused(
         self, site: Site, kind: str
     ) -> None:
-        """Other bodies are no requests, or not served."""
+        """Answers are no requests; key recovery and challenges not served."""
         body = PKIBody(kind, der.sequence())
         reply = site.send(protected_by_secret(site.secret(), body))
         assert ("error", "badRequest") == (reply.type, reply.failure)

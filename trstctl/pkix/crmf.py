@@ -284,7 +284,26 @@ def certificate_request(
         names=names,
         extensions=extensions,
         proof=_possession(message, lenient=lenient),
+        kept=_without_secrets(message),
     )
+
+
+def _without_secrets(message: CertReqMsg) -> bytes | None:
+    """
+    Return a request as it may be kept; ``None``: as it is.
+
+    Each octet of a secret is replaced by ``x``, so that the signature does
+    not verify any more.
+    """
+    kept = message.der
+    for name in ("regToken", "authenticator"):
+        value = message.controls.values.get(CONTROLS[name])
+        if value is not None:
+            oid = der.oid(CONTROLS[name])
+            octets = len(der.content(value, UTF8_STRING))
+            blank = der.tlv(UTF8_STRING, b"x" * octets)
+            kept = kept.replace(oid + value, oid + blank)
+    return None if kept == message.der else kept
 
 
 def _possession(message: CertReqMsg, *, lenient: bool) -> SignatureProof:

@@ -221,11 +221,14 @@ _WIDE_LETTERS = {28: b"\0\0\0x", 30: b"\0x"}
 
 def without_challenge(request: CertificateRequest) -> bytes:
     """
-    Return a request as it may be kept: a challenge password is a secret.
+    Return a request as it may be kept: a challenge password is a secret, and
+    so are some controls of CRMF.
 
-    :returns: the request's DER, with each character of the password
-        replaced by ``x``.  Its signature does not verify any more.
+    :returns: the request's DER, with each character of the secret replaced
+        by ``x``.  Its signature does not verify any more.
     """
+    if request.kept is not None:
+        return request.kept
     if request.challenge_password is None:
         return request.der
     information = der.children(der.content(request.der, der.SEQUENCE))[0]

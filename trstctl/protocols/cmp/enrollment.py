@@ -18,7 +18,12 @@ from __future__ import annotations
 import hmac
 from datetime import datetime, timedelta
 
-from trstctl.errors import ChallengeRejected, Stale, UnsupportedAlgorithm
+from trstctl.errors import (
+    ChallengeRejected,
+    Stale,
+    TrstctlError,
+    UnsupportedAlgorithm,
+)
 from trstctl.interfaces import IRegistrationAuthority
 from trstctl.model import (
     CertificateRecord,
@@ -47,6 +52,7 @@ from trstctl.pkix.cmp_responses import (
     poll_rep,
 )
 from trstctl.pkix.cmp_status import PKIStatusInfo
+from trstctl.protocols.cmp.controls import credentials_for
 from trstctl.protocols.cmp.exchange import (
     CONFIRMED,
     FINISHED,
@@ -55,7 +61,7 @@ from trstctl.protocols.cmp.exchange import (
     Exchange,
     Reply,
 )
-from trstctl.protocols.cmp.parties import SecretParty
+from trstctl.protocols.cmp.parties import Party, SecretParty
 from trstctl.protocols.cmp.refusals import refuse, restate
 from trstctl.protocols.cmp.settings import Served
 from trstctl.protocols.cmp.wishes import ANSWERS, NO_ID, read_wish
@@ -97,6 +103,9 @@ class Enrollment:
             "modified": "yes" if wish.modified else "",
         }
         renewing = message.body.type == "kur"
+        credentials = credentials_for(
+            ra, self._served.reg_token, party, wish.controls
+        )
         try:
             outcome = await ra.enroll(
                 EnrollmentRequest(
@@ -105,7 +114,7 @@ class Enrollment:
                         Operation.RENEW if renewing else Operation.ENROLL
                     ),
                     wanted=wish.wanted,
-                    credentials=(party.credential(ra),),
+                    credentials=credentials,
                     request_id=asked.request.request_id,
                     peer=asked.request.peer,
                     transaction=asked.transaction.hex(),
@@ -113,13 +122,7 @@ class Enrollment:
                 )
             )
         except ChallengeRejected as error:
-            # The secret is the right one: its owner may be told.
-            told = refuse(
-                "notAuthorized",
-                "secret-used-up",
-                "the shared secret has been used up, has expired, or is for "
-                "another key",
-            )
+            told = _rejected(party)
             told.facts = {**error.facts, **told.facts}
             told.recorded = error.recorded
             raise told from error
@@ -166,11 +169,11 @@ class Enrollment:
         """Return the answer to a request for a certificate."""
         cert_req_id = int(notes["id"])
         if isinstance(outcome, Pending):
+            text = "the request waits for approval [waiting]"
+            if outcome.in_flight:
+                text = "the request is being answered [in-flight]"
             waiting = CertResponse(
-                cert_req_id,
-                PKIStatusInfo(
-                    "waiting", ("the request waits for approval [waiting]",)
-                ),
+                cert_req_id, PKIStatusInfo("waiting", (text,))
             )
             return Reply(
                 cert_rep(notes["answer"], (waiting,)),
@@ -225,12 +228,7 @@ class Enrollment:
         notes = dict(dialogue.notes)
         if dialogue.state != WAITING:
             raise refuse("badRequest", "not-waiting", "nothing is waited for")
-        if read_poll_req(asked.message.body.value) != (int(notes["id"]),):
-            raise refuse(
-                "badRequest",
-                "cert-req-id",
-                "certReqId is not that of the request",
-            )
+        self._check_polled(asked, int(notes["id"]))
         credentials = (
             ()
             if isinstance(party, SecretParty)
@@ -256,6 +254,20 @@ class Enrollment:
                 notes=notes,
             )
         return self._told(asked, outcome, notes)
+
+    def _check_polled(self, asked: Exchange, cert_req_id: int) -> None:
+        """Refuse to tell of what nobody has asked for."""
+        # RFC 9810, section 5.3.22: the request's, or -1 for the whole answer.
+        expected = {cert_req_id, NO_ID}
+        if not self._served.strict and cert_req_id == NO_ID:
+            expected.add(0)  # older clients poll for p10cr like this
+        found = read_poll_req(asked.message.body.value)
+        if len(found) != 1 or not expected.issuperset(found):
+            raise refuse(
+                "badRequest",
+                "cert-req-id",
+                "certReqId is not that of the request",
+            )
 
     # --- certConf -----------------------------------------------------------
 
@@ -383,3 +395,16 @@ class Enrollment:
             state=FINISHED,
             notes=dialogue.notes,
         )
+
+
+def _rejected(party: Party) -> TrstctlError:
+    """Return what is told of a challenge that will not do."""
+    if isinstance(party, SecretParty):
+        # The secret is the right one: its owner may be told.
+        return refuse(
+            "notAuthorized",
+            "secret-used-up",
+            "the shared secret has been used up, has expired, or is for "
+            "another key",
+        )
+    return refuse("notAuthorized", "reg-token", "regToken is not accepted")

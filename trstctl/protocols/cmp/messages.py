@@ -7,7 +7,8 @@ Theory of operation
 
 M-1  *A message that can be decoded is answered by a message*, protected, with
      HTTP 200, whatever comes of it: clients throw the body of any other
-     status away.  What cannot be decoded at all is HTTP 400.
+     status away.  What cannot be decoded at all is HTTP 400.  Announcements
+     are answered by no message ever, and by HTTP 403 here.
 M-2  *Header, protection, authorization, content*, in this order: who is not
      known learns nothing of what his content would be worth.
 M-3  *Default deny.*  Each endpoint says who may begin what.
@@ -34,6 +35,7 @@ from attrs import evolve
 from trstctl.errors import (
     Conflict,
     Malformed,
+    NotAuthorized,
     Stale,
     TooLarge,
     TrstctlError,
@@ -64,6 +66,7 @@ from trstctl.protocols.cmp.header import (
     check_header,
 )
 from trstctl.protocols.cmp.nesting import Nesting
+from trstctl.protocols.cmp.original import Originals
 from trstctl.protocols.cmp.parties import (
     Party,
     SignerParty,
@@ -81,6 +84,9 @@ MEDIA_TYPE = "application/pkixcmp"
 #: What can begin a transaction.  Nobody is allowed a ccr, which would make a
 #: CA of him.
 REQUESTS = frozenset({*get_args(Request), "ccr"})
+
+#: What a CA pushes to who wants to know (RFC 9811, section 3.5).
+ANNOUNCEMENTS = frozenset({"ckuann", "cann", "rann", "crlann"})
 
 #: For how long a transaction is remembered after its last message.
 _MEMORY = timedelta(days=1)
@@ -113,7 +119,8 @@ class PKIMessages:
         self._enrollment = Enrollment(ra, served)
         self._revocation = Revocation(ra, served)
         self._general = GeneralMessages(ra, served)
-        self._nesting = Nesting(ra, served, self.answer)
+        self._originals = Originals(ra, served)
+        self._nesting = Nesting(ra, served, self.answer, self._originals)
 
     async def answer(
         self, request: HTTPRequest, body: bytes, label: str = ""
@@ -123,6 +130,7 @@ class PKIMessages:
 
         :param label: the operation of the path, or empty.
         :raises Malformed: nothing of it can be decoded.
+        :raises NotAuthorized: it is an announcement.
         :raises Answered: it was refused, by a PKIMessage.
         """
         ra = self._ra
@@ -133,6 +141,9 @@ class PKIMessages:
             message = read_message(body)
         except (Malformed, TooLarge) as told:
             raise await self._unreadable(body, told, credential) from told
+        if message.body.type in ANNOUNCEMENTS:
+            # RFC 9811, section 3.5: a status, and no PKIMessage.
+            raise NotAuthorized("announcements are not taken here")
         transaction = message.header.transaction_id
         if transaction is None:
             transaction = ra.random_bytes(16)
@@ -147,7 +158,7 @@ class PKIMessages:
         facts = {"transaction": transaction.hex()[:128]}
         try:
             if message.body.type == CARRYING:
-                return await self._carried(asked)
+                return await self._carried(asked, label)
             octets, told_facts = await self._answered(asked, label)
         except TrstctlError as told:
             told.facts.update(facts)
@@ -185,11 +196,12 @@ class PKIMessages:
             self._check_continuing(asked)
         else:
             asked.party = await self._admitted(asked, party, label)
+            await self._originals.check(asked)
         asked.judged = True
         reply = await self._acted(asked)
         return await self._kept(asked, reply), reply.facts
 
-    async def _carried(self, asked: Exchange) -> HTTPResponse:
+    async def _carried(self, asked: Exchange, label: str) -> HTTPResponse:
         """Answer what a nested message carries (RFC 9483, 5.2.2)."""
         message, strict = asked.message, self._served.strict
         check_header(message, self._ra.now(), strict=strict)
@@ -201,10 +213,15 @@ class PKIMessages:
             b"",
             strict=strict,
         )
-        await self._admitted(asked, party, "")
-        answer = await self._nesting.one(asked)
+        asked.party = await self._admitted(asked, party, "")
+        # RFC 9483, section 6.1: the label is that of what is inside; a batch
+        # has its own.
+        own = not label or _fits(CARRYING, label)
+        answer = await self._nesting.one(asked, "" if own else label)
         if answer is not None:
             return answer
+        if not own:
+            raise _other_label(CARRYING)
         reply = await self._nesting.batch(asked)
         return _response(await self._kept(asked, reply), reply.facts)
 
@@ -241,12 +258,8 @@ class PKIMessages:
                 f"a message of type {kind} is not allowed with this "
                 "credential",
             )
-        if label and kind not in LABELS[label]:
-            raise refuse(
-                "badRequest",
-                "label",
-                f"the path is not for a message of type {kind}",
-            )
+        if label and not _fits(kind, label):
+            raise _other_label(kind)
         return party
 
     def _check_continuing(self, asked: Exchange) -> None:
@@ -309,9 +322,11 @@ class PKIMessages:
         ra, endpoint = self._ra, self._served.endpoint
         party, now = asked.known, self._ra.now()
         memory = _WAITING_MEMORY if reply.state == WAITING else _MEMORY
+        begun = asked.dialogue.notes if asked.dialogue else {}
         notes = {
             "actor": party.actor,
             **reply.notes,
+            "begun": begun.get("begun", asked.digest),
             "nonce": asked.envelope.nonce.hex(),
             "theirs": (asked.message.header.sender_nonce or b"").hex(),
         }
@@ -355,8 +370,13 @@ class PKIMessages:
         if found is not None and found.request == asked.digest:
             answer: bytes = found.answer
             return answer
-        if reply.serial and (
-            found is None or found.notes.get("serial") != reply.serial
+        # The same message may have been told to wait meanwhile, and whoever
+        # polls for it will get what it has brought.
+        own = found is not None and found.notes.get("begun") == asked.digest
+        if (
+            reply.serial
+            and not own
+            and (found is None or found.notes.get("serial") != reply.serial)
         ):
             # Nobody will ever get it.
             await self._ra.revoke(
@@ -413,6 +433,18 @@ class PKIMessages:
             credential,
         )
         return Answered(told, _response(octets, {}))
+
+
+def _fits(kind: str, label: str) -> bool:
+    """Tell whether a label of the path is for a type of message."""
+    return kind in LABELS[label]
+
+
+def _other_label(kind: str) -> TrstctlError:
+    """Return what is told of a message that came to the wrong path."""
+    return refuse(
+        "badRequest", "label", f"the path is not for a message of type {kind}"
+    )
 
 
 def _response(octets: bytes, facts: Mapping[str, str]) -> HTTPResponse:

@@ -21,13 +21,14 @@ from trstctl.pkix.cmp_bodies import read_nested
 from trstctl.pkix.cmp_responses import nested
 from trstctl.protocols.cmp.exchange import Exchange, Reply
 from trstctl.protocols.cmp.header import check_header
+from trstctl.protocols.cmp.original import Originals
 from trstctl.protocols.cmp.parties import prove_party
 from trstctl.protocols.cmp.refusals import refuse, restate
 from trstctl.protocols.cmp.settings import Served
 from trstctl.web import Answered, HTTPRequest, HTTPResponse
 
 #: Answers one message as if it had come by itself.
-AnswerOne = Callable[[HTTPRequest, bytes], Awaitable[HTTPResponse]]
+AnswerOne = Callable[[HTTPRequest, bytes, str], Awaitable[HTTPResponse]]
 
 #: Messages in a batch.
 MAX_BATCH = 16
@@ -38,25 +39,34 @@ class Nesting:
     Answers nested messages, at one endpoint.
 
     :param answer: answers what is inside.
+    :param originals: judges what is said to have been inside before.
     """
 
     def __init__(
-        self, ra: IRegistrationAuthority, served: Served, answer: AnswerOne
+        self,
+        ra: IRegistrationAuthority,
+        served: Served,
+        answer: AnswerOne,
+        originals: Originals,
     ) -> None:
         self._ra = ra
         self._served = served
         self._answer = answer
+        self._originals = originals
 
-    async def one(self, asked: Exchange) -> HTTPResponse | None:
+    async def one(self, asked: Exchange, label: str) -> HTTPResponse | None:
         """
         Answer the one message inside; ``None``: it is a batch.
+
+        :param label: of the path, which is for what is inside; or empty.
 
         :raises Answered: the message inside was refused.
         """
         inside = read_nested(asked.message.body.value)
         if len(inside) > 1:
             return None
-        outer, inner = asked.message.header, _read(inside[0]).header
+        message = _read(inside[0])
+        outer, inner = asked.message.header, message.header
         # RFC 9483, section 5.2.2.1: both are copied.
         if inner.transaction_id != outer.transaction_id:
             raise refuse(
@@ -70,7 +80,8 @@ class Nesting:
                 "nested-nonce",
                 "the senderNonce must be that of the message inside",
             )
-        return await self._answer(asked.request, inside[0])
+        await self._originals.check(asked, (message,))
+        return await self._answer(asked.request, inside[0], label)
 
     async def batch(self, asked: Exchange) -> Reply:
         """Answer every message inside, in order (section 5.2.2.2)."""
@@ -119,11 +130,12 @@ class Nesting:
                 raise restate(
                     error, "badMessageCheck", "nested-protection"
                 ) from None
+        await self._originals.check(asked, messages)
 
     async def _one_of(self, asked: Exchange, octets: bytes) -> bytes:
         """Answer one message of a batch; audit its refusal."""
         try:
-            return (await self._answer(asked.request, octets)).body
+            return (await self._answer(asked.request, octets, "")).body
         except Answered as told:
             if not told.error.recorded:
                 await self._ra.record_refusal(

@@ -45,6 +45,9 @@ Timeout = Annotated[Duration, AfterValidator(_timeout)]
 #: How closely messages must follow RFC 9483.
 Mode = Literal["interop", "strict"]
 
+#: What becomes of a regToken (RFC 4211, section 6.1).
+RegToken = Literal["refuse", "ignore", "challenge"]
+
 
 class AllowSettings(Section):
     """
@@ -159,6 +162,8 @@ class CMPLabelSettings(LabelSettings):
     :ivar implicit_confirm: whether a client may do without certConf.
     :ivar confirm_timeout: after which an unconfirmed certificate is revoked.
     :ivar include_root: whether extraCerts bring the root, too.
+    :ivar reg_token: what becomes of a regToken; ``challenge``: it is one of
+        ours.
     :ivar registration_authorities: who may ask for others, by any name.
     :ivar idevid: whose factory certificates enroll.
     :ivar root_update: the root that will take over.
@@ -169,6 +174,7 @@ class CMPLabelSettings(LabelSettings):
     implicit_confirm: bool | None = None
     confirm_timeout: Timeout | None = None
     include_root: bool | None = None
+    reg_token: RegToken | None = None
     registration_authorities: (
         dict[Label, RegistrationAuthoritySettings] | None
     ) = None
@@ -194,6 +200,7 @@ class CMPSettings(ProtocolSettings):
     implicit_confirm: bool = True
     confirm_timeout: Timeout = 300
     include_root: bool = False
+    reg_token: RegToken = "refuse"  # noqa: S105  a mode
     registration_authorities: dict[Label, RegistrationAuthoritySettings] = (
         Field(default={})
     )
@@ -222,6 +229,7 @@ class Served:
     One endpoint, with everything that it inherits resolved.
 
     :ivar allow: what each kind of peer may begin.
+    :ivar reg_token: ``refuse``, ``ignore`` or ``challenge``.
     :ivar root_update: the root that will take over, if there is one.
     """
 
@@ -231,6 +239,7 @@ class Served:
     implicit_confirm: bool
     confirm_timeout: timedelta
     include_root: bool
+    reg_token: str
     root_update: RootUpdate | None = None
 
 
@@ -287,6 +296,7 @@ def _served(
         implicit_confirm=chosen("implicit_confirm"),
         confirm_timeout=timedelta(seconds=chosen("confirm_timeout")),
         include_root=chosen("include_root"),
+        reg_token=chosen("reg_token"),
         root_update=(
             update.read(f"protocols.{name}.root_update")
             if trusting and update is not None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 
 from trstctl.errors import Malformed, RequestError
 from trstctl.model import (
@@ -23,6 +23,7 @@ from trstctl.model import (
 from trstctl.pkix.cmp import PKIBody
 from trstctl.pkix.crmf import (
     CertReqMsg,
+    Controls,
     certificate_request,
     read_cert_req_messages,
 )
@@ -64,11 +65,13 @@ class Wish:
 
     :ivar modified: whether it asks for something that only the profile
         decides, such as a validity.
+    :ivar controls: how it is to be served.
     """
 
     cert_req_id: int
     wanted: CertificateRequest
     modified: bool = False
+    controls: Controls = field(factory=Controls)
 
 
 def cert_req_id_of(body: PKIBody) -> int:
@@ -126,6 +129,7 @@ def read_wish(
         evolve(wanted, proof=proof),
         modified=message.template.not_before is not None
         or message.template.not_after is not None,
+        controls=message.controls,
     )
 
 
