@@ -784,6 +784,7 @@ class Gateway(Service):
         self._tls.swap(chain, key)
         self.ra.rules = rules
         self.publisher.replace(self._issuers(config, rules))
+        self.metrics.keep_authorities(rules.authorities)
         self.config, self.server_certificate = config, certificate
         self._https.resource = roots[0]
         if self._http is not None:

@@ -13,7 +13,7 @@ labelled child was made at the first use.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import TypeVar
 
@@ -151,6 +151,9 @@ class Metrics:
             ("authority", "scope"),
             registry=registry,
         )
+        # What is published of each authority: the labels of its CRLs.
+        self._scopes: dict[str, set[tuple[str, str]]] = {}
+        self._ends: set[str] = set()
         self._crl_failures = Counter(
             "trstctl_crl_failures",
             "Times that an authority's CRLs could not be brought up to date.",
@@ -217,6 +220,7 @@ class Metrics:
     def set_authority_end(self, authority: str, not_after: datetime) -> None:
         """Publish when a CA certificate ends."""
         self._authority_not_after.labels(authority).set(not_after.timestamp())
+        self._ends.add(authority)
 
     def set_crl(self, crl: StoredCRL) -> None:
         """Publish what a CRL that came into force says of itself."""
@@ -224,6 +228,25 @@ class Metrics:
         self._crl_this_update.labels(*labels).set(crl.this_update.timestamp())
         self._crl_next_update.labels(*labels).set(crl.next_update.timestamp())
         self._crl_entries.labels(*labels).set(crl.entries)
+        self._scopes.setdefault(labels[0], set()).add(labels)
+
+    def keep_authorities(self, names: Collection[str]) -> None:
+        """
+        Forget what was published of other authorities.
+
+        Else the end of a CRL that nobody signs any more would be an alarm.
+        """
+        for authority in self._ends.difference(names):
+            self._authority_not_after.remove(authority)
+            self._ends.remove(authority)
+        for authority in self._scopes.keys() - set(names):
+            for labels in self._scopes.pop(authority):
+                for gauge in (
+                    self._crl_this_update,
+                    self._crl_next_update,
+                    self._crl_entries,
+                ):
+                    gauge.remove(*labels)
 
     def crl_failed(self, authority: str) -> None:
         """Count a failure to bring an authority's CRLs up to date."""

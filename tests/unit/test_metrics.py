@@ -154,6 +154,21 @@ class GaugeTests:
         name = "trstctl_crl_failures_total{authority=issuing}"
         assert 1 == samples[name]
 
+    def test_authority_that_is_gone_is_forgotten(self) -> None:
+        """The end of a CRL that nobody signs any more is no alarm."""
+        metrics = Metrics()
+        end = datetime(2030, 1, 1, tzinfo=UTC)
+        for authority in ("before", "issuing"):
+            metrics.set_authority_end(authority, end)
+            metrics.set_crl(StoredCRL(authority, "", 1, 0, end, end, 5, b""))
+        metrics.set_crl(StoredCRL("unscraped", "", 1, 0, end, end, 5, b""))
+
+        metrics.keep_authorities(["issuing"])
+
+        named = [name for name in _samples(metrics) if "{authority=" in name]
+        assert 4 == len([name for name in named if "issuing" in name])
+        assert 4 == len(named)
+
     def test_gauge_is_read_at_each_scrape(self) -> None:
         """What only its owner knows, such as open connections."""
         metrics = Metrics()
