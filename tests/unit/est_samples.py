@@ -330,6 +330,8 @@ class ObedientClient:
         if oid == "1.2.840.10045.2.1":
             curve = str(decoded(values[0], univ.ObjectIdentifier()))
             self.key = ec.generate_private_key(_CURVES[curve]())
+        elif not values:
+            self._obey(oid, "")
         elif oid == "1.2.840.113549.1.1.1":
             self._take_rsa(int(decoded(values[0], univ.Integer())))
         elif oid == "1.2.840.113549.1.9.14":

@@ -306,6 +306,25 @@ class CSRAttributesTests:
         issued = read_certificate(bench.issued(client.csr()))
         assert dns("d.example") == issued.names
 
+    @pytest.mark.parametrize("knows_templates", [False, True])
+    @pytest.mark.parametrize("form", ["classic", "extensions", "template"])
+    @pytest.mark.parametrize("profile", sorted(builtin_profiles()))
+    def test_built_in_profiles(
+        self, profile: str, form: str, knows_templates: bool
+    ) -> None:
+        """Each profile that is there from the start says what it takes."""
+        bench = ESTBench(
+            profile=profile, csrattrs="enforce", csrattrs_form=form
+        )
+        answer = base64.b64decode(bench.get("/csrattrs").body)
+        client = ObedientClient(
+            answer or b"\x30\x00",
+            {"2.5.4.3": "d.example"},
+            dns("d.example"),
+            knows_templates=knows_templates,
+        )
+        bench.issued(client.csr())
+
     def test_linking_client(self) -> None:
         """So is one that links as it is told to."""
         bench = ESTBench(pop="required")

@@ -287,6 +287,27 @@ class AdvertisedTests:
         assert "2.5.29.17" in items
         assert EXTENSION_REQUEST not in items
 
+    @pytest.mark.parametrize(
+        ("algorithm", "oid"),
+        [
+            ("rsa", "1.2.840.113549.1.1.1"),
+            ("ed25519", "1.3.101.112"),
+            ("ml-dsa-44", "2.16.840.1.101.3.4.3.17"),
+        ],
+    )
+    def test_any_key_of_a_type(self, algorithm: str, oid: str) -> None:
+        """RFC 9908, section 3.2: one attribute; no value, no demand."""
+        wishes = CSRWishes(algorithms=(algorithm,), digests=("sha256",))
+        for form in ("extensions", "template"):
+            items = advertised(wishes, form)
+            assert CSRAttribute(oid, ()) == items[0]
+            assert oid not in items
+            der_items = encode_csr_attributes(items)
+            assert items == read_csr_attributes(der_items)
+            first = decoded(der_items, rfc7030.CsrAttrs())[0]["attribute"]
+            assert oid == str(first["attrType"])
+            assert 0 == len(first["attrValues"])
+
     def test_usages_of_several_kinds_of_keys(self) -> None:
         """Only what every key gets is told: RSA keys get more usages."""
         wishes = Profile("p", ProfileSettings()).wishes()

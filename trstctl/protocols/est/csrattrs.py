@@ -167,7 +167,7 @@ def advertised(
             value = der.sequence(*map(_extension, wishes.issued))
             items.append(CSRAttribute(EXTENSION_REQUEST, (value,)))
     if len(wishes.algorithms) == 1:
-        items += _key_items(wishes.algorithms[0], wishes.digests)
+        items += _key_items(wishes.algorithms[0], wishes.digests, form)
     if form == "template":
         template = _template(wishes)
         if template:
@@ -175,26 +175,34 @@ def advertised(
     return tuple(items)
 
 
-def _key_items(algorithm: str, digests: Sequence[str]) -> list[Item]:
+def _key_items(
+    algorithm: str, digests: Sequence[str], form: str
+) -> list[Item]:
     """Return the key type and, if there is one choice, the signature."""
     key: Item
     if algorithm in _CURVES:
         key = CSRAttribute(EC_PUBLIC_KEY, (der.oid(_CURVES[algorithm]),))
-    elif algorithm == "rsa":
-        key = RSA_ENCRYPTION
     elif algorithm.startswith("rsa-"):
         size = der.integer(int(algorithm[4:]))
         key = CSRAttribute(RSA_ENCRYPTION, (size,))
     else:
         # A plugin's policy may know keys that have no one OID.
-        known = _OTHER_KEYS.get(algorithm)
-        return [known] if known else []
+        known = RSA_ENCRYPTION if algorithm == "rsa" else ""
+        known = _OTHER_KEYS.get(algorithm, known)
+        if not known:
+            return []
+        # RFC 9908, section 3.2: an attribute, its values empty where all
+        # keys of the type will do.  An Attribute of RFC 8951 has at least
+        # one value, so that there it is the OID.
+        key = known if form == "classic" else CSRAttribute(known, ())
     signature = _signature(algorithm, digests)
     return [key, signature] if signature else [key]
 
 
 def _signature(algorithm: str, digests: Sequence[str]) -> str | None:
     """Return the OID of the only signature that is accepted."""
+    if algorithm in _OTHER_KEYS:
+        return None  # they sign in one way only
     signatures = _ECDSA_WITH if algorithm in _CURVES else _RSA_WITH
     return signatures.get(digests[0]) if len(digests) == 1 else None
 
@@ -331,8 +339,6 @@ def _lacking_key(
     if algorithm not in kinds:
         yield f"a key of type {algorithm}"
         return
-    if algorithm in _OTHER_KEYS:
-        return  # signs in one way only
     signature = _signature(algorithm, digests)
     known = ALGORITHMS.get(wanted.proof.algorithm)
     if signature and (known is None or known.oid != signature):
