@@ -8,6 +8,7 @@ writes: ports apart, only labels are added, and a profile that asks a person.
 
 from __future__ import annotations
 
+import http.client
 import signal
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -27,7 +28,7 @@ from est_matrix import (
     RefusedError,
     approve_held,
 )
-from running import Gateway, require_client, trstctl
+from running import Gateway, free_port, require_client, trstctl
 
 from trstctl.cli.main import main
 from trstctl.pkix.certificate import read_certificate
@@ -79,14 +80,14 @@ class Served:
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Start what ``trstctl init`` sets up."""
     folder = tmp_path_factory.mktemp("matrix")
-    gateway = Gateway(folder / "state")
+    gateway = Gateway(folder / "state", http_port=free_port())
     done = CliRunner().invoke(main, ["init", "--state", str(gateway.folder)])
     assert done.exit_code == 0, done.output
     text = gateway.config.read_text()
     for old, new in (
         ("port: 8443", f"port: {gateway.https_port}"),
         ("port: 9443", f"port: {gateway.ops_port}"),
-        ("http:\n    enabled: true", "http:\n    enabled: false"),
+        ("port: 8080", f"port: {gateway.http_port}"),
         ("profiles: {}\n", PROFILES),
         ("authority: issuing\n", f"authority: issuing\n{LABELS}"),
     ):
@@ -319,6 +320,21 @@ class MatrixTests:
     ) -> None:
         """What the documentation's table says of client and operation."""
         OPERATIONS[operation](client_of(kind, version))
+
+    @pytest.mark.parametrize(
+        "operation", ["cacerts", "csrattrs", "simpleenroll", "simplereenroll"]
+    )
+    def test_never_without_tls(self, served: Served, operation: str) -> None:
+        """RFC 7030, 3.2.3 and 3.3: no answer, and no password asked for."""
+        client = http.client.HTTPConnection(
+            "localhost", served.gateway.http_port, timeout=30
+        )
+        method = "GET" if operation in ("cacerts", "csrattrs") else "POST"
+        client.request(method, f"/.well-known/est/{operation}", body=b"")
+        answer = client.getresponse()
+        assert answer.status == 404
+        assert "WWW-Authenticate" not in answer.headers
+        client.close()
 
     def test_documented(self) -> None:
         """The table of the documentation is this matrix, cell by cell."""

@@ -376,6 +376,20 @@ class CSRAttributesTests:
             "06082a8648ce3d040303"
         ) == base64.b64decode(answer.body)
 
+    def test_needs_no_credential(self) -> None:
+        """RFC 7030, section 4.5: asked of anybody, told to anybody."""
+        stub = StubAuthority(wishes=CSRWishes(algorithms=("p-384",)))
+        resource = make_est(stub)
+        path = ROOT + "/csrattrs"
+        answers = [
+            exchange(resource, "GET", path, headers=headers)
+            for headers in ({}, basic("nobody", "wrong"), bearer("x.y"))
+        ]
+        assert {200} == {answer.status for answer in answers}
+        assert 1 == len({base64.b64decode(each.body) for each in answers})
+        assert [] == stub.requests
+        assert [] == stub.refusals
+
     def test_nothing_to_wish(self) -> None:
         """204, and empty, where the profile wishes nothing."""
         answer = get(StubAuthority(wishes=CSRWishes()), "/csrattrs")
