@@ -5,14 +5,14 @@ Admission: how many requests of one kind run at once, and how many may wait.
 Each key, in practice a protocol and a tenant, has places of its own, so that
 a storm on one leaves the others alone.  Who finds no place waits in line, in
 order, for a bounded time; who finds the line full, or waits too long, is
-told to come back after a jittered pause, so that a fleet that was turned
-away together does not return together.
+told to come back after a pause.  The web layer jitters it, so that a fleet
+that was turned away together does not return together.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import TypeVar
 
 from attrs import define, field
@@ -48,8 +48,7 @@ class Admission:
     :param running: places of each key.
     :param waiting: how many may wait for each key.
     :param wait_seconds: how long one may wait.
-    :param random: returns a float in [0, 1).
-    :param retry_after: seconds; the pause is one to two times as long.
+    :param retry_after: the pause, in seconds.
     """
 
     def __init__(
@@ -58,14 +57,12 @@ class Admission:
         running: int,
         waiting: int,
         wait_seconds: float,
-        random: Callable[[], float],
         retry_after: int = 5,
     ) -> None:
         self._clock = clock
         self._running = running
         self._waiting = waiting
         self._wait_seconds = wait_seconds
-        self._random = random
         self._retry_after = retry_after
         self._lines: dict[Hashable, _Line] = {}
 
@@ -131,6 +128,5 @@ class Admission:
         waiter.errback(self._unavailable())
 
     def _unavailable(self) -> Unavailable:
-        """Return the refusal, with a pause of its own."""
-        pause = self._retry_after * (1 + self._random())
-        return Unavailable(retry_after=round(pause))
+        """Return the refusal."""
+        return Unavailable(retry_after=self._retry_after)

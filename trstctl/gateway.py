@@ -514,6 +514,7 @@ class Gateway(Service):
         except (SecretError, ValueError, OSError) as error:
             raise StartFault(f"{self.config.path}: {error}") from error
         self._https = self._site(secure)
+        self._https.proxy = listeners.https.trusted_proxy()
         self._listen_at(
             listeners.https.port,
             listeners.https.interface,
@@ -588,7 +589,6 @@ class Gateway(Service):
                 limits.running,
                 limits.waiting,
                 limits.wait_seconds,
-                self._random_fraction,
             ),
         )
         site.report = self._report
@@ -787,6 +787,7 @@ class Gateway(Service):
         self.metrics.keep_authorities(rules.authorities)
         self.config, self.server_certificate = config, certificate
         self._https.resource = roots[0]
+        self._https.proxy = config.listeners.https.trusted_proxy()
         if self._http is not None:
             self._http.resource = roots[1]
         self._served = roots[2]

@@ -942,8 +942,8 @@ class IStore(IDialogues):
         Revoke; audit ``certificate.revoked``.
 
         Idempotent: a revoked certificate keeps its time and reason, except
-        that one on hold (``certificateHold``) takes another reason and keeps
-        the time.
+        that one on hold (``certificateHold``) takes another reason, and any
+        takes ``keyCompromise``; the time stays.
 
         :param reason: one of :data:`~trstctl.model.REVOCATION_REASONS`.
         :raises Malformed: there is no such reason.

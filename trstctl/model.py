@@ -318,6 +318,7 @@ class Linking(enum.Enum):
     PROVEN = "proven"
     MISSING = "missing"  # it is not, and should be
     WRONG = "wrong"  # to some other session
+    UNVERIFIABLE = "unverifiable"  # a proxy ends the session
 
 
 @frozen
@@ -806,6 +807,9 @@ class CertificateQuery:
 #: The reason of a certificate that may become valid again.
 CERTIFICATE_HOLD = "certificateHold"
 
+#: The reason of one whose key is in wrong hands: there is no worse.
+KEY_COMPROMISE = "keyCompromise"
+
 #: The reason of one that another has replaced.
 SUPERSEDED = "superseded"
 
@@ -813,7 +817,7 @@ SUPERSEDED = "superseded"
 #: section 5.3.1, but removeFromCRL, which only a delta CRL can say.
 REVOCATION_REASONS = (
     "unspecified",
-    "keyCompromise",
+    KEY_COMPROMISE,
     "cACompromise",
     "affiliationChanged",
     SUPERSEDED,

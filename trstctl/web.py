@@ -333,6 +333,8 @@ class ProtocolResource(BoundedResource):
         head = exchange.head
         channel = exchange.channel
         secure = channel is not None and channel.secure
+        # The proxy's client, and never the proxy itself.
+        client = exchange.client or channel
         return HTTPRequest(
             "GET" if head.method == "HEAD" else head.method,
             exchange.path,
@@ -343,8 +345,8 @@ class ProtocolResource(BoundedResource):
             exchange.peer,
             exchange.id,
             secure,
-            channel.client_certificate() if channel and secure else None,
-            channel if secure else None,
+            client.client_certificate() if client and secure else None,
+            client if secure else None,
         )
 
     def _explain(

@@ -150,13 +150,39 @@ class RevocationContract(StoreContract):
         self.open(new_intent("one", key="again"))
 
     def test_final_is_final(self) -> None:
-        """What is revoked for good is not put on hold."""
+        """What is revoked for good is not put on hold, nor renamed."""
         serial = self.issue().serial
         final = self.revoke(serial, "superseded")
         assert final == self.revoke(serial, CERTIFICATE_HOLD, NOW + DAY)
-        assert final == self.revoke(serial, "keyCompromise", NOW + DAY)
+        assert final == self.revoke(serial, "unspecified", NOW + DAY)
         assert self.last() == NOW
         self.open(new_intent("one", key="again"))
+
+    @pytest.mark.parametrize(
+        "reason", sorted({*REVOCATION_REASONS} - {"keyCompromise"})
+    )
+    def test_key_is_found_to_be_compromised(self, reason: str) -> None:
+        """
+        Whatever it was revoked for, a key can turn out to be compromised:
+        the time stays, and the next CRL says it (RFC 5280, section 5.3.1).
+        """
+        serial = self.issue().serial
+        self.revoke(serial, reason)
+        raised = self.revoke(serial, "keyCompromise", NOW + DAY)
+        assert raised.revoked_at == NOW
+        assert raised.revocation_reason == "keyCompromise"
+        found = self.wait(self.store.find_certificate(TENANT, serial))
+        assert raised == found
+        assert self.events()[2:] == ["certificate.revoked"] * 2
+        assert self.facts()["reason"] == "keyCompromise"
+        (listed,) = self.revoked(changed_since=NOW + DAY)
+        assert (listed.reason, listed.revoked_at) == ("keyCompromise", NOW)
+        # That is the end of it.
+        assert raised == self.revoke(serial, reason, NOW + 2 * DAY)
+        assert raised == self.revoke(serial, "keyCompromise", NOW + 2 * DAY)
+        assert self.last() == NOW + DAY
+        with pytest.raises(UnsupportedAlgorithm):
+            self.open(new_intent("one", key="again"), NOW + DAY)
 
     def test_release(self) -> None:
         """Off hold, a certificate is what it was; audited once."""

@@ -528,9 +528,15 @@ class ESTBench:
 class Factory:
     """A manufacturer: a root, a CA below it, and its devices."""
 
-    def __init__(self, name: str = "Acme") -> None:
+    def __init__(
+        self,
+        name: str = "Acme",
+        ca_key: Any = None,
+        digest: hashes.HashAlgorithm | None = None,
+    ) -> None:
+        self.digest = digest or hashes.SHA256()
         self.root_key = ec.generate_private_key(ec.SECP256R1())
-        self.ca_key = ec.generate_private_key(ec.SECP256R1())
+        self.ca_key = ca_key or ec.generate_private_key(ec.SECP256R1())
         self.root_name = x509.Name(
             [x509.NameAttribute(x509.NameOID.COMMON_NAME, f"{name} root")]
         )
@@ -554,6 +560,7 @@ class Factory:
         days: int = 36500,
         *,
         is_ca: bool = False,
+        key: Any = None,
     ) -> bytes:
         """Return a device's IDevID."""
         pairs = [
@@ -566,7 +573,7 @@ class Factory:
         )
         return self._sign(
             subject,
-            ec.generate_private_key(ec.SECP256R1()),
+            key or ec.generate_private_key(ec.SECP256R1()),
             self.ca_name,
             self.ca_key,
             is_ca,
@@ -606,7 +613,8 @@ class Factory:
             builder = builder.add_extension(
                 x509.ExtendedKeyUsage(usages), critical=False
             )
-        signed = builder.sign(issuer_key, hashes.SHA256())
+        digest = self.digest if issuer_key is self.ca_key else hashes.SHA256()
+        signed = builder.sign(issuer_key, digest)
         return signed.public_bytes(Encoding.DER)
 
 

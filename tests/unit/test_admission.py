@@ -30,7 +30,7 @@ class AdmissionTests:
     def setup_method(self) -> None:
         """Make one."""
         self.clock = Clock()
-        self.admission = Admission(self.clock, 2, 2, 5.0, lambda: 0.5, 10)
+        self.admission = Admission(self.clock, 2, 2, 5.0, 10)
 
     def test_free_place(self) -> None:
         """A free place is taken at once, without a Deferred or timer."""
@@ -55,7 +55,7 @@ class AdmissionTests:
 
     def test_long_line_of_short_requests(self) -> None:
         """A line is not as deep a stack as it is long (R-5)."""
-        admission = Admission(self.clock, 1, 2000, 5.0, lambda: 0.5)
+        admission = Admission(self.clock, 1, 2000, 5.0)
         served: list[int] = []
 
         async def request(number: int) -> None:
@@ -74,7 +74,7 @@ class AdmissionTests:
 
     def test_who_comes_while_the_line_moves(self) -> None:
         """Nobody overtakes those who wait."""
-        admission = Admission(self.clock, 1, 9, 5.0, lambda: 0.5)
+        admission = Admission(self.clock, 1, 9, 5.0)
         admission.acquire(A)
         first, second = admission.acquire(A), admission.acquire(A)
         assert first is not None
@@ -94,12 +94,12 @@ class AdmissionTests:
         assert ["in"] == came_back
 
     def test_full(self) -> None:
-        """A full line refuses with a jittered pause (R-12)."""
+        """A full line refuses with the pause that the web layer jitters (R-12)."""
         for _ in range(4):
             self.admission.acquire(A)
         with pytest.raises(Unavailable) as caught:
             self.admission.acquire(A)
-        assert 15 == caught.value.retry_after
+        assert 10 == caught.value.retry_after
 
     def test_wait_is_bounded(self) -> None:
         """Who waits too long is refused, and its seat is free."""
@@ -110,7 +110,7 @@ class AdmissionTests:
         second = waits(self.admission.acquire(A))
         self.clock.advance(1)
         assert isinstance(first[0], Unavailable)
-        assert 15 == first[0].retry_after
+        assert 10 == first[0].retry_after
         assert [] == second
         assert (2, 1) == self.admission.load(A)
         self.admission.release(A)

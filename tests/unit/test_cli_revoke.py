@@ -115,6 +115,18 @@ class RevokeTests:
         assert 1 == audited(state, "certificate.revoked")
         assert "operator:test" in state.run("audit", "export").stdout
 
+    def test_raised_to_compromise(self, state: State) -> None:
+        """What was revoked for another reason takes this one, once."""
+        serial = state.issued().serial
+        state.run("cert", "revoke", serial, "--yes")
+        reason = ("--reason", "keyCompromise", "--yes")
+        result = state.run("cert", "revoke", serial, *reason)
+        assert "needed no change" not in result.stdout
+        assert ("revoked", "keyCompromise") == status(state, serial)
+        again = state.run("cert", "revoke", serial, *reason)
+        assert "1 needed no change.\n" in again.stdout
+        assert 2 == audited(state, "certificate.revoked")
+
     def test_several(self, state: State) -> None:
         """Each has its row; what failed does not stop the others."""
         serials = three(state)

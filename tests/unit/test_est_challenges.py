@@ -42,8 +42,11 @@ KEY = ec.generate_private_key(ec.SECP256R1())
 class Session:
     """A TLS session that counts how often it is asked."""
 
-    def __init__(self, binding: bytes | None = BINDING) -> None:
+    def __init__(
+        self, binding: bytes | None = BINDING, *, proxied: bool = False
+    ) -> None:
         self.binding = binding
+        self.proxied = proxied
         self.asked = 0
 
     def channel_binding(self) -> bytes | None:
@@ -100,6 +103,25 @@ class LinkingTests:
         """Without a session, or a binding of it, none is right."""
         found = said({CHALLENGE_PASSWORD: [printable(LINK)]}, session)
         assert Linking.WRONG is found.linking
+
+    @pytest.mark.parametrize("required", [False, True])
+    @pytest.mark.parametrize("oid", LINKING)
+    def test_behind_a_proxy(self, oid: str, required: bool) -> None:
+        """
+        What names a session that a proxy ends MUST be verified and cannot be
+        (RFC 7030, section 3.5).
+        """
+        session = Session(proxied=True)
+        found = said({oid: [printable(LINK)]}, session, pop_required=required)
+        assert Linking.UNVERIFIABLE is found.linking
+        assert 0 == session.asked
+
+    def test_behind_a_proxy_without_a_link(self) -> None:
+        """Where it is required, nothing can satisfy it; else, it is unasked."""
+        session = Session(proxied=True)
+        assert Linking.UNASKED is said({}, session).linking
+        found = said({}, session, pop_required=True)
+        assert Linking.UNVERIFIABLE is found.linking
 
     def test_both(self) -> None:
         """RFC 7894, section 4: each is evaluated, and must be right."""

@@ -16,7 +16,7 @@ import pytest
 from attrs import evolve
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from est_samples import (
     PKCS10,
@@ -969,6 +969,42 @@ class FactoryTests:
             chain=(factory.ca,),
         )
         assert "not yet valid" in text
+
+    def refused_for_weakness(
+        self, factory: Factory, folder: Path, **device: Any
+    ) -> str:
+        """Return why a device of a factory is refused."""
+        return self.bench(factory, folder).refused(
+            403,
+            self.csr(cn="SN-1"),
+            label="factory",
+            certificate=factory.device(**device),
+            chain=(factory.ca,),
+        )
+
+    def test_weak_key(self, factory: Factory, tmp_path: Path) -> None:
+        """A factory key is held to the minimum of every other:
+        no RSA below 2048 bits."""
+        weak = rsa.generate_private_key(65537, 1024)
+        told = self.refused_for_weakness(factory, tmp_path, key=weak)
+        assert "the factory certificate is not good" in told
+        assert "1024 bits" in told
+
+    def test_weak_key_of_the_factory(self, tmp_path: Path) -> None:
+        """And so is the key of a CA between."""
+        factory = Factory(ca_key=rsa.generate_private_key(65537, 1024))
+        told = self.refused_for_weakness(factory, tmp_path)
+        assert "a CA certificate above" in told
+        assert "1024 bits" in told
+
+    def test_weak_signature(self, tmp_path: Path) -> None:
+        """A digest that is not on the list vouches for nobody."""
+        factory = Factory(
+            ca_key=rsa.generate_private_key(65537, 2048),
+            digest=hashes.SHA224(),
+        )
+        told = self.refused_for_weakness(factory, tmp_path)
+        assert "it is signed with sha224" in told
 
     def test_chain_that_is_rubbish(
         self, factory: Factory, tmp_path: Path

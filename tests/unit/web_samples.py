@@ -141,9 +141,7 @@ class Bench:
             limits or Limits(),
             self.clock,
             lambda: f"id{next(numbers):014}",
-            Admission(self.clock, 1, 1, 5.0, lambda: 0.5)
-            if admission
-            else None,
+            Admission(self.clock, 1, 1, 5.0) if admission else None,
         )
 
     def client(self, host: str = "192.0.2.1") -> Client:

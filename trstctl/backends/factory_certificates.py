@@ -6,6 +6,10 @@ The path from the client's certificate to an anchor is validated by OpenSSL
 (RFC 5280, section 6).  The anchors are those of one endpoint and nothing
 else: neither our own CAs nor those of the system.  What a manufacturer has
 revoked, nobody tells us.
+
+Keys and signatures on the path are held to what is asked of our own: a key
+that we would not certify, or a signature with SHA-1, vouches for nobody, how
+old the factory may be.
 """
 
 from __future__ import annotations
@@ -16,14 +20,21 @@ from datetime import datetime
 from cryptography.x509 import InvalidVersion, load_der_x509_certificate
 from OpenSSL import crypto
 
+from trstctl.errors import Malformed, UnsupportedAlgorithm
 from trstctl.model import CertificateFacts, ClientCertificate
+from trstctl.pkix.algorithms import read_algorithm_identifier
+from trstctl.pkix.certificate import read_certificate, split_signed
 from trstctl.policy.extensions import EXTENDED_KEY_USAGES
+from trstctl.policy.keys import KeyRules, check_key
 
 #: OpenSSL's errors that say that no anchor has signed it: X509_V_ERR_
 #: UNABLE_TO_GET_ISSUER_CERT, CERT_SIGNATURE_FAILURE,
 #: DEPTH_ZERO_SELF_SIGNED_CERT, SELF_SIGNED_CERT_IN_CHAIN,
 #: UNABLE_TO_GET_ISSUER_CERT_LOCALLY and UNABLE_TO_VERIFY_LEAF_SIGNATURE.
 _STRANGERS = frozenset({2, 7, 18, 19, 20, 21})
+
+#: What is weak for everybody.
+_KEY_RULES = KeyRules()
 
 _FIT = frozenset({EXTENDED_KEY_USAGES["clientAuth"], "2.5.29.37.0"})
 
@@ -72,7 +83,7 @@ class FactoryAnchors:
         self._store.set_time(now)
         context = crypto.X509StoreContext(self._store, own, others)
         try:
-            context.verify_certificate()
+            path = context.get_verified_chain()
         except crypto.X509StoreContextError as error:
             code, depth, text = error.errors
             if code in _STRANGERS:
@@ -81,11 +92,37 @@ class FactoryAnchors:
             if depth == 0:
                 what = "the factory certificate"
             raise Unfit(f"{what} is not good: {text}") from error
+        _check_algorithms(
+            [
+                crypto.dump_certificate(crypto.FILETYPE_ASN1, one)
+                for one in path
+            ]
+        )
         if facts.is_ca:
             raise Unfit("the factory certificate is a CA's")
         usages = facts.extended_key_usage
         if usages and not _FIT.intersection(usages):
             raise Unfit("the factory certificate is not for TLS clients")
+
+
+def _check_algorithms(path: Sequence[bytes]) -> None:
+    """
+    Refuse weak keys and signatures on a path.
+
+    :param path: DER; the anchor, whose own signature proves nothing, last.
+    """
+    for at, certificate in enumerate(path):
+        what = "a CA certificate above the factory certificate"
+        if at == 0:
+            what = "the factory certificate"
+        try:
+            check_key(read_certificate(certificate).public_key, _KEY_RULES)
+        except (Malformed, UnsupportedAlgorithm) as error:
+            raise Unfit(f"{what} is not good: {error.detail}") from error
+        _, identifier, _ = split_signed(certificate)
+        name, digest, _ = read_algorithm_identifier(identifier)
+        if at < len(path) - 1 and name.startswith("other:"):
+            raise Unfit(f"{what} is not good: it is signed with {digest}")
 
 
 def _loaded(der: bytes) -> crypto.X509:

@@ -16,6 +16,7 @@ from attrs import evolve
 from trstctl.errors import Malformed, Stale
 from trstctl.model import (
     CERTIFICATE_HOLD,
+    KEY_COMPROMISE,
     REVOCATION_REASONS,
     CertificateRecord,
     CertificateStatus,
@@ -159,10 +160,12 @@ def revoked(
             revocation_reason=reason,
             confirm_by=None,
         )
-    if record.revocation_reason != CERTIFICATE_HOLD:
-        return record  # for good
-    if reason == CERTIFICATE_HOLD:
+    if reason in (CERTIFICATE_HOLD, record.revocation_reason):
         return record
+    if reason != KEY_COMPROMISE and (
+        record.revocation_reason != CERTIFICATE_HOLD
+    ):
+        return record  # for good
     return evolve(record, revocation_reason=reason)
 
 

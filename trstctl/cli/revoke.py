@@ -29,6 +29,7 @@ from trstctl.cli.selection import (
 from trstctl.interfaces import IStore
 from trstctl.model import (
     CERTIFICATE_HOLD,
+    KEY_COMPROMISE,
     REVOCATION_REASONS,
     CertificateRecord,
     CertificateStatus,
@@ -50,6 +51,8 @@ def revocation(reason: str, around: Surroundings) -> Change:
     def is_done(record: CertificateRecord) -> bool:
         if record.status is not CertificateStatus.REVOKED:
             return False
+        if reason == KEY_COMPROMISE:
+            return record.revocation_reason == KEY_COMPROMISE
         return reason == CERTIFICATE_HOLD or not is_held(record)
 
     def make(
@@ -60,7 +63,7 @@ def revocation(reason: str, around: Surroundings) -> Change:
         )
 
     warnings = []
-    if reason == "keyCompromise":
+    if reason == KEY_COMPROMISE:
         warnings.append("Their keys get no certificate of this tenant again.")
     held = reason == CERTIFICATE_HOLD
     if held:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -24,10 +25,13 @@ from trstctl.config.profiles import ProfileSection
 from trstctl.config.secrets import SecretReference
 from trstctl.config.values import (
     Count,
+    Digest,
     Duration,
+    FieldName,
     FilePath,
     Host,
     Interface,
+    Network,
     PartitionURL,
     PointerURL,
     Port,
@@ -35,6 +39,7 @@ from trstctl.config.values import (
     Seconds,
     StoreURL,
 )
+from trstctl.http.proxy import TrustedProxy
 from trstctl.model import Endpoint
 from trstctl.policy.settings import ProfileSettings
 from trstctl.settings import Label, ProtocolSettings, Section, TenantID
@@ -59,12 +64,65 @@ def _kind(value: object) -> str:
     return "auto" if isinstance(value, str) else "files"
 
 
+class ProxySettings(Section):
+    """
+    A reverse proxy that ends TLS in front of this listener.
+
+    :ivar networks: where it connects from.
+    :ivar certificates: SHA-256 of the certificates of which it must prove
+        one; empty: its address is enough.
+    :ivar format: how it writes its client's certificate.
+    :ivar header: where; ``None``: as is usual for the format.
+    :ivar client_address: how it tells its client's address.
+    """
+
+    networks: Annotated[
+        tuple[Network, ...], Field(min_length=1, max_length=100)
+    ]
+    certificates: Annotated[tuple[Digest, ...], Field(max_length=100)] = ()
+    format: Literal["rfc9440", "pem", "base64", "xfcc"] = "rfc9440"
+    header: FieldName | None = None
+    client_address: Literal["none", "x-forwarded-for", "forwarded"] = "none"
+
+    @model_validator(mode="after")
+    def _names_somebody(self) -> ProxySettings:
+        """Refuse to believe whoever has an address."""
+        if not self.certificates and any(
+            one.endswith("/0") for one in self.networks
+        ):
+            raise ValueError(
+                "a network of all addresses needs certificates; else "
+                "everybody is the proxy"
+            )
+        return self
+
+    def trusted(self) -> TrustedProxy:
+        """Return the proxy as the listener knows it."""
+        return TrustedProxy(
+            networks=tuple(map(ip_network, self.networks)),
+            certificates=frozenset(self.certificates),
+            form=self.format,
+            header=self.header or _PROXY_HEADERS[self.format],
+            address=self.client_address,
+        )
+
+
+#: Where proxies write the certificate if nothing else is said.
+_PROXY_HEADERS = {
+    "rfc9440": "client-cert",
+    "pem": "x-ssl-client-cert",
+    "base64": "x-ssl-client-cert",
+    "xfcc": "x-forwarded-client-cert",
+}
+
+
 class HTTPSListener(Section):
     """
     The TLS listener that all protocols share.
 
     :ivar names: what the automatic server certificate is for.
     :ivar certificate: ``auto``, or files.
+    :ivar proxy: who may speak for clients; nobody if it is left out.
     """
 
     port: Port = 8443
@@ -77,6 +135,11 @@ class HTTPSListener(Section):
         | Annotated[ServerCertificate, Tag("files")],
         Discriminator(_kind),
     ] = "auto"
+    proxy: ProxySettings | None = None
+
+    def trusted_proxy(self) -> TrustedProxy | None:
+        """Return who may speak for clients."""
+        return None if self.proxy is None else self.proxy.trusted()
 
 
 class HTTPListener(Section):

@@ -15,10 +15,13 @@ from trstctl.settings import Duration
 
 __all__ = [
     "Count",
+    "Digest",
     "Duration",
+    "FieldName",
     "FilePath",
     "Host",
     "Interface",
+    "Network",
     "PartitionURL",
     "PointerURL",
     "Port",
@@ -33,6 +36,8 @@ _URL = re.compile(
     r"(?=.{1,250}$)https?://([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?"
     r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]*)*"
 )
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_FIELD_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 _HOST = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
     r"(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*"
@@ -50,6 +55,32 @@ def _interface(value: str) -> str:
                 'leave it empty ("") for all'
             ) from None
     return value
+
+
+def _network(value: str) -> str:
+    """Return the network, or refuse what is none."""
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError:
+        raise ValueError(
+            "a network is an IP address, or one with a length and without "
+            "host bits, such as 192.0.2.0/24"
+        ) from None
+
+
+def _digest(value: str) -> str:
+    """Return a SHA-256 in lower case, or refuse what is none."""
+    found = value.lower().replace(":", "")
+    if not _DIGEST.fullmatch(found):
+        raise ValueError("write the SHA-256 of the certificate in hexadecimal")
+    return found
+
+
+def _field_name(value: str) -> str:
+    """Return the name of a header field in lower case, or refuse it."""
+    if not _FIELD_NAME.fullmatch(value):
+        raise ValueError("write the name of a header field, such as X-Cert")
+    return value.lower()
 
 
 def _host(value: str) -> str:
@@ -108,6 +139,9 @@ PointerURL = Annotated[str, AfterValidator(_url)]
 PartitionURL = Annotated[str, AfterValidator(_partition_url)]
 PublicURL = Annotated[str, AfterValidator(_public_url)]
 Interface = Annotated[str, AfterValidator(_interface)]
+Network = Annotated[str, AfterValidator(_network)]
+Digest = Annotated[str, AfterValidator(_digest)]
+FieldName = Annotated[str, AfterValidator(_field_name)]
 Host = Annotated[str, AfterValidator(_host)]
 StoreURL = Annotated[str, AfterValidator(_store)]
 FilePath = Annotated[Path, BeforeValidator(_path)]

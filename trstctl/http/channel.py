@@ -127,6 +127,7 @@ class Channel(Protocol):
 
     transport: Any  # several interfaces at once
     secure = False
+    proxied = False
     state = State.IDLE
     _buffer = b""
     _empty_lines = 0

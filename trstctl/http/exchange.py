@@ -28,6 +28,7 @@ from trstctl.errors import (
 from trstctl.http.answer import HTTPResponse, refusal, write_message
 from trstctl.http.channel import Channel
 from trstctl.http.head import Head, Refused, split_path
+from trstctl.http.proxy import ForwardedClient, TrustedProxy
 from trstctl.model import Endpoint
 
 if TYPE_CHECKING:
@@ -168,6 +169,9 @@ class HTTPExchange:
     :ivar path: the decoded segments below the mount.
     :ivar query: what follows the question mark, raw.
     :ivar limit: octets that the body may have.
+    :ivar peer: text of the network address; of the client's, if a trusted
+        proxy tells it.
+    :ivar client: the proxy's client; ``None``: there is no proxy.
     :ivar channel: ``None`` once the peer has left or has its answer.
     """
 
@@ -178,6 +182,7 @@ class HTTPExchange:
         "answered",
         "body",
         "channel",
+        "client",
         "head",
         "id",
         "limit",
@@ -192,6 +197,7 @@ class HTTPExchange:
         self.site = site
         self.channel: Channel | None = channel
         self.peer = channel.peer
+        self.client: ForwardedClient | None = None
         self.head = head
         self.id = site.request_ids()
         self.path: tuple[str, ...] = ()
@@ -219,6 +225,8 @@ class HTTPExchange:
     def _judge(self) -> None:
         """Raise what the head alone rules out."""
         head = self.head
+        if self.site.proxy is not None:
+            self._meet(self.site.proxy)
         path, _, self.query = head.target.partition(b"?")
         resource, self.path = self.site.find(path)
         self.resource = resource
@@ -241,6 +249,17 @@ class HTTPExchange:
             raise UnsupportedMediaType("content codings are not supported")
         if head.length > self.limit:
             raise TooLarge
+
+    def _meet(self, proxy: TrustedProxy) -> None:
+        """Find out whose request it is, if it may be a proxy's."""
+        channel = self.channel
+        if channel is None:
+            return
+        if proxy.speaks(channel):
+            self.client = proxy.client(self.head.headers, channel.peer)
+            self.peer = self.client.peer
+        elif proxy.is_imitated(self.head.headers):
+            self.site.report_imitation(channel.peer)
 
     def received(self, body: bytes) -> None:
         """Hand the whole request to the resource."""

@@ -31,7 +31,16 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class TLSSession(Protocol):
-    """What only some requests ask of the TLS session that brought them."""
+    """
+    What only some requests ask of the TLS session that brought them.
+
+    :ivar proxied: whether it ends at a trusted proxy, so that nothing of it
+        can be verified here.
+    """
+
+    @property
+    def proxied(self) -> bool:
+        """Whether it ends at a trusted proxy."""
 
     def client_chain(self) -> tuple[bytes, ...]:
         """
@@ -56,8 +65,8 @@ class HTTPRequest:
         unreserved ASCII characters; a raw rest is one more, as it was sent.
     :ivar query: what follows the question mark, raw.
     :ivar peer: text of the network address.
-    :ivar client_certificate: DER; the handshake has proven its key, and
-        nobody has judged it yet.
+    :ivar client_certificate: DER; the handshake has proven its key, or a
+        trusted proxy says that its own has, and nobody has judged it yet.
     :ivar session: the TLS session; ``None`` without TLS.
     """
 

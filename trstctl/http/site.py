@@ -21,8 +21,10 @@ from trstctl.http.channel import Channel
 from trstctl.http.exchange import BoundedResource, HTTPExchange, Root
 from trstctl.http.head import Head, Refused, split_path
 from trstctl.http.limits import Limits
+from trstctl.http.proxy import TrustedProxy
 
-#: Seconds between two log lines about refused connections.
+#: Seconds between two log lines about refused connections, and between two
+#: about fields that only a proxy may write.
 SURPLUS_LOG_SECONDS = 10.0
 
 _log = Logger(namespace="trstctl.web")
@@ -64,6 +66,8 @@ class Site(ServerFactory):
     :ivar resource: the tree; replace it to reload, requests under way keep
         the resource that they have.
     :ivar draining: whether answers end their connections.
+    :ivar proxy: who may speak for clients whose TLS it has ended; ``None``:
+        nobody.
     :ivar report: called once for each exchange, with the facts of its line
         in the log; replace it to take a shorter way there.
     :param request_ids: returns a new random id.
@@ -88,6 +92,7 @@ class Site(ServerFactory):
         self.request_ids = request_ids
         self.admission = admission
         self.draining = False
+        self.proxy: TrustedProxy | None = None
         self.report: Callable[[Mapping[str, object]], None] = report_exchange
         self._http_date = http_date
         self._date = ""
@@ -96,6 +101,8 @@ class Site(ServerFactory):
         self._per_address: dict[str, int] = {}
         self._surplus = 0
         self._surplus_log_at = float("-inf")
+        self._imitations = 0
+        self._imitations_log_at = float("-inf")
         self._drained: list[Deferred[None]] = []
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
@@ -105,7 +112,11 @@ class Site(ServerFactory):
         if (
             self.draining
             or len(self._channels) >= self.limits.connections
-            or held >= self.limits.connections_per_address
+            or (
+                held >= self.limits.connections_per_address
+                # One address for all of its clients.
+                and not (self.proxy and self.proxy.is_near(peer))
+            )
         ):
             self._report_surplus(peer)
             return _Surplus()
@@ -205,5 +216,19 @@ class Site(ServerFactory):
                 "{refused} connections refused, last from {peer}",
                 event="connection.refused",
                 refused=self._surplus,
+                peer=peer,
+            )
+
+    def report_imitation(self, peer: str) -> None:
+        """Log, now and then, that somebody writes what only a proxy may."""
+        self._imitations += 1
+        now = self.clock.seconds()
+        if now >= self._imitations_log_at:
+            self._imitations_log_at = now + SURPLUS_LOG_SECONDS
+            _log.warn(
+                "{ignored} requests had a proxy's fields and were not the "
+                "proxy's, last from {peer}",
+                event="proxy.imitated",
+                ignored=self._imitations,
                 peer=peer,
             )

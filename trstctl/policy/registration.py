@@ -122,6 +122,13 @@ def check_linking(request: EnrollmentRequest, principal: Principal) -> None:
             "base64 of tls-unique (TLS 1.2) or tls-exporter (TLS 1.3) as "
             "estIdentityLinking or challengePassword"
         )
+    if linking is Linking.UNVERIFIABLE:
+        raise ProofOfPossessionFailed(
+            "linking of identity and proof of possession cannot be verified: "
+            "a proxy ends the TLS session; connect to the server itself, or "
+            "ask for a label with pop: verified (and, if challengePassword "
+            "means something else, challenge_password: secret or ignore)"
+        )
     raise ProofOfPossessionFailed(
         "linking of identity and proof of possession: challengePassword or "
         "estIdentityLinking is not the channel binding of this TLS session "

@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 
 from trstctl.http.channel import Channel
+from trstctl.http.proxy import TrustedProxy
 from trstctl.interfaces import IEnrollmentProtocol
 from trstctl.settings import ProtocolSettings
 from trstctl.testing.time import TENANT, DeterministicBytes
@@ -55,6 +56,8 @@ class Connection:
     :param secure: whether it is TLS.
     :param client_chain: DER of what came with the client's certificate.
     :param channel_binding: what is unique to the TLS session.
+    :param proxy: who may speak for clients.
+    :param peer: text of the network address.
     """
 
     def __init__(
@@ -67,6 +70,8 @@ class Connection:
         channel_binding: bytes | None = None,
         secure: bool = True,
         limits: Limits | None = None,
+        proxy: TrustedProxy | None = None,
+        peer: str = "192.0.2.1",
     ) -> None:
         mounts = type(resource).paths_for(resource.name, resource.settings)
         random_bytes = DeterministicBytes("request ids")
@@ -76,8 +81,9 @@ class Connection:
             clock or Clock(),
             lambda: base64.urlsafe_b64encode(random_bytes(12)).decode(),
         )
+        site.proxy = proxy
         self._transport = StringTransport()
-        self._channel = cast(Any, _Known(site, "192.0.2.1"))
+        self._channel = cast(Any, _Known(site, peer))
         self._channel.makeConnection(self._transport)
         self._channel.secure = secure
         self._channel.certificate = client_certificate
@@ -150,6 +156,8 @@ def exchange(
     client_chain: tuple[bytes, ...] = (),
     channel_binding: bytes | None = None,
     clock: Clock | None = None,
+    proxy: TrustedProxy | None = None,
+    peer: str = "192.0.2.1",
 ) -> HTTPResponse:
     """
     Send one request to a protocol, and return the answer.
@@ -166,6 +174,8 @@ def exchange(
         client_certificate=client_certificate,
         client_chain=client_chain,
         channel_binding=channel_binding,
+        proxy=proxy,
+        peer=peer,
     )
     connection.send(request_octets(method, path, body, headers))
     octets = connection.received()

@@ -66,6 +66,7 @@ class Said:
 
 _NOTHING = Said(Linking.UNASKED)
 _MISSING = Said(Linking.MISSING)
+_UNVERIFIABLE = Said(Linking.UNVERIFIABLE)
 
 
 def read_challenges(
@@ -82,7 +83,10 @@ def read_challenges(
         there is more than one single-use token.
     :raises PolicyViolation: an attribute that cannot be served.
     """
-    silent = _MISSING if served.pop_required else _NOTHING
+    silent = _NOTHING
+    if served.pop_required:
+        proxied = session is not None and session.proxied
+        silent = _UNVERIFIABLE if proxied else _MISSING
     if wanted.challenge_password is None and not wanted.attributes:
         return silent
     refuse_revocation(wanted, served.endpoint.profile)
@@ -153,6 +157,9 @@ def _text(wanted: CertificateRequest, oid: str) -> str | None:
 
 def _compared(links: list[str], session: TLSSession | None) -> Linking:
     """Tell whether each value is the base64 of this session's binding."""
+    if session is not None and session.proxied:
+        # RFC 7030, section 3.5: what is there MUST be verified.
+        return Linking.UNVERIFIABLE
     binding = None if session is None else session.channel_binding()
     if not binding:
         return Linking.WRONG
