@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,17 +87,22 @@ def trstctl(*arguments: str) -> str:
 
 
 @contextmanager
-def running_gateway(*init: str) -> Iterator[Gateway]:
+def running_gateway(
+    *init: str, adjust: Callable[[Path], object] | None = None
+) -> Iterator[Gateway]:
     """
     Run ``trstctl quickstart`` in a fresh directory.
 
     :param init: options of ``trstctl init``, to be run before.
+    :param adjust: called with the configuration that ``init`` wrote.
     """
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / "state"
         port, ops = free_port(), free_port()
         if init:
             trstctl("init", "--state", str(state), *init)
+        if adjust is not None:
+            adjust(state / "trstctl.yaml")
         command = [
             *_program(),
             "quickstart",
