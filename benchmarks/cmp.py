@@ -39,6 +39,7 @@ from load import Gateway, running_gateway
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "unit"))
 
 from cmp_client import IMPLICIT, Signer, cert_req, cn, new_key, signed, spki
+
 from trstctl.model import Extension, GeneralName
 from trstctl.pkix import der
 from trstctl.pkix.cmp import PKIBody, read_message

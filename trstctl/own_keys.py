@@ -256,12 +256,14 @@ class _Loaded:
     What was made of a file.
 
     :ivar issuer: the authority at that time; a reload makes another.
+    :ivar path: of the file.
     :ivar stamp: which file it was.
     :ivar until: when to look whether it must be renewed.
     :ivar credentials: newest first.
     """
 
     issuer: IAuthority
+    path: Path
     stamp: tuple[int, int]
     until: datetime
     credentials: tuple[IMessageCredential, ...]
@@ -341,7 +343,7 @@ class OwnCredentials:
             loaded is not None
             and loaded.issuer is self._ra.rules.authorities.get(authority)
             and self._ra.now() < loaded.until
-            and stamp_of(self._path(authority, purpose)) == loaded.stamp
+            and stamp_of(loaded.path) == loaded.stamp
         ):
             return loaded
         return None
@@ -368,10 +370,11 @@ class OwnCredentials:
         before = own.previous()
         if before is not None:
             pairs.append(before)
-        now = self._ra.now()
+        now, path = self._ra.now(), self._path(authority, purpose)
         loaded = _Loaded(
             issuer,
-            stamp_of(self._path(authority, purpose)),
+            path,
+            stamp_of(path),
             # What could not be renewed is not tried again at each request.
             max(current.due, now + _PAUSE),
             tuple(self._make(pair.key, pair.chain) for pair in pairs),

@@ -15,9 +15,9 @@ old the factory may be.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from cryptography.x509 import InvalidVersion, load_der_x509_certificate
+from cryptography.x509 import load_der_x509_certificate
 from OpenSSL import crypto
 
 from trstctl.errors import Malformed, UnsupportedAlgorithm
@@ -35,6 +35,10 @@ _STRANGERS = frozenset({2, 7, 18, 19, 20, 21})
 
 #: What is weak for everybody.
 _KEY_RULES = KeyRules()
+
+#: For how long a path that was validated needs no second look: a request is
+#: judged when it comes in and again when it is decided, in one moment.
+_MOMENT = timedelta(seconds=1)
 
 _FIT = frozenset({EXTENDED_KEY_USAGES["clientAuth"], "2.5.29.37.0"})
 
@@ -55,12 +59,15 @@ class FactoryAnchors:
     :raises ValueError: one of them is no certificate.
     """
 
+    _last: tuple[ClientCertificate, datetime] | None = None
+
     def __init__(self, anchors: Sequence[bytes]) -> None:
         self._store = crypto.X509Store()
         # An anchor is trusted as it is, also without the root above it.
         self._store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
         for der in anchors:
-            self._store.add_cert(_loaded(der))
+            anchor = load_der_x509_certificate(der)
+            self._store.add_cert(crypto.X509.from_cryptography(anchor))
 
     def judge(
         self,
@@ -75,10 +82,26 @@ class FactoryAnchors:
         :raises Stranger: there is no path.
         :raises Unfit: there is one, and something on it is not good.
         """
+        last = self._last
+        if (
+            last is None
+            or last[0] != presented
+            or not (timedelta(0) <= now - last[1] < _MOMENT)
+        ):
+            self._validate(presented, now)
+            self._last = (presented, now)
+        if facts.is_ca:
+            raise Unfit("the factory certificate is a CA's")
+        usages = facts.extended_key_usage
+        if usages and not _FIT.intersection(usages):
+            raise Unfit("the factory certificate is not for TLS clients")
+
+    def _validate(self, presented: ClientCertificate, now: datetime) -> None:
+        """Let OpenSSL find the path to an anchor."""
         try:
             own = _loaded(presented.der)
             others = [_loaded(der) for der in presented.chain]
-        except (ValueError, InvalidVersion, crypto.Error):
+        except crypto.Error:
             raise Stranger from None
         self._store.set_time(now)
         context = crypto.X509StoreContext(self._store, own, others)
@@ -98,11 +121,6 @@ class FactoryAnchors:
                 for one in path
             ]
         )
-        if facts.is_ca:
-            raise Unfit("the factory certificate is a CA's")
-        usages = facts.extended_key_usage
-        if usages and not _FIT.intersection(usages):
-            raise Unfit("the factory certificate is not for TLS clients")
 
 
 def _check_algorithms(path: Sequence[bytes]) -> None:
@@ -127,4 +145,4 @@ def _check_algorithms(path: Sequence[bytes]) -> None:
 
 def _loaded(der: bytes) -> crypto.X509:
     """Return a certificate as OpenSSL takes it."""
-    return crypto.X509.from_cryptography(load_der_x509_certificate(der))
+    return crypto.load_certificate(crypto.FILETYPE_ASN1, der)

@@ -26,6 +26,7 @@ from trstctl.pkix.cmp_header import (
     Recovered,
     party,
 )
+from trstctl.pkix.cmp_header import Party as Named
 from trstctl.pkix.cms import key_identifier
 from trstctl.protocols.cmp.header import answering_version
 from trstctl.protocols.cmp.parties import Party, SecretParty
@@ -50,7 +51,6 @@ class Envelope:
     answers: bytes | None
     nonce: bytes
     now: datetime
-    information: GeneralInfo = NOTHING
 
 
 def envelope_for(
@@ -102,6 +102,7 @@ class Writer:
         to: Party | None,
         credential: IMessageCredential,
         chain: Sequence[bytes] = (),
+        information: GeneralInfo = NOTHING,
     ) -> bytes:
         """
         Return a protected PKIMessage.
@@ -110,15 +111,18 @@ class Writer:
         :param chain: DER of the issuers of a new certificate.
         """
         ours = self._ours(credential)
-        header = evolve(
-            ours,
+        # Not by evolve, which costs as much as all the rest of the header.
+        header = PKIHeader(
             pvno=envelope.pvno,
-            recipient=evolve(ours.sender, der=envelope.recipient, name=None),
+            sender=ours.sender,
+            recipient=Named(envelope.recipient, None),
             message_time=envelope.now.replace(microsecond=0),
+            protection_alg=ours.protection_alg,
+            sender_kid=ours.sender_kid,
             transaction_id=envelope.transaction,
             sender_nonce=envelope.nonce,
             recip_nonce=envelope.answers,
-            general_info=envelope.information,
+            general_info=information,
         )
         if isinstance(to, SecretParty):
             mac = to.mac.renewed(self._ra.random_bytes)

@@ -30,8 +30,6 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import get_args
 
-from attrs import evolve
-
 from trstctl.errors import (
     Conflict,
     Malformed,
@@ -57,7 +55,12 @@ from trstctl.protocols.cmp.answers import (
     envelope_for_unreadable,
 )
 from trstctl.protocols.cmp.enrollment import NOT_TAKEN, Enrollment
-from trstctl.protocols.cmp.exchange import WAITING, Exchange, Reply
+from trstctl.protocols.cmp.exchange import (
+    FINISHED,
+    WAITING,
+    Exchange,
+    Reply,
+)
 from trstctl.protocols.cmp.general import GeneralMessages
 from trstctl.protocols.cmp.header import (
     CARRYING,
@@ -311,11 +314,12 @@ class PKIMessages:
     async def _kept(self, asked: Exchange, reply: Reply) -> bytes:
         """Write the answer, and keep it with the dialogue (M-5)."""
         octets = await self._writer.write(
-            evolve(asked.envelope, information=reply.information),
+            asked.envelope,
             reply.body,
             asked.party,
             asked.credential,
             reply.chain,
+            reply.information,
         )
         if not reply.state:
             return octets
@@ -330,7 +334,8 @@ class PKIMessages:
             "nonce": asked.envelope.nonce.hex(),
             "theirs": (asked.message.header.sender_nonce or b"").hex(),
         }
-        if isinstance(party, SignerParty):
+        if isinstance(party, SignerParty) and reply.state != FINISHED:
+            # Who goes on need not send it again.
             der = party.certificate.der
             notes["signer"] = base64.b64encode(der).decode("ascii")
         dialogue = Dialogue(

@@ -278,8 +278,8 @@ def _check_sender(
             "sender-not-signer",
             "the sender is not the subject of the signer's certificate",
         )
-    known = key_identifier(facts.der)
-    if strict and known is not None and header.sender_kid != known:
+    known = key_identifier(facts.der) if strict else None
+    if known is not None and header.sender_kid != known:
         raise refuse(
             "badMessageCheck",
             "sender-kid",

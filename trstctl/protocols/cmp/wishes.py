@@ -126,7 +126,7 @@ def read_wish(
     _check_usages(wanted, party)
     return Wish(
         message.cert_req_id,
-        evolve(wanted, proof=proof),
+        wanted if proof is wanted.proof else evolve(wanted, proof=proof),
         modified=message.template.not_before is not None
         or message.template.not_after is not None,
         controls=message.controls,
