@@ -60,14 +60,13 @@ class FactoryAnchors:
     """
 
     _last: tuple[ClientCertificate, datetime] | None = None
+    _store: tuple[datetime, crypto.X509Store] | None = None
 
     def __init__(self, anchors: Sequence[bytes]) -> None:
-        self._store = crypto.X509Store()
-        # An anchor is trusted as it is, also without the root above it.
-        self._store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
-        for der in anchors:
-            anchor = load_der_x509_certificate(der)
-            self._store.add_cert(crypto.X509.from_cryptography(anchor))
+        self._anchors = [
+            crypto.X509.from_cryptography(load_der_x509_certificate(der))
+            for der in anchors
+        ]
 
     def judge(
         self,
@@ -103,8 +102,7 @@ class FactoryAnchors:
             others = [_loaded(der) for der in presented.chain]
         except crypto.Error:
             raise Stranger from None
-        self._store.set_time(now)
-        context = crypto.X509StoreContext(self._store, own, others)
+        context = crypto.X509StoreContext(self._store_of(now), own, others)
         try:
             path = context.get_verified_chain()
         except crypto.X509StoreContextError as error:
@@ -141,6 +139,20 @@ def _check_algorithms(path: Sequence[bytes]) -> None:
         name, digest, _ = read_algorithm_identifier(identifier)
         if at < len(path) - 1 and name.startswith("other:"):
             raise Unfit(f"{what} is not good: it is signed with {digest}")
+
+    def _store_of(self, now: datetime) -> crypto.X509Store:
+        """Return the anchors as OpenSSL takes them, for one second."""
+        # A store keeps the first time that it is given, whatever follows.
+        second = now.replace(microsecond=0)
+        if self._store is None or self._store[0] != second:
+            store = crypto.X509Store()
+            # An anchor is trusted as it is, also without the root above it.
+            store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+            for anchor in self._anchors:
+                store.add_cert(anchor)
+            store.set_time(second)
+            self._store = (second, store)
+        return self._store[1]
 
 
 def _loaded(der: bytes) -> crypto.X509:
