@@ -115,10 +115,27 @@ class FactoryAnchors:
             raise Unfit(f"{what} is not good: {text}") from error
         _check_algorithms(
             [
-                crypto.dump_certificate(crypto.FILETYPE_ASN1, one)
-                for one in path
+                presented.der,
+                *(
+                    crypto.dump_certificate(crypto.FILETYPE_ASN1, one)
+                    for one in path[1:]
+                ),
             ]
         )
+
+    def _store_of(self, now: datetime) -> crypto.X509Store:
+        """Return the anchors as OpenSSL takes them, for one second."""
+        # A store keeps the first time that it is given, whatever follows.
+        second = now.replace(microsecond=0)
+        if self._store is None or self._store[0] != second:
+            store = crypto.X509Store()
+            # An anchor is trusted as it is, also without the root above it.
+            store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
+            for anchor in self._anchors:
+                store.add_cert(anchor)
+            store.set_time(second)
+            self._store = (second, store)
+        return self._store[1]
 
 
 def _check_algorithms(path: Sequence[bytes]) -> None:
@@ -139,20 +156,6 @@ def _check_algorithms(path: Sequence[bytes]) -> None:
         name, digest, _ = read_algorithm_identifier(identifier)
         if at < len(path) - 1 and name.startswith("other:"):
             raise Unfit(f"{what} is not good: it is signed with {digest}")
-
-    def _store_of(self, now: datetime) -> crypto.X509Store:
-        """Return the anchors as OpenSSL takes them, for one second."""
-        # A store keeps the first time that it is given, whatever follows.
-        second = now.replace(microsecond=0)
-        if self._store is None or self._store[0] != second:
-            store = crypto.X509Store()
-            # An anchor is trusted as it is, also without the root above it.
-            store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
-            for anchor in self._anchors:
-                store.add_cert(anchor)
-            store.set_time(second)
-            self._store = (second, store)
-        return self._store[1]
 
 
 def _loaded(der: bytes) -> crypto.X509:
