@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import resource
 import signal
@@ -33,6 +34,9 @@ from trstctl.ra import unmarked
 #: EX_CONFIG of sysexits.h: something was found in an unconfigured or
 #: misconfigured state.
 EXIT_CONFIGURATION = 78
+
+#: Of prctl(2).
+_PR_SET_DUMPABLE = 4
 
 _T = TypeVar("_T")
 
@@ -154,10 +158,22 @@ def harden_process() -> None:
     Keep keys out of core dumps, new files private, and threads responsive.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _hide_memory()
     os.umask(0o077)
     # A thread that wants the interpreter waits this long for it at most; at
     # the default of 5 ms a signature of 0.05 ms can take 0.6 ms.
     sys.setswitchinterval(0.001)
+
+
+def _hide_memory() -> None:
+    """
+    Have Linux show this process's memory to nobody but root.
+
+    Its limit on core dumps does not bind a program that they are piped to
+    (core(5)), nor does it keep others of the same user from reading keys.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def new_reactor() -> Any:
