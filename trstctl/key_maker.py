@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from attrs import evolve
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -81,6 +82,25 @@ def wished_key(wishes: CSRWishes, asked: PublicKey | None) -> PublicKey:
         )
     algorithm, bits = possible[0]
     return PublicKey(b"", algorithm, bits, "")
+
+
+def as_asked(wishes: CSRWishes, asked: PublicKey) -> PublicKey:
+    """
+    Return the key to make for who wants nothing else than what he asks for.
+
+    :param wishes: what the profile says; it decides what is not asked for.
+    :raises UnsupportedAlgorithm: no such key can be made.
+    """
+    if not asked.algorithm:
+        wish = wished_key(wishes, None)
+        return evolve(wish, fingerprint=asked.fingerprint)
+    if asked.algorithm == "rsa" and not asked.bits:
+        low, high = wishes.rsa_bits
+        sizes = (bits for bits in RSA_BITS if low <= bits <= high)
+        asked = evolve(asked, bits=next(sizes, 0))
+    if asked.algorithm not in _MAKERS and asked.bits not in RSA_BITS:
+        raise UnsupportedAlgorithm("no key of this kind is made here")
+    return asked
 
 
 def make_key(algorithm: str, bits: int) -> MadeKey:

@@ -456,6 +456,7 @@ class PollRequest:
         with: the one to be certified, or, for a renewal, the old one.
     :ivar credentials: the certificate that signed it, for a renewal.
     :ivar confirm_within: as in :class:`EnrollmentRequest`.
+    :ivar generate: likewise; it is given the request that is answered.
     """
 
     endpoint: Endpoint
@@ -465,6 +466,9 @@ class PollRequest:
     request_id: str
     peer: str
     confirm_within: timedelta | None = None
+    generate: (
+        Callable[[CertificateRequest], Awaitable[CertificateRequest]] | None
+    ) = field(default=None, repr=False)
 
 
 @frozen
@@ -690,6 +694,8 @@ class NewRequest:
         request: would carry).
     :ivar secret_id: the single-use secret that pays for it; a request that
         is held reserves it.
+    :ivar wish: if the key was made for the request: what the secret is burnt
+        for instead, as the key is another each time.
     """
 
     id: str
@@ -708,6 +714,12 @@ class NewRequest:
     peer: str
     transaction: str = ""
     secret_id: str | None = None
+    wish: str = ""
+
+    @property
+    def burnt_for(self) -> str:
+        """What a secret that pays is burnt for."""
+        return self.wish or self.public_key_fingerprint
 
 
 @frozen

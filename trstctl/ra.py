@@ -57,6 +57,11 @@ I-15 *A key that is made here is handed out once.*  It is made when it is known
      the other, and never before those of the same transaction and principal
      are revoked, for a short time as in I-11.  Where the process ended
      before that, the next repetition makes up for it.
+I-16 *Or to who keeps the answer.*  A protocol that gives the same answer to
+     the same message, the key in it, need not ask anew: there a repetition
+     gets the certificate of before, as everywhere.  Its key is made when
+     nothing but the intent is left to do: after the approval, if there is
+     one to wait for.
 """
 
 from __future__ import annotations
@@ -64,6 +69,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from attrs import evolve, field, frozen
@@ -105,6 +111,7 @@ from trstctl.interfaces import (
     IRevocation,
     IStore,
 )
+from trstctl.key_maker import as_asked
 from trstctl.minting import Registrar, principal_of
 from trstctl.model import (
     SUPERSEDED,
@@ -127,6 +134,7 @@ from trstctl.model import (
     Pending,
     PollRequest,
     Principal,
+    PublicKey,
     RegistrarCall,
     RequestKey,
     RequestState,
@@ -365,7 +373,7 @@ class RegistrationAuthority:
             )
             check_linking(request, principal)
             asked = self._asked(request, principal, self.rules)
-            if request.generate is not None:
+            if request.anew and request.generate is not None:
                 asked = await self._with_key(asked, request.generate)
             return await self._answer(asked)
         except RequestError as error:
@@ -439,6 +447,9 @@ class RegistrationAuthority:
             if isinstance(decision, Held):
                 await self._hold(asked, decision)
                 continue
+            if not decision.public_key.spki:
+                # Not before a person has approved it, if one has to (I-16).
+                decision = await self._with_made_key(asked, decision)
             self._reached("before-intent")
             outcome = await self._shielded(self._issue(asked, decision))
             if outcome is not None:
@@ -464,6 +475,15 @@ class RegistrationAuthority:
                 "a key that is made here cannot wait for an approval",
             )
         return decision
+
+    async def _with_made_key(
+        self, asked: _Asked, decision: Approved
+    ) -> Approved:
+        """Let the key be made that the profile has approved (I-16)."""
+        if asked.request.generate is None:
+            raise Internal("there is no key, and nobody makes one")
+        wanted = await asked.request.generate()
+        return evolve(decision, public_key=wanted.public_key)
 
     async def _earlier(self, asked: _Asked) -> StoredRequest | None:
         """
@@ -776,15 +796,21 @@ class RegistrationAuthority:
         self, request: PollRequest, row: StoredRequest
     ) -> _Asked:
         """Return the request as it was, of whoever it was, if he still is."""
+        wanted, generate = read_kept(row.csr), request.generate
+        policy = self.rules.profiles.get(request.endpoint.profile)
+        if not wanted.public_key.spki and policy is not None:
+            key = as_asked(policy.wishes(), wanted.public_key)
+            wanted = evolve(wanted, public_key=key)
         again = EnrollmentRequest(
             endpoint=request.endpoint,
             operation=Operation(row.operation),
-            wanted=read_kept(row.csr),
+            wanted=wanted,
             credentials=request.credentials,
             request_id=request.request_id,
             peer=request.peer,
             transaction=request.transaction,
             confirm_within=request.confirm_within,
+            generate=generate and partial(generate, wanted),
         )
         principal = await self._principal_of(again, row)
         asked = self._asked(again, principal, self.rules)
@@ -1013,6 +1039,7 @@ class RegistrationAuthority:
             peer=request.peer,
             transaction=request.transaction,
             secret_id=asked.principal.secret_id,
+            wish=_wish(request.wanted.public_key),
         )
 
     def _new_id(self) -> str:
@@ -1223,6 +1250,11 @@ def _is_approved(stored: StoredRequest | None) -> bool:
         stored.state is RequestState.APPROVED
         or (stored.state is RequestState.ABANDONED and stored.decided_by != "")
     )
+
+
+def _wish(key: PublicKey) -> str:
+    """Return what stands for a key that is yet to be made."""
+    return "" if key.spki else key.fingerprint
 
 
 def _refuse_repeatable(request: EnrollmentRequest) -> None:

@@ -649,6 +649,27 @@ class StoreContract:
             "certificate.issued",
         ]
 
+    def test_the_key_is_made_once_it_is_approved(self) -> None:
+        """RA I-16: the secret is burnt for the wish, the row has the key."""
+        self.add_secret()
+        wish: dict[str, Any] = {"secret_id": "token", "wish": "a" * 64}
+        request = new_request(public_key_fingerprint="a" * 64, **wish)
+        self.decide(self.hold(request).id)
+        for made in ("b" * 64, "c" * 64):
+            intent = new_intent(
+                serial=made[:16], public_key_fingerprint=made, **wish
+            )
+            assert isinstance(self.open(intent), Opened)
+            if made[0] == "b":
+                self.wait(self.store.abandon_intent(intent, "lost", NOW))
+        self.wait(self.store.record_certificate(intent, DER, NOW))
+        assert "c" * 64 == self.find(request).public_key_fingerprint
+        assert [intent.serial] == self.query(public_key_fingerprint="c" * 64)
+        assert "a" * 64 == self.secret().burnt_for
+        other = new_intent("two", key="2", secret_id="token")
+        with pytest.raises(ChallengeRejected):
+            self.open(other)
+
     def test_deny(self) -> None:
         """A denied request answers its retries, with the reason."""
         held = self.hold(new_request())

@@ -16,7 +16,7 @@ from typing import Any
 from attrs import define, evolve, field, frozen
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -237,6 +237,8 @@ def signed(
     **changes: Any,
 ) -> bytes:
     """Return a signed message."""
+    is_rsa = isinstance(signer.key, rsa.RSAPrivateKey)
+    algorithm = "sha256-with-rsa" if is_rsa else ECDSA
     certificate = x509.load_der_x509_certificate(signer.certificate)
     name = tuple(
         (NameAttribute(each.oid.dotted_string, str(each.value)),)
@@ -246,7 +248,7 @@ def signed(
         **{
             "sender": party(name),
             "sender_kid": key_identifier(signer.certificate),
-            "protection_alg": algorithms.algorithm_identifier(ECDSA),
+            "protection_alg": algorithms.algorithm_identifier(algorithm),
             **changes,
         }
     )
@@ -254,7 +256,7 @@ def signed(
     if extra is None:
         extra = (signer.certificate, *signer.chain)
     return prepared.finish(
-        algorithms.sign(signer.key, ECDSA, prepared.protected_part), extra
+        algorithms.sign(signer.key, algorithm, prepared.protected_part), extra
     )
 
 
@@ -347,7 +349,7 @@ class Reply:
         del ca_pubs, first
         (response,) = der.children(der.content(responses[2], der.SEQUENCE))
         pair = der.children(response[1])[2]
-        (chosen,) = der.children(pair[1])
+        chosen = der.children(pair[1])[0]
         (certificate,) = der.children(chosen[1])
         return certificate[2]
 

@@ -59,6 +59,7 @@ from trstctl.pkix.csr import verify_proof
 from trstctl.pkix.names import encode_general_names
 
 KEY = spki(P256)
+RSA_ENCRYPTION = der.sequence(der.oid("1.2.840.113549.1.1.1"), NULL)
 SAN = Extension(
     "2.5.29.17",
     False,
@@ -563,6 +564,11 @@ class ProofTests:
         return der.explicit(0, sender + key)
 
 
+def ec_algorithm(curve: str) -> bytes:
+    """Return the AlgorithmIdentifier of keys on a curve."""
+    return der.sequence(der.oid("1.2.840.10045.2.1"), der.oid(curve))
+
+
 class RequestTests:
     """What the registration authority gets."""
 
@@ -575,25 +581,50 @@ class RequestTests:
         assert cn("device") == request.subject
         assert describe_public_key(KEY) == request.public_key
 
-    def test_generated_keys(self) -> None:
-        """A key of ours takes the place of one that is not there."""
-        generated = describe_public_key(KEY)
-        for template in (
-            CertTemplate(subject=cn("device")),
-            CertTemplate(key_algorithm=ECDSA_WITH_SHA256),
-        ):
-            message = read_one(cert_request(template.der()))
-            with pytest.raises(Malformed):
-                certificate_request(message)
-            request = certificate_request(message, generated)
-            assert generated == request.public_key
-            assert "generated" == request.proof.kind
+    @pytest.mark.parametrize(
+        ("algorithm", "expected"),
+        [
+            (None, ("", 0)),
+            (RSA_ENCRYPTION, ("rsa", 0)),
+            (der.sequence(der.oid("1.2.840.113549.1.1.1")), ("rsa", 0)),
+            (ec_algorithm("1.3.132.0.34"), ("p-384", 384)),
+            (ec_algorithm("1.3.132.0.10"), ("other:secp256k1", 256)),
+            (ec_algorithm("1.2.3"), ("other:1.2.3", 0)),
+            (der.sequence(der.oid("1.3.101.112")), ("ed25519", 0)),
+            (
+                der.sequence(der.oid("1.3.101.112"), NULL),
+                ("other:1.3.101.112", 0),
+            ),
+            (ECDSA_WITH_SHA256, ("other:1.2.840.10045.4.3.2", 0)),
+        ],
+    )
+    def test_keys_to_be_made(
+        self, algorithm: bytes | None, expected: tuple[str, int]
+    ) -> None:
+        """RFC 9483, section 4.1.6: no key, or an algorithm without one."""
+        template = CertTemplate(subject=cn("device"), key_algorithm=algorithm)
+        request = certificate_request(read_one(cert_request(template.der())))
+        key = request.public_key
+        assert (b"", *expected) == (key.spki, key.algorithm, key.bits)
+        assert "generated" == request.proof.kind
+        assert not request.proof.accepted
 
-    def test_a_key_that_is_there(self) -> None:
-        """A key of ours never replaces that of the template."""
-        message = read_one(cert_request(PLAIN.der()))
-        other = describe_public_key(spki(ED25519))
-        assert KEY == certificate_request(message, other).public_key.spki
+    def test_wishes_for_keys_are_told_apart(self) -> None:
+        """Each stands for its own request."""
+        found = {
+            certificate_request(
+                read_one(cert_request(CertTemplate(subject=cn(name)).der()))
+            ).public_key.fingerprint
+            for name in ("one", "two", "two")
+        }
+        assert 2 == len(found)
+
+    def test_a_wish_that_is_none(self) -> None:
+        """RFC 5480, section 2.1.1: a curve by its name."""
+        algorithm = der.sequence(der.oid("1.2.840.10045.2.1"), NULL)
+        template = CertTemplate(key_algorithm=algorithm)
+        with pytest.raises(Malformed):
+            certificate_request(read_one(cert_request(template.der())))
 
     def test_bad_names(self) -> None:
         """Names that are none are refused."""

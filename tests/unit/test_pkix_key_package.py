@@ -7,12 +7,10 @@ import hashlib
 from typing import Any
 
 import pytest
+from cmp_envelopes import agreed_key, decrypt, enveloped
 from cmp_samples import NULL, START, certificate
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
-from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -21,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 from pkix_samples import ED25519, P256, rsa_key, spki
 from pyasn1.codec.der import decoder, encoder
 from pyasn1.type import univ
-from pyasn1_alt_modules import rfc5652, rfc5753, rfc5958, rfc9810
+from pyasn1_alt_modules import rfc5652, rfc5958, rfc9810
 
 from trstctl.errors import Malformed, UnsupportedAlgorithm
 from trstctl.pkix import algorithms as signatures
@@ -57,42 +55,6 @@ def pkcs8(key: Any) -> bytes:
         Encoding.DER, PrivateFormat.PKCS8, NoEncryption()
     )
     return octets
-
-
-def enveloped(message: bytes) -> Any:
-    """Return the EnvelopedData of a ContentInfo, as pyasn1 reads it."""
-    outer, rest = decoder.decode(message, rfc5652.ContentInfo())
-    assert b"" == rest
-    found, rest = decoder.decode(outer["content"], rfc5652.EnvelopedData())
-    assert b"" == rest
-    return found
-
-
-def decrypt(found: Any, key: bytes) -> bytes:
-    """Decrypt the content with its key."""
-    inner = found["encryptedContentInfo"]
-    iv, _ = decoder.decode(inner["contentEncryptionAlgorithm"]["parameters"])
-    cipher = Cipher(algorithms.AES(key), modes.CBC(bytes(iv))).decryptor()
-    plain = cipher.update(bytes(inner["encryptedContent"]))
-    plain += cipher.finalize()
-    return plain[: -plain[-1]]
-
-
-def agreed_key(recipient: Any, owner: Any, digest: Any, size: int) -> bytes:
-    """Do what the owner of an EC key does (RFC 5753, section 3.1.3)."""
-    public = recipient["originator"]["originatorKey"]["publicKey"].asOctets()
-    point = ec.EllipticCurvePublicKey.from_encoded_point(owner.curve, public)
-    shared = rfc5753.ECC_CMS_SharedInfo()
-    wrap = recipient["keyEncryptionAlgorithm"]["parameters"]
-    shared["keyInfo"], _ = decoder.decode(
-        wrap, rfc5753.ECC_CMS_SharedInfo()["keyInfo"]
-    )
-    shared["suppPubInfo"] = (8 * size).to_bytes(4, "big")
-    kek = X963KDF(digest, size, encoder.encode(shared)).derive(
-        owner.exchange(ec.ECDH(), point)
-    )
-    (each,) = recipient["recipientEncryptedKeys"]
-    return aes_key_unwrap(kek, bytes(each["encryptedKey"]))
 
 
 class AgreementTests:

@@ -333,11 +333,11 @@ class KeyRuleTests:
         with pytest.raises(UnsupportedAlgorithm, match=f"with {digest}"):
             _decide(_OPEN, _csr(proof=_proof(digest)))
 
-    @pytest.mark.parametrize("kind", ["ra-verified", "encryption", "none"])
+    @pytest.mark.parametrize("kind", ["ra-verified", "generated", "none"])
     def test_no_signature_has_no_digest(self, kind: str) -> None:
         """Rule signature-digest: others judge proofs without a signature."""
         proof = SignatureProof("", "", b"", b"", kind=kind)
-        policy = evolve(_OPEN, digests=("sha384",))
+        policy = evolve(_OPEN, digests=("sha384",), server_key_generation=True)
 
         _decide(policy, _csr(proof=proof))
         verdicts = Profile("test", policy).explain(
@@ -345,6 +345,37 @@ class KeyRuleTests:
         )
         notes = {verdict.rule: verdict.detail for verdict in verdicts}
         assert kind == notes["signature-digest"]
+
+    def test_keys_are_made_where_the_profile_says_so(self) -> None:
+        """Rule key-generation: off unless it is turned on."""
+        wanted = _csr(proof=SignatureProof("", "", b"", b"", kind="generated"))
+        with pytest.raises(PolicyViolation) as caught:
+            _decide(_OPEN, wanted)
+        assert "key-generation" == caught.value.rule
+        _decide(evolve(_OPEN, server_key_generation=True), wanted)
+
+    @pytest.mark.parametrize(
+        ("usages", "allowed"),
+        [
+            (("digitalSignature",), False),
+            (("digitalSignature", "keyEncipherment"), False),
+            (("digitalSignature", "keyAgreement"), True),
+        ],
+    )
+    def test_what_decrypts_must_be_certified_for_that(
+        self, usages: tuple[str, ...], allowed: bool
+    ) -> None:
+        """Rule key-encryption, for a key that signs nothing (P-256)."""
+        wanted = _csr(
+            proof=SignatureProof("", "", b"", b"", kind="encryption")
+        )
+        policy = evolve(_OPEN, key_usage=usages)
+        if allowed:
+            _decide(policy, wanted)
+            return
+        with pytest.raises(PolicyViolation) as caught:
+            _decide(policy, wanted)
+        assert "key-encryption" == caught.value.rule
 
     def test_digests_can_be_listed(self) -> None:
         """Rule signature-digest."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Keys that the gateway makes for others: invariant I-15."""
+"""Keys that the gateway makes for others: invariants I-15 and I-16."""
 
 from __future__ import annotations
 
@@ -82,7 +82,10 @@ class _Bench:
             add_password(self.store, name, "password")
         self.signer = FakeSigner()
         self.authority: Any = make_authority(signer=self.signer)
-        self.profiles: Any = profiles
+        self.profiles: Any = {
+            name: evolve(each, server_key_generation=True)
+            for name, each in {"device": DEVICE, **profiles}.items()
+        }
         self.kill_at = ""
         self.ra = self.process("first")
         self.made: list[Any] = []
@@ -523,3 +526,14 @@ class SecretTests:
         assert {first.serial: "superseded"} == bench.revoked()
         with pytest.raises(ChallengeRejected):
             bench.enroll(credentials=own)
+
+
+class KeptAnswerTests:
+    """I-16: a key for a protocol that keeps its answers."""
+
+    def test_somebody_must_make_the_key(self) -> None:
+        """A request without a key, and nobody to make it, is a fault."""
+        bench = _Bench()
+        with pytest.raises(Internal):
+            bench.enroll(anew=False, generate=None)
+        assert not bench.certificates()

@@ -70,7 +70,8 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open',
 
 _REOPEN = """
 UPDATE requests SET key_expires = max(key_expires, ?), profile = ?,
-    profile_version = ?, subject = ?, names = ?, csr = ?, request_id = ?,
+    profile_version = ?, subject = ?, names = ?, csr = ?,
+    public_key_fingerprint = ?, request_id = ?,
     peer = ?, transaction_id = ?, state = 'open', intent = ?, authority = ?, serial = ?,
     owner = ?, tbs_sha256 = ?, secret_id = ?, not_before = ?, not_after = ?,
     promised_at = ?
@@ -122,7 +123,7 @@ def open_intent(
             tenant_id,
             intent.secret_id,
             Burn(
-                request.public_key_fingerprint,
+                request.burnt_for,
                 request.fingerprint,
                 intent.authority,
                 intent.serial,
@@ -175,6 +176,7 @@ def _reopen(
             request.subject,
             names_text(request.names),
             request.csr,
+            request.public_key_fingerprint,
             request.request_id,
             request.peer,
             request.transaction,

@@ -369,7 +369,7 @@ def _reserve(
         request.key.tenant_id,
         request.secret_id,
         Burn(
-            request.public_key_fingerprint,
+            request.burnt_for,
             request.fingerprint,
             held=True,
             until=moment(until) if state == "held" else None,

@@ -185,6 +185,7 @@ class MemoryStore:
             profile=request.profile,
             subject=request.subject,
             names=request.names,
+            public_key_fingerprint=request.public_key_fingerprint,
             csr=request.csr,
             transaction=request.transaction,
             secret_id=request.secret_id,
@@ -290,7 +291,7 @@ class MemoryStore:
             request.key.tenant_id,
             request.secret_id,
             Burn(
-                request.public_key_fingerprint,
+                request.burnt_for,
                 request.fingerprint,
                 held=True,
                 until=until,
@@ -447,7 +448,7 @@ class MemoryStore:
                 tenant_id,
                 intent.secret_id,
                 Burn(
-                    request.public_key_fingerprint,
+                    request.burnt_for,
                     request.fingerprint,
                     intent.authority,
                     intent.serial,

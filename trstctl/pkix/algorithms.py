@@ -373,6 +373,28 @@ def describe_public_key(spki: bytes) -> PublicKey:
     return PublicKey(spki, f"other:{oid}", 0, fingerprint)
 
 
+def describe_wish(identifier: bytes) -> tuple[str, int]:
+    """
+    Describe a key that somebody else is to make (RFC 9483, section 4.1.6).
+
+    :param identifier: DER AlgorithmIdentifier of a key.
+    :returns: algorithm and bits, as in :class:`~trstctl.model.PublicKey`;
+        no bits for RSA, which the identifier does not say.
+    :raises Malformed: it is none, or has parameters that it must not have.
+    """
+    oid, parameters = split_identifier(identifier)
+    if oid == _EC_PUBLIC_KEY:
+        if parameters[:1] != bytes((der.OBJECT_IDENTIFIER,)):
+            raise Malformed("an algorithm identifier is malformed")
+        other = der.oid_text(der.content(parameters, der.OBJECT_IDENTIFIER))
+        return _CURVES.get(parameters, (f"other:{other}", 0))
+    if oid == _RSA_ENCRYPTION and parameters in {_NULL, b""}:
+        return "rsa", 0
+    if oid in _PURE_KEYS and not parameters:
+        return _PURE_KEYS[oid][0], 0
+    return f"other:{oid}", 0
+
+
 def _describe_curve(
     spki: bytes, parameters: bytes, point: bytes
 ) -> tuple[str, int]:

@@ -22,6 +22,7 @@ requests in a message, controls that occur twice.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 from attrs import field, frozen
@@ -36,6 +37,7 @@ from trstctl.model import (
 from trstctl.pkix import der
 from trstctl.pkix.algorithms import (
     describe_public_key,
+    describe_wish,
     read_algorithm_identifier,
 )
 from trstctl.pkix.crmf_proof import (
@@ -245,10 +247,7 @@ def _read_publication(value: bytes | None) -> bool | None:
 
 
 def certificate_request(
-    message: CertReqMsg,
-    generated: PublicKey | None = None,
-    *,
-    lenient: bool = False,
+    message: CertReqMsg, *, lenient: bool = False
 ) -> CertificateRequest:
     """
     Return a request as the registration authority takes it.
@@ -256,22 +255,18 @@ def certificate_request(
     Whoever has authorized a proof of another kind than a signature sets
     ``accepted`` in it; nobody signs for the request otherwise.
 
-    :param generated: the key that the gateway has generated for it, if the
-        template has none.
+    A template without a key asks for one: the request's key has no octets
+    then, and stands for the wish.
+
     :param lenient: a signature over the CertRequest will do even if the
         template has no subject, and poposkInput is missing for it: OpenSSL
         signs like this without ``-subject``.
-    :raises Malformed: it has no key, or names that are none.
+    :raises Malformed: its key or its names are none.
     :raises TooLarge: too many names.
     :raises ProofOfPossessionFailed: what was signed is not what section 4.1
         says.
     """
     template = message.template
-    key = generated
-    if template.public_key is not None:
-        key = describe_public_key(template.public_key)
-    if key is None:
-        raise Malformed("the certificate request has no public key")
     extensions = template.extensions or ()
     names: tuple[GeneralName, ...] = ()
     for extension in extensions:
@@ -280,7 +275,7 @@ def certificate_request(
     return CertificateRequest(
         der=message.der,
         subject=template.subject or (),
-        public_key=key,
+        public_key=_key(message),
         names=names,
         extensions=extensions,
         proof=_possession(message, lenient=lenient),
@@ -304,6 +299,21 @@ def _without_secrets(message: CertReqMsg) -> bytes | None:
             blank = der.tlv(UTF8_STRING, b"x" * octets)
             kept = kept.replace(oid + value, oid + blank)
     return None if kept == message.der else kept
+
+
+def _key(message: CertReqMsg) -> PublicKey:
+    """Return the template's key, or what stands for one to be made."""
+    template = message.template
+    if template.public_key is not None:
+        return describe_public_key(template.public_key)
+    algorithm, bits = "", 0
+    if template.key_algorithm is not None:
+        algorithm, bits = describe_wish(template.key_algorithm)
+    # A secret that pays for the key has to be burnt for something: for the
+    # template, as what is kept of the controls may not be all of them.
+    parts = der.children(der.content(message.cert_request, der.SEQUENCE))
+    wish = hashlib.sha256(parts[1][2]).hexdigest()
+    return PublicKey(b"", algorithm, bits, wish)
 
 
 def _possession(message: CertReqMsg, *, lenient: bool) -> SignatureProof:

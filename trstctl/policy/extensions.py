@@ -36,6 +36,8 @@ _SERVES: Mapping[str, frozenset[str]] = {
     "ec": _SIGNING | {"keyAgreement", "encipherOnly", "decipherOnly"},
     "signing": _SIGNING,
 }
+#: What a key must serve to which something is encrypted (RFC 9810, 5.2.2).
+_ENCRYPTING = frozenset({"keyEncipherment", "keyAgreement"})
 _KEY_CLASSES: Mapping[str, str] = {
     "rsa": "rsa",
     "p-256": "ec",
@@ -151,6 +153,10 @@ class IssuedExtensions:
             *issued,
             Extension(pkix.SUBJECT_ALTERNATIVE_NAME, nameless, value),
         )
+
+    def encrypts(self, algorithm: str) -> bool:
+        """Tell whether what is issued for such a key lets it encrypt."""
+        return not _ENCRYPTING.isdisjoint(self._usages.get(algorithm, ()))
 
     def refusal(
         self, requested: tuple[Extension, ...], algorithm: str

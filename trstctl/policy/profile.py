@@ -14,8 +14,10 @@ Of every request:
 ``certificate-status``
     a client certificate is this tenant's, in the inventory, unrevoked and,
     within the grace of renewals, in date;
-``key-type``, ``key-strength``, ``signature-digest``
-    the key and how the request is signed;
+``key-generation``, ``key-type``, ``key-strength``, ``signature-digest``,
+``key-encryption``
+    the key, whether the gateway may make it, and how the request is signed,
+    or that the certificate can be encrypted to the key instead;
 ``request-extensions``
     what is requested beyond names: :mod:`trstctl.policy.extensions`;
 ``subject-attributes``, ``subject-values``
@@ -198,9 +200,11 @@ class Profile:
         if certified:
             rules.append(("certificate-status", self._certificate_status))
         rules += [
+            ("key-generation", self._key_generation),
             ("key-type", self._key_type),
             ("key-strength", self._key_strength),
             ("signature-digest", self._signature_digest),
+            ("key-encryption", self._key_encryption),
             ("request-extensions", self._request_extensions),
             ("subject-attributes", self._subject_attributes),
             ("subject-values", self._subject_values),
@@ -410,6 +414,15 @@ class Profile:
 
     # --- the key ------------------------------------------------------------
 
+    def _key_generation(self, case: Case) -> str | None:
+        """Judge whether the gateway may make the key."""
+        if (
+            case.wanted.proof.kind != "generated"
+            or self.settings.server_key_generation
+        ):
+            return None
+        return "keys are not made for this profile"
+
     def _key_type(self, case: Case) -> str | None:
         """Judge the key's algorithm and size."""
         key = case.wanted.public_key
@@ -447,6 +460,15 @@ class Profile:
             if algorithm.startswith(_DIGEST_INSIDE):
                 return None
         raise UnsupportedAlgorithm(f"the request is signed with {digest}")
+
+    def _key_encryption(self, case: Case) -> str | None:
+        """Judge whether a key may decrypt that proves itself by doing so."""
+        if case.wanted.proof.kind != "encryption":
+            return None
+        algorithm = case.wanted.public_key.algorithm
+        if self._extensions.encrypts(algorithm):
+            return None
+        return f"{algorithm} keys are not certified for encryption"
 
     # --- what is asked ------------------------------------------------------
 

@@ -11,17 +11,23 @@ E-1  *Implicit confirmation is granted*, where the endpoint allows it, to who
 E-2  *All others confirm.*  Until they do, the certificate replaces no other;
      what is rejected, or not confirmed in time, is revoked.
 E-3  *Confirming can be repeated* until the answer to it is kept.
+E-4  *What is encrypted is always confirmed.*  Of an encrypted certificate
+     certHash is the proof of possession (RFC 9810, section 5.2.8.3.2).  Where
+     the gateway has made the key, nothing is replaced, and the encrypted key
+     is kept, until it has arrived.
 """
 
 from __future__ import annotations
 
 import hmac
 from datetime import datetime, timedelta
+from functools import partial
 
 from trstctl.errors import (
     ChallengeRejected,
     Stale,
     TrstctlError,
+    Unavailable,
     UnsupportedAlgorithm,
 )
 from trstctl.interfaces import IRegistrationAuthority
@@ -33,6 +39,7 @@ from trstctl.model import (
     Operation,
     Pending,
     PollRequest,
+    Purpose,
 )
 from trstctl.pkix.algorithms import ALGORITHMS
 from trstctl.pkix.certificate import read_certificate
@@ -53,6 +60,7 @@ from trstctl.pkix.cmp_responses import (
 )
 from trstctl.pkix.cmp_status import PKIStatusInfo
 from trstctl.protocols.cmp.controls import credentials_for
+from trstctl.protocols.cmp.delivery import Generation, encrypted_certificate
 from trstctl.protocols.cmp.exchange import (
     CONFIRMED,
     FINISHED,
@@ -71,6 +79,9 @@ NOT_TAKEN = "cessationOfOperation"
 
 _ACCEPTED = frozenset({"accepted", "grantedWithMods"})
 _V2021 = 3
+
+#: Within which whoever has made a key has written the answer.
+_DELIVERY = timedelta(seconds=60)
 
 
 class Enrollment:
@@ -91,17 +102,26 @@ class Enrollment:
             message.body,
             party,
             self._issuer_name(),
+            version=message.header.pvno,
+            key_wishes=(
+                ra.csr_attributes(endpoint)
+                if self._served.central_key_generation
+                else None
+            ),
             strict=self._served.strict,
             lenient=ra.is_lenient(endpoint),
         )
         self._check_profile(asked)
+        proof = wish.wanted.proof.kind
         notes = {
             "answer": ANSWERS[message.body.type],
             "id": str(wish.cert_req_id),
             "key": wish.wanted.public_key.fingerprint,
-            "implicit": "yes" if self._grants(asked) else "",
+            "implicit": "yes" if self._grants(asked, proof) else "",
             "modified": "yes" if wish.modified else "",
+            "proof": proof,
         }
+        generation = await self._generation(asked, proof)
         renewing = message.body.type == "kur"
         credentials = credentials_for(
             ra, self._served.reg_token, party, wish.controls
@@ -119,6 +139,11 @@ class Enrollment:
                     peer=asked.request.peer,
                     transaction=asked.transaction.hex(),
                     confirm_within=self._patience(notes),
+                    generate=(
+                        None
+                        if generation is None
+                        else partial(generation, wish.wanted)
+                    ),
                 )
             )
         except ChallengeRejected as error:
@@ -128,10 +153,24 @@ class Enrollment:
             raise told from error
         except UnsupportedAlgorithm as error:
             # With a signature that we know, it is the key that will not do.
-            if wish.wanted.proof.algorithm in ALGORITHMS:
+            if proof in {"encryption", "generated"} or (
+                wish.wanted.proof.algorithm in ALGORITHMS
+            ):
                 raise restate(error, "badCertTemplate", "key") from None
             raise
-        return self._told(asked, outcome, notes)
+        return await self._told(asked, outcome, notes, generation)
+
+    async def _generation(
+        self, asked: Exchange, proof: str
+    ) -> Generation | None:
+        """Return who makes the key, if the gateway is to make it."""
+        if proof != "generated":
+            return None
+        # Known before anything is issued, as it may be unavailable.
+        signer = await self._ra.credentials.get(
+            self._served.endpoint.authority, Purpose.KGA
+        )
+        return Generation(self._ra, asked.known, signer)
 
     def _issuer_name(self) -> Name:
         """Return the subject of the endpoint's CA."""
@@ -151,20 +190,25 @@ class Enrollment:
                     "this endpoint does not offer the profile of certProfile",
                 )
 
-    def _grants(self, asked: Exchange) -> bool:
-        """Tell whether implicit confirmation is granted (E-1)."""
+    def _grants(self, asked: Exchange, proof: str) -> bool:
+        """Tell whether implicit confirmation is granted (E-1, E-4)."""
         wished = asked.message.header.general_info.implicit_confirm
-        return wished and self._served.implicit_confirm
+        return (
+            wished
+            and self._served.implicit_confirm
+            and proof not in {"encryption", "generated"}
+        )
 
     def _patience(self, notes: dict[str, str]) -> timedelta | None:
         """Return for how long a confirmation is waited for (E-2)."""
         return None if notes["implicit"] else self._served.confirm_timeout
 
-    def _told(
+    async def _told(
         self,
         asked: Exchange,
         outcome: Issued | Pending,
         notes: dict[str, str],
+        generation: Generation | None,
     ) -> Reply:
         """Return the answer to a request for a certificate."""
         cert_req_id = int(notes["id"])
@@ -181,13 +225,25 @@ class Enrollment:
                 state=WAITING,
                 notes=notes,
             )
-        modified = bool(notes["modified"])
+        encrypted = notes["proof"] == "encryption"
         response = CertResponse(
             cert_req_id,
             PKIStatusInfo("grantedWithMods", ("the profile decides the rest",))
-            if modified
+            if notes["modified"]
             else PKIStatusInfo("accepted"),
-            outcome.certificate,
+            certificate=None if encrypted else outcome.certificate,
+            encrypted_cert=(
+                encrypted_certificate(
+                    outcome.certificate, self._ra.random_bytes
+                )
+                if encrypted
+                else None
+            ),
+            private_key=(
+                None
+                if generation is None
+                else await self._private_key(generation, outcome)
+            ),
         )
         # RFC 9810, section 8.9: a trust anchor for those only who know a
         # secret, and are new here.
@@ -212,6 +268,29 @@ class Enrollment:
             serial="" if outcome.replayed else outcome.serial,
         )
 
+    async def _private_key(
+        self, generation: Generation, outcome: Issued
+    ) -> bytes:
+        """Return the key that was made, or say that it is gone."""
+        ra, tenant_id = self._ra, self._served.endpoint.tenant_id
+        try:
+            key = await generation.delivered(outcome.certificate)
+        except Exception:
+            # Nobody will ever have it.
+            await ra.revoke(tenant_id, outcome.serial, NOT_TAKEN, "gateway")
+            raise
+        if key is None:
+            record = await ra.find(tenant_id, outcome.serial)
+            if ra.now() < record.issued_at + _DELIVERY:
+                raise Unavailable("the request is being answered right now")
+            raise refuse(
+                "notAuthorized",
+                "key-not-kept",
+                "the key for this request was made before and is kept "
+                "nowhere; begin anew, with another shared secret",
+            )
+        return key
+
     def _information(self, notes: dict[str, str]) -> GeneralInfo:
         """Grant implicit confirmation, or say by when to confirm."""
         patience = self._patience(notes)
@@ -234,6 +313,7 @@ class Enrollment:
             if isinstance(party, SecretParty)
             else (party.credential(self._ra),)
         )
+        generation = await self._generation(asked, notes["proof"])
         outcome = await self._ra.poll(
             PollRequest(
                 endpoint=self._served.endpoint,
@@ -243,6 +323,7 @@ class Enrollment:
                 request_id=asked.request.request_id,
                 peer=asked.request.peer,
                 confirm_within=self._patience(notes),
+                generate=generation,
             )
         )
         if isinstance(outcome, Pending):
@@ -253,7 +334,7 @@ class Enrollment:
                 state=WAITING,
                 notes=notes,
             )
-        return self._told(asked, outcome, notes)
+        return await self._told(asked, outcome, notes, generation)
 
     def _check_polled(self, asked: Exchange, cert_req_id: int) -> None:
         """Refuse to tell of what nobody has asked for."""

@@ -164,6 +164,7 @@ class CMPLabelSettings(LabelSettings):
     :ivar include_root: whether extraCerts bring the root, too.
     :ivar reg_token: what becomes of a regToken; ``challenge``: it is one of
         ours.
+    :ivar central_key_generation: whether a key is made for who has none.
     :ivar registration_authorities: who may ask for others, by any name.
     :ivar idevid: whose factory certificates enroll.
     :ivar root_update: the root that will take over.
@@ -175,6 +176,7 @@ class CMPLabelSettings(LabelSettings):
     confirm_timeout: Timeout | None = None
     include_root: bool | None = None
     reg_token: RegToken | None = None
+    central_key_generation: bool | None = None
     registration_authorities: (
         dict[Label, RegistrationAuthoritySettings] | None
     ) = None
@@ -201,6 +203,7 @@ class CMPSettings(ProtocolSettings):
     confirm_timeout: Timeout = 300
     include_root: bool = False
     reg_token: RegToken = "refuse"  # noqa: S105  a mode
+    central_key_generation: bool = False
     registration_authorities: dict[Label, RegistrationAuthoritySettings] = (
         Field(default={})
     )
@@ -240,6 +243,7 @@ class Served:
     confirm_timeout: timedelta
     include_root: bool
     reg_token: str
+    central_key_generation: bool
     root_update: RootUpdate | None = None
 
 
@@ -297,6 +301,7 @@ def _served(
         confirm_timeout=timedelta(seconds=chosen("confirm_timeout")),
         include_root=chosen("include_root"),
         reg_token=chosen("reg_token"),
+        central_key_generation=chosen("central_key_generation"),
         root_update=(
             update.read(f"protocols.{name}.root_update")
             if trusting and update is not None

@@ -4,7 +4,8 @@ What a client asks to have certified: ir, cr, kur and p10cr (RFC 9483, 4.1).
 
 What the profile decides is left to it.  Judged here is what is CMP's own: how
 many requests, their certReqId, what a template must and must not have, the
-certificate that an update names, and which proof of possession will do.
+certificate that an update names, which proof of possession will do, and
+whether the gateway makes the key.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from collections.abc import Mapping
 from attrs import evolve, field, frozen
 
 from trstctl.errors import Malformed, RequestError
+from trstctl.key_maker import as_asked
 from trstctl.model import (
     CertificateFacts,
     CertificateRequest,
+    CSRWishes,
     Name,
+    PublicKey,
     SignatureProof,
 )
 from trstctl.pkix.cmp import PKIBody
@@ -27,6 +31,7 @@ from trstctl.pkix.crmf import (
     certificate_request,
     read_cert_req_messages,
 )
+from trstctl.pkix.crmf_proof import PrivateKey
 from trstctl.pkix.csr import read_csr
 from trstctl.pkix.extensions import (
     EXTENDED_KEY_USAGE,
@@ -34,6 +39,7 @@ from trstctl.pkix.extensions import (
 )
 from trstctl.pkix.names import names_match
 from trstctl.policy.extensions import EXTENDED_KEY_USAGES
+from trstctl.protocols.cmp.delivery import USAGES, check_receiver
 from trstctl.protocols.cmp.parties import Party, SignerParty
 from trstctl.protocols.cmp.refusals import refuse, restate
 
@@ -49,6 +55,7 @@ ANSWERS: Mapping[str, str] = {
 NO_ID = -1
 
 _VERSION_3 = 2
+_V2021 = 3
 _CMC = frozenset(
     {
         EXTENDED_KEY_USAGES["cmcCA"],
@@ -89,6 +96,8 @@ def read_wish(
     party: Party,
     issuer: Name,
     *,
+    version: int,
+    key_wishes: CSRWishes | None,
     strict: bool,
     lenient: bool,
 ) -> Wish:
@@ -96,6 +105,9 @@ def read_wish(
     Read the one request of a body.
 
     :param issuer: the subject of the endpoint's CA.
+    :param version: the message's pvno.
+    :param key_wishes: what the profile says of keys, if one is made where
+        the template has none.
     :param lenient: the profile forgives small faults.
     :raises RequestError: with the failInfo of RFC 9483.
     """
@@ -113,7 +125,12 @@ def read_wish(
     if strict and message.cert_req_id != 0:
         raise refuse("badRequest", "cert-req-id", "certReqId must be 0")
     _check_template(message, issuer)
+    if message.template.public_key is None:
+        _check_generation(message, party, version, key_wishes)
     wanted = certificate_request(message, lenient=not strict)
+    if key_wishes is not None and message.template.public_key is None:
+        key = as_asked(key_wishes, wanted.public_key)
+        wanted = evolve(wanted, public_key=key)
     if body.type == "kur" and isinstance(party, SignerParty):
         wanted = _renewal(message, wanted, party)
     elif not wanted.subject and not wanted.names:
@@ -122,6 +139,8 @@ def read_wish(
             "no-subject",
             "the template has neither subject nor alternative names",
         )
+    if isinstance(message.proof, PrivateKey):
+        _check_encryption(message.proof, wanted.public_key, version)
     proof = _accepted(wanted.proof, party, body.type)
     _check_usages(wanted, party)
     return Wish(
@@ -155,12 +174,6 @@ def _check_template(message: CertReqMsg, issuer: Name) -> None:
         raise refuse(
             "badCertTemplate", "version", "only version 3 is certified"
         )
-    if template.public_key is None:
-        raise refuse(
-            "badCertTemplate",
-            "no-key",
-            "the template has no public key; keys are not generated here",
-        )
     if template.issuer and not names_match(template.issuer, issuer):
         raise refuse(
             "wrongAuthority",
@@ -172,6 +185,64 @@ def _check_template(message: CertReqMsg, issuer: Name) -> None:
             "badCertTemplate",
             "template-field",
             "the template has a field that only a CA sets",
+        )
+
+
+def _check_generation(
+    message: CertReqMsg,
+    party: Party,
+    version: int,
+    key_wishes: CSRWishes | None,
+) -> None:
+    """Judge whether a key may be made for a request (RFC 9483, 4.1.6)."""
+    if key_wishes is None:
+        raise refuse(
+            "badCertTemplate",
+            "no-key",
+            "the template has no public key; keys are not generated here",
+        )
+    if message.proof is not None:
+        raise refuse(
+            "badPOP",
+            "pop-without-key",
+            "nobody can prove to have a key that is yet to be made",
+        )
+    # RFC 9810, section 7: the key is in an EnvelopedData, which cmp2021 has
+    # brought, and the answer is of the request's version.
+    if version < _V2021:
+        raise refuse(
+            "unsupportedVersion",
+            "key-needs-version-3",
+            "a key is handed out in messages of version 3 only",
+        )
+    check_receiver(party)
+
+
+def _check_encryption(proof: PrivateKey, key: PublicKey, version: int) -> None:
+    """
+    Judge a proof by decryption (RFC 9810, section 5.2.8.3).
+
+    Of its methods the encrypted certificate is served.  It comes in an
+    EnvelopedData, hence in version 3; EncryptedValue is deprecated.
+    """
+    if proof.method != "encrCert":
+        raise refuse(
+            "badPOP",
+            "pop-unsupported",
+            f"the method {proof.method} is not served; use encrCert, or a "
+            "signature",
+        )
+    if version < _V2021:
+        raise refuse(
+            "badPOP",
+            "pop-needs-version-3",
+            "a certificate is encrypted in messages of version 3 only",
+        )
+    if proof.choice != USAGES.get(key.algorithm):
+        raise refuse(
+            "badPOP",
+            "pop-not-of-this-key",
+            f"{proof.choice} is no proof for a key of this kind",
         )
 
 
@@ -207,13 +278,16 @@ def _accepted(
     proof: SignatureProof, party: Party, body_type: str
 ) -> SignatureProof:
     """
-    Accept the word of a registration authority, and of nobody else.
+    Accept what is no signature.
 
-    RFC 9483, section 5.2.3: raVerified is for an authorized RA, and never
-    for kur.
+    The word of a registration authority, and of nobody else (RFC 9483,
+    section 5.2.3: raVerified is for an authorized RA, and never for kur); a
+    proof that is yet to come; and none for a key that is yet to be made.
     """
     if proof.kind == "signature":
         return proof
+    if proof.kind in {"encryption", "generated"}:
+        return evolve(proof, accepted=True)
     if proof.kind == "ra-verified":
         if party.kind == "ra" and body_type != "kur":
             return evolve(proof, accepted=True)
@@ -224,7 +298,7 @@ def _accepted(
         )
     raise refuse(
         "badPOP",
-        "pop-missing" if proof.kind == "none" else "pop-unsupported",
+        "pop-missing",
         "the request must be signed with the key that it carries",
     )
 
