@@ -454,7 +454,8 @@ class PollRequest:
     :ivar transaction: the transactionID of the request.
     :ivar public_key_fingerprint: of the key that the question is signed
         with: the one to be certified, or, for a renewal, the old one.
-    :ivar credentials: the certificate that signed it, for a renewal.
+    :ivar credentials: the certificate that signed it, for a renewal; the
+        password or bearer token with which the request came.
     :ivar confirm_within: as in :class:`EnrollmentRequest`.
     :ivar generate: likewise; it is given the request that is answered.
     """

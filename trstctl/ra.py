@@ -776,12 +776,17 @@ class RegistrationAuthority:
             self.now(),
         )
         # Whether it is ours is proven before anything is told.
-        signers = [
-            f"certificate:{authority}:{read_certificate(one.der).serial}"
-            for one in request.credentials
-            if isinstance(one, ClientCertificate)
-            for authority in (endpoint.authority, *endpoint.issuers)
-        ]
+        signers = set()
+        for one in request.credentials:
+            if isinstance(one, ClientCertificate):
+                serial = read_certificate(one.der).serial
+                digest = hashlib.sha256(one.der).hexdigest()
+                signers.add(f"idevid:{digest}")
+                signers.update(
+                    f"{kind}:{authority}:{serial}"
+                    for kind in ("certificate", "ra")
+                    for authority in (endpoint.authority, *endpoint.issuers)
+                )
         for row in rows:
             if row.key.key.startswith(_ANEW):
                 continue  # its key was handed out, or is gone
@@ -840,6 +845,13 @@ class RegistrationAuthority:
             kind in {"ra", "idevid"} and request.credentials
         ):
             return await self._certified(request, row.key.principal)
+        if kind in {"basic", "bearer"} and request.credentials:
+            principal = await self._authenticator.authenticate(
+                request, self.now()
+            )
+            if principal.id != row.key.principal:
+                raise NotAuthenticated
+            return principal
         if row.secret_id is not None:
             secret = await self._store.find_secret_by_id(
                 tenant_id, row.secret_id

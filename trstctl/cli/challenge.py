@@ -48,7 +48,7 @@ from trstctl.model import (
 )
 
 #: The protocols that ask for challenges.
-PROTOCOLS = ("scep", "cmp")
+PROTOCOLS = ("scep", "cmp", "est")
 
 #: How many are made in one transaction.
 _PAGE = 500

@@ -106,6 +106,31 @@ def scope_refusal(
     return None
 
 
+def within_scope(
+    scope: RegistrationScope | None, certificate: CertificateFacts
+) -> bool:
+    """
+    Tell whether a certificate's names are all within a scope, so that its
+    registration authority may revoke it.
+
+    :param scope: ``None``: nobody's.
+    """
+    texts = [
+        ("cn", name)
+        for name in attribute_values(certificate.subject, COMMON_NAME)
+    ]
+    texts += [
+        (name.kind, name.value) for name in map(canonical, certificate.names)
+    ]
+    return (
+        scope is not None
+        and bool(texts)
+        # No patterns at all would allow any name.
+        and bool(scope.names)
+        and all(principal_allows(scope.names, *text) for text in texts)
+    )
+
+
 def check_linking(request: EnrollmentRequest, principal: Principal) -> None:
     """
     Refuse a request that is not bound to its TLS session as it should be.

@@ -25,10 +25,8 @@ from trstctl.pkix.cmp_bodies import RevDetails, read_rev_req
 from trstctl.pkix.cmp_responses import rev_rep
 from trstctl.pkix.cmp_status import PKIStatusInfo
 from trstctl.pkix.crmf_template import CertTemplate
-from trstctl.pkix.names import COMMON_NAME, attribute_values, names_match
-from trstctl.policy.binding import canonical
-from trstctl.policy.patterns import principal_allows
-from trstctl.policy.registration import scope_of
+from trstctl.pkix.names import names_match
+from trstctl.policy.registration import scope_of, within_scope
 from trstctl.protocols.cmp.exchange import FINISHED, Exchange, Reply
 from trstctl.protocols.cmp.parties import SignerParty
 from trstctl.protocols.cmp.refusals import refuse, restate
@@ -126,19 +124,9 @@ class Revocation:
         own = party.principal
         assert own is not None  # who is an RA has been identified,
         assert own.record is not None  # by a certificate of ours
-        scope = scope_of(self._endpoint.scopes, party.certificate, own.record)
-        texts = [
-            ("cn", name)
-            for name in attribute_values(facts.subject, COMMON_NAME)
-        ]
-        texts += [
-            (name.kind, name.value) for name in map(canonical, facts.names)
-        ]
-        return (
-            scope is not None
-            and bool(texts)
-            and bool(scope.names)
-            and all(principal_allows(scope.names, *text) for text in texts)
+        return within_scope(
+            scope_of(self._endpoint.scopes, party.certificate, own.record),
+            facts,
         )
 
     # --- what ---------------------------------------------------------------

@@ -37,19 +37,34 @@ def decode_request_body(body: bytes, *, lenient: bool) -> bytes:
     :param lenient: also take PEM armour and bare DER, as other CAs do.
     :raises Malformed: the body is neither.
     """
-    compact = body.translate(None, _WHITE_SPACE)
-    if not compact:
-        raise Malformed("the body is empty")
     if lenient and (body[:1] == b"\x30" or b"-----BEGIN" in body):
         # 0x30 begins a DER SEQUENCE; in base64 it is "0", and the first
         # character of a base64 SEQUENCE is always "M".
         return pem_or_der(body)
+    return _decode_base64(body, "a certification request")
+
+
+def decode_message_body(body: bytes, *, lenient: bool) -> bytes:
+    """
+    Return the Full PKI Request that a body carries (RFC 7030, 4.3.1).
+
+    :param lenient: also take it without base64, as RFC 5273 has it.
+    :raises Malformed: the body is neither.
+    """
+    if lenient and body[:1] == b"\x30":
+        return body
+    return _decode_base64(body, "a Full PKI Request")
+
+
+def _decode_base64(body: bytes, what: str) -> bytes:
+    """Return what a body is the base64 of."""
+    compact = body.translate(None, _WHITE_SPACE)
+    if not compact:
+        raise Malformed("the body is empty")
     try:
         return binascii.a2b_base64(compact, strict_mode=True)
     except binascii.Error:
-        raise Malformed(
-            "the body is not the base64 of a certification request"
-        ) from None
+        raise Malformed(f"the body is not the base64 of {what}") from None
 
 
 def encode_base64(der: bytes, *, single_line: bool) -> bytes:

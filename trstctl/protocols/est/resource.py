@@ -3,14 +3,15 @@
 EST over HTTPS: connects the codec and the registration authority.
 
 ``/.well-known/est[/<label>]/<operation>`` (RFC 7030, section 3.2.2) with
-``cacerts``, ``simpleenroll``, ``simplereenroll`` and ``csrattrs``.  Every
-other operation is answered 404, which is how a server says that it does not
-offer one (RFC 7030, section 4.3.2).
+``cacerts``, ``simpleenroll``, ``simplereenroll``, ``csrattrs`` and, where the
+label says so, ``fullcmc``.  Every other operation is answered 404, which is
+how a server says that it does not offer one (RFC 7030, section 4.3.2).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from attrs import evolve
 
@@ -45,6 +46,7 @@ from trstctl.protocols.est.csrattrs import (
     encode_csr_attributes,
     missing,
 )
+from trstctl.protocols.est.fullcmc import FullCMC
 from trstctl.protocols.est.settings import (
     METHODS,
     ESTSettings,
@@ -53,6 +55,7 @@ from trstctl.protocols.est.settings import (
 )
 from trstctl.settings import ProtocolSettings
 from trstctl.web import (
+    Answered,
     HTTPRequest,
     HTTPResponse,
     ProtocolResource,
@@ -61,6 +64,8 @@ from trstctl.web import (
 
 #: libest compares the whole of this text.
 _CERTS_ONLY = "application/pkcs7-mime; smime-type=certs-only"
+
+_CMC_RESPONSE = "application/pkcs7-mime; smime-type=CMC-response"
 
 #: BouncyCastle decodes base64 only with this header, and RFC 8951 lets
 #: everybody else ignore it.
@@ -87,6 +92,11 @@ class ESTResource(ProtocolResource):
         self._served = all_served(name, settings, trusting=True)
         self.realm = settings.realm
         self._ca_bodies: dict[tuple[tuple[bytes, ...], bool], bytes] = {}
+        self._cmc = {
+            label: FullCMC(ra, one, partial(self._enforce, one))
+            for label, one in self._served.items()
+            if one.fullcmc
+        }
 
     @classmethod
     def paths_for(cls, name: str, settings: ProtocolSettings) -> Sequence[str]:
@@ -105,6 +115,8 @@ class ESTResource(ProtocolResource):
     def allowed_methods(self, path: tuple[str, ...]) -> tuple[str, ...] | None:
         """Return the operation's methods; ``None`` for no such path."""
         if not 1 <= len(path) <= 2 or self._label(path) not in self._served:
+            return None
+        if path[-1] == "fullcmc" and self._label(path) not in self._cmc:
             return None
         return METHODS.get(path[-1])
 
@@ -128,6 +140,8 @@ class ESTResource(ProtocolResource):
                 return self._csr_attributes(served, request)
             case "simpleenroll":
                 return await self._enroll(served, request, Operation.ENROLL)
+            case "fullcmc":
+                return await self._full_cmc(served, request)
             case _:
                 return await self._enroll(served, request, Operation.RENEW)
 
@@ -174,8 +188,7 @@ class ESTResource(ProtocolResource):
         _check_media_type(request)
         der = decode_request_body(request.body, lenient=served.lenient)
         wanted = read_csr(der, lenient=self.ra.is_lenient(served.endpoint))
-        if served.csrattrs == "enforce":
-            self._enforce(served, wanted)
+        self._enforce(served, wanted)
         said = read_challenges(wanted, served, operation, request.session)
         outcome = await self.ra.enroll(
             EnrollmentRequest(
@@ -204,8 +217,40 @@ class ESTResource(ProtocolResource):
             facts=outcome.facts,
         )
 
+    async def _full_cmc(
+        self, served: Served, request: HTTPRequest
+    ) -> HTTPResponse:
+        """Answer a Full PKI Request by a Full PKI Response (section 4.3)."""
+        _check_cmc_type(request, lenient=served.lenient)
+        reply = await self._cmc[served.endpoint.name].answer(
+            request, partial(_credentials, served, request)
+        )
+        headers: dict[str, str | tuple[str, ...]] = dict(_BASE64)
+        status = reply.status
+        if reply.error is not None:
+            told = self.explain(reply.error, request)
+            headers.update(told.headers)
+            # 404 would say that there is no /fullcmc (section 4.3.2).
+            status = 400 if told.status == 404 else told.status
+        if reply.retry_after:
+            headers["Retry-After"] = str(reply.retry_after)
+        response = HTTPResponse(
+            status,
+            _CMC_RESPONSE,
+            encode_base64(
+                reply.message, single_line=_single_line(served, request)
+            ),
+            headers,
+            reply.facts,
+        )
+        if reply.error is not None:
+            raise Answered(reply.error, response)
+        return response
+
     def _enforce(self, served: Served, wanted: CertificateRequest) -> None:
-        """Refuse a request that ignores what /csrattrs says."""
+        """Refuse a request that ignores what /csrattrs says, if need be."""
+        if served.csrattrs != "enforce":
+            return
         lacking = missing(
             self.ra.csr_attributes(served.endpoint),
             served.csrattrs_form,
@@ -308,4 +353,27 @@ def _check_media_type(request: HTTPRequest) -> None:
     if given.partition(";")[0].strip().lower() != "application/pkcs10":
         raise UnsupportedMediaType(
             "the body's media type must be application/pkcs10"
+        )
+
+
+def _check_cmc_type(request: HTTPRequest, *, lenient: bool) -> None:
+    """
+    Refuse what is not ``application/pkcs7-mime; smime-type=CMC-request``
+    (RFC 5273, section 3), in any letter case.
+
+    :param lenient: the parameter need not be there.
+    """
+    given = request.headers.get("content-type") or ""
+    media_type, *parameters = given.lower().split(";")
+    kind = None
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "smime-type":
+            kind = value.strip().strip('"')
+    if media_type.strip() != "application/pkcs7-mime" or not (
+        kind == "cmc-request" or (kind is None and lenient)
+    ):
+        raise UnsupportedMediaType(
+            "the body's media type must be application/pkcs7-mime; "
+            "smime-type=CMC-request"
         )

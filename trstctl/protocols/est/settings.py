@@ -27,11 +27,12 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "csrattrs": ("GET",),
     "simpleenroll": ("POST",),
     "simplereenroll": ("POST",),
+    "fullcmc": ("POST",),
 }
 
 #: What a label must not be called (RFC 7030, section 3.2.2), also for the
 #: operations that this server does not offer.
-OPERATIONS = {*METHODS, "serverkeygen", "fullcmc", "crls", "eecerts"}
+OPERATIONS = {*METHODS, "serverkeygen", "crls", "eecerts"}
 
 LineMode = Literal["auto", "wrapped", "single"]
 CSRAttributes = Literal["off", "advise", "enforce"]
@@ -51,6 +52,7 @@ class ESTLabelSettings(LabelSettings):
     :ivar csrattrs_form: how: RFC 8951, or the two forms of RFC 9908.
     :ivar challenge_password: what a challengePassword means here.
     :ivar pop: whether a request must be bound to its TLS session.
+    :ivar fullcmc: whether Full PKI Requests are answered.
     :ivar registration_authorities: who may ask for others, by any name.
     :ivar idevid: whose factory certificates enroll.
     """
@@ -61,6 +63,7 @@ class ESTLabelSettings(LabelSettings):
     csrattrs_form: CSRAttributesForm | None = None
     challenge_password: ChallengePassword | None = None
     pop: ProofOfPossession | None = None
+    fullcmc: bool | None = None
     registration_authorities: (
         dict[Label, RegistrationAuthoritySettings] | None
     ) = None
@@ -82,6 +85,7 @@ class ESTSettings(ProtocolSettings):
     csrattrs_form: CSRAttributesForm = "classic"
     challenge_password: ChallengePassword = "pop"  # noqa: S105  a mode
     pop: ProofOfPossession = "verified"
+    fullcmc: bool = False
     registration_authorities: dict[Label, RegistrationAuthoritySettings] = (
         Field(default={})
     )
@@ -159,6 +163,7 @@ class Served:
     csrattrs_form: CSRAttributesForm
     challenge_password: ChallengePassword
     pop_required: bool
+    fullcmc: bool = False
 
 
 def all_served(
@@ -208,4 +213,5 @@ def _served(
         csrattrs_form=chosen("csrattrs_form"),
         challenge_password=chosen("challenge_password"),
         pop_required=chosen("pop") == "required",
+        fullcmc=chosen("fullcmc"),
     )
