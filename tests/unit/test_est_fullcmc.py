@@ -1313,7 +1313,7 @@ class RevocationTests:
             (6, (CertificateStatus.REVOKED, "certificateHold")),
             (8, (CertificateStatus.VALID, "")),
             (4, (CertificateStatus.REVOKED, "superseded")),
-            (1, (CertificateStatus.REVOKED, "superseded")),
+            (1, (CertificateStatus.REVOKED, "keyCompromise")),
         ):
             message = self.ask(authority, device.certificate, reason=reason)
             assert "success" == bench.ask(message).status

@@ -21,7 +21,6 @@ from trstctl.errors import (
 )
 from trstctl.interfaces import IRegistrationAuthority
 from trstctl.model import (
-    CERTIFICATE_HOLD,
     REVOCATION_REASONS,
     CertificateRecord,
     CertificateStatus,
@@ -69,7 +68,7 @@ class Revocation:
             self._check_right(own, record, wanted.reason)
             if wanted.reason == _RELEASE:
                 await self._release(record, own.id)
-            elif not _is_over(record, wanted.reason):
+            else:
                 await self._ra.revoke(
                     record.tenant_id, record.serial, wanted.reason, own.id
                 )
@@ -117,11 +116,3 @@ class Revocation:
         if record.status is not CertificateStatus.REVOKED:
             raise Stale("the certificate is not on hold")
         await self._ra.release(record.tenant_id, record.serial, actor)
-
-
-def _is_over(record: CertificateRecord, reason: str) -> bool:
-    """Tell whether a revocation has been done before."""
-    return record.status is CertificateStatus.REVOKED and (
-        record.revocation_reason != CERTIFICATE_HOLD
-        or reason == CERTIFICATE_HOLD
-    )
