@@ -20,6 +20,7 @@ import pytest
 from attrs import define, field
 from cryptography import x509
 from running import TENANT, Gateway, free_port, require_client, trstctl
+from second_decoder import read_answer
 
 PROTOCOLS = (
     f'cmp: {{enabled: true, tenant_id: "{TENANT}", '
@@ -77,15 +78,26 @@ class Site:
         return name
 
     def cmp(self, *options: str, path: str = "/cmp", status: int = 0) -> str:
-        """Run ``openssl cmp`` and return what it prints."""
-        return run(
+        """
+        Run ``openssl cmp`` and return what it prints.
+
+        Whatever it was answered, pyasn1 reads, too.
+        """
+        answers = () if "-rspout" in options else ("-rspout", "1.der 2.der")
+        told = run(
             *("openssl", "cmp", "-config", "", "-batch"),
             *("-server", f"http://localhost:{self.http_port}{path}"),
             *("-msg_timeout", "20", "-total_timeout", "60"),
-            *options,
+            *(*options, *answers),
             folder=self.folder,
             status=status,
         )
+        files = list(self.folder.glob("[12].der"))
+        assert files or "-rspout" in options
+        for file in files:
+            read_answer(file.read_bytes())
+            file.unlink()
+        return told
 
     def refused(self, *options: str, path: str = "/cmp") -> str:
         """Run ``openssl cmp``, and return the failInfo that it prints."""

@@ -19,12 +19,14 @@ from cmp_client import (
     Site,
     asks,
     cert_conf,
+    cert_req,
     cn,
     make_site,
     new_key,
     poll_req,
     protected_by_secret,
     signed,
+    spki,
 )
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -34,10 +36,11 @@ from pydantic import ValidationError
 from trstctl.errors import Unavailable
 from trstctl.model import CertificateStatus, RequestState
 from trstctl.pkix import cmp_general, der
+from trstctl.pkix.certificate import read_certificate
 from trstctl.pkix.cmp import PKIBody, read_message
 from trstctl.pkix.cmp_bodies import read_gen_msg
 from trstctl.pkix.cmp_itav import INFO_TYPES, InfoTypeAndValue
-from trstctl.pkix.crmf_template import directory_name
+from trstctl.pkix.crmf_template import CertTemplate, directory_name
 from trstctl.pkix.times import time
 from trstctl.policy.profile import ProfileSettings
 from trstctl.policy.settings import AllowSettings, SubjectRule
@@ -268,7 +271,7 @@ class FactoryTests:
 
     keys: list[Any]
 
-    def vendor(self, tmp_path: Path) -> tuple[Site, Signer]:
+    def vendor(self, tmp_path: Path, **settings: Any) -> tuple[Site, Signer]:
         """Return a gateway that trusts a vendor, and a device of it."""
         self.keys = keys = [new_key(), new_key(), new_key()]
         names = [
@@ -289,7 +292,7 @@ class FactoryTests:
             made.append(builder.sign(keys[above], hashes.SHA256()))
         anchors = tmp_path / "vendor.pem"
         anchors.write_bytes(made[0].public_bytes(Encoding.PEM))
-        site = make_site(idevid={"anchors": (anchors,)})
+        site = make_site(idevid={"anchors": (anchors,)}, **settings)
         device, issuer = (
             each.public_bytes(Encoding.DER) for each in (made[2], made[1])
         )
@@ -310,6 +313,23 @@ class FactoryTests:
             )
         )
         assert "pkiconf" == done.type
+
+    @pytest.mark.parametrize(
+        ("mode", "failure"), [("interop", ""), ("strict", "wrongAuthority")]
+    )
+    def test_the_issuer_that_openssl_copies(
+        self, tmp_path: Path, mode: str, failure: str
+    ) -> None:
+        """Of the factory certificate, which is no CA of ours."""
+        site, device = self.vendor(tmp_path, mode=mode)
+        key = new_key()
+        template = CertTemplate(
+            subject=cn("unit-7"),
+            public_key=spki(key),
+            issuer=read_certificate(device.certificate).issuer,
+        )
+        body = PKIBody("ir", der.sequence(cert_req(template, key)))
+        assert failure == site.send(signed(device, body)).failure
 
     def test_an_incomplete_chain(self, tmp_path: Path) -> None:
         """RFC 9483, section 3.6: signerNotTrusted."""

@@ -10,7 +10,7 @@ whether the gateway makes the key.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from attrs import evolve, field, frozen
 
@@ -124,7 +124,12 @@ def read_wish(
     # RFC 9483, section 4.1.1.
     if strict and message.cert_req_id != 0:
         raise refuse("badRequest", "cert-req-id", "certReqId must be 0")
-    _check_template(message, issuer)
+    issuers = [issuer]
+    if not strict and isinstance(party, SignerParty):
+        # OpenSSL copies the issuer of the certificate that it signs with,
+        # which may be a manufacturer's.
+        issuers.append(party.certificate.issuer)
+    _check_template(message, issuers)
     if message.template.public_key is None:
         _check_generation(message, party, version, key_wishes)
     wanted = certificate_request(message, lenient=not strict)
@@ -167,14 +172,20 @@ def _read_p10cr(body: PKIBody, *, lenient: bool) -> Wish:
     return Wish(NO_ID, wanted)
 
 
-def _check_template(message: CertReqMsg, issuer: Name) -> None:
-    """Judge a template's fields (RFC 9483, section 4.1.1)."""
+def _check_template(message: CertReqMsg, issuers: Sequence[Name]) -> None:
+    """
+    Judge a template's fields (RFC 9483, section 4.1.1).
+
+    :param issuers: what may stand there as issuer.
+    """
     template = message.template
     if template.version not in {None, _VERSION_3}:
         raise refuse(
             "badCertTemplate", "version", "only version 3 is certified"
         )
-    if template.issuer and not names_match(template.issuer, issuer):
+    if template.issuer and not any(
+        names_match(template.issuer, each) for each in issuers
+    ):
         raise refuse(
             "wrongAuthority",
             "issuer",
