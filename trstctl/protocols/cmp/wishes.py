@@ -34,7 +34,10 @@ from trstctl.pkix.crmf import (
 from trstctl.pkix.crmf_proof import PrivateKey
 from trstctl.pkix.csr import read_csr
 from trstctl.pkix.extensions import (
+    BASIC_CONSTRAINTS,
     EXTENDED_KEY_USAGE,
+    SUBJECT_ALTERNATIVE_NAME,
+    read_basic_constraints,
     read_extended_key_usage,
 )
 from trstctl.pkix.names import names_match
@@ -112,7 +115,7 @@ def read_wish(
     :raises RequestError: with the failInfo of RFC 9483.
     """
     if body.type == "p10cr":
-        return _read_p10cr(body, lenient=lenient)
+        return _read_p10cr(body, party, lenient=lenient)
     messages = read_cert_req_messages(body.value)
     if len(messages) != 1:
         raise refuse(
@@ -130,6 +133,8 @@ def read_wish(
         # which may be a manufacturer's.
         issuers.append(party.certificate.issuer)
     _check_template(message, issuers)
+    if body.type != "kur":
+        _check_named(message)
     if message.template.public_key is None:
         _check_generation(message, party, version, key_wishes)
     wanted = certificate_request(message, lenient=not strict)
@@ -138,12 +143,6 @@ def read_wish(
         wanted = evolve(wanted, public_key=key)
     if body.type == "kur" and isinstance(party, SignerParty):
         wanted = _renewal(message, wanted, party)
-    elif not wanted.subject and not wanted.names:
-        raise refuse(
-            "badCertTemplate",
-            "no-subject",
-            "the template has neither subject nor alternative names",
-        )
     if isinstance(message.proof, PrivateKey):
         _check_encryption(message.proof, wanted.public_key, version)
     proof = _accepted(wanted.proof, party, body.type)
@@ -157,7 +156,7 @@ def read_wish(
     )
 
 
-def _read_p10cr(body: PKIBody, *, lenient: bool) -> Wish:
+def _read_p10cr(body: PKIBody, party: Party, *, lenient: bool) -> Wish:
     """Read a PKCS#10 request (RFC 9483, section 4.1.4)."""
     try:
         wanted = read_csr(body.value, lenient=lenient)
@@ -169,6 +168,7 @@ def _read_p10cr(body: PKIBody, *, lenient: bool) -> Wish:
             "no-subject",
             "the request has neither subject nor alternative names",
         )
+    _check_usages(wanted, party)
     return Wish(NO_ID, wanted)
 
 
@@ -257,6 +257,20 @@ def _check_encryption(proof: PrivateKey, key: PublicKey, version: int) -> None:
         )
 
 
+def _check_named(message: CertReqMsg) -> None:
+    """Refuse a template for nobody, before its proof is looked at."""
+    template = message.template
+    if not template.subject and not any(
+        each.oid == SUBJECT_ALTERNATIVE_NAME
+        for each in template.extensions or ()
+    ):
+        raise refuse(
+            "badCertTemplate",
+            "no-subject",
+            "the template has neither subject nor alternative names",
+        )
+
+
 def _renewal(
     message: CertReqMsg, wanted: CertificateRequest, party: SignerParty
 ) -> CertificateRequest:
@@ -316,12 +330,20 @@ def _accepted(
 
 def _check_usages(wanted: CertificateRequest, party: Party) -> None:
     """Refuse to make an RA or CA of anybody (RFC 9810, section 8.10)."""
-    for extension in wanted.extensions:
-        if extension.oid == EXTENDED_KEY_USAGE and party.kind != "ra":
-            usages = read_extended_key_usage(extension.value)
-            if not _CMC.isdisjoint(usages):
-                raise refuse(
-                    "notAuthorized",
-                    "privileged-usage",
-                    "cmcCA, cmcRA and cmKGA are not for whoever asks",
-                )
+    values = {each.oid: each.value for each in wanted.extensions}
+    constraints = values.get(BASIC_CONSTRAINTS)
+    if constraints is not None and read_basic_constraints(constraints)[0]:
+        raise refuse(
+            "notAuthorized", "privileged-ca", "nobody is made a CA here"
+        )
+    usages = values.get(EXTENDED_KEY_USAGE)
+    if (
+        usages is not None
+        and party.kind != "ra"
+        and not _CMC.isdisjoint(read_extended_key_usage(usages))
+    ):
+        raise refuse(
+            "notAuthorized",
+            "privileged-usage",
+            "cmcCA, cmcRA and cmKGA are not for whoever asks",
+        )
