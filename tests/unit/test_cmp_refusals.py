@@ -145,6 +145,38 @@ class HeaderTests:
         assert "accepted" == strict.send(good).pki_status
 
     @pytest.mark.parametrize(
+        "info",
+        [
+            GeneralInfo(implicit_confirm=True),
+            GeneralInfo(cert_profiles=("device",)),
+            GeneralInfo(confirm_wait_time=EPOCH),
+        ],
+    )
+    def test_what_belongs_to_other_messages(self, info: GeneralInfo) -> None:
+        """RFC 9483, section 3.1: badRequest, where it is read strictly."""
+        for mode, answer in (("strict", "error"), ("interop", "pkiconf")):
+            site = make_site(mode=mode)
+            secret = site.secret()
+            reply = site.send(protected_by_secret(secret, asks()))
+            done = site.send(
+                protected_by_secret(
+                    secret,
+                    cert_conf(reply.certificate),
+                    **going_on(reply, general_info=info),
+                )
+            )
+            assert answer == done.type
+
+    def test_a_profile_for_a_question(self, strict: Site) -> None:
+        """RFC 9483, section 3.1: certProfile may be in genm, too."""
+        info = GeneralInfo(cert_profiles=("device",))
+        genm = PKIBody("genm", der.sequence())
+        reply = strict.send(
+            protected_by_secret(strict.secret(), genm, general_info=info)
+        )
+        assert "genp" == reply.type
+
+    @pytest.mark.parametrize(
         "changes",
         [
             {"message_time": None},

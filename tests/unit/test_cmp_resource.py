@@ -280,7 +280,7 @@ class ConfirmationTests:
         assert CertificateStatus.REVOKED is status
 
     def test_a_client_that_gives_up_is_heard(self, site: Site) -> None:
-        """RFC 9483, section 3.6.4: error is answered by pkiconf."""
+        """RFC 9810, section 5.3.21: error is answered by pkiconf."""
         secret = site.secret()
         reply = site.send(protected_by_secret(secret, asks()))
         error = PKIBody("error", der.sequence(der.sequence(der.integer(2))))
@@ -407,7 +407,7 @@ class PollingTests:
         )
 
     def test_a_client_that_waits_gives_up(self) -> None:
-        """RFC 9483, section 3.6.4: nothing is to be revoked then."""
+        """RFC 9810, section 5.3.21: nothing is to be revoked then."""
         site = make_site({"guarded": APPROVED}, profile="guarded")
         secret = site.secret(profile="guarded")
         waiting = site.send(protected_by_secret(secret, asks()))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
-Enrollment and what follows it: certConf, pollReq and error (RFC 9483, 4.1,
-4.4 and 3.6.4).
+Enrollment and what follows it: certConf, pollReq and error (RFC 9483,
+sections 4.1 and 4.4; RFC 9810, section 5.3.21).
 
 Theory of operation
 ===================
@@ -457,7 +457,7 @@ class Enrollment:
     # --- error --------------------------------------------------------------
 
     async def give_up(self, asked: Exchange) -> Reply:
-        """Hear that the client has given up (RFC 9483, section 3.6.4)."""
+        """Hear that the client has given up (RFC 9810, section 5.3.21)."""
         told, dialogue = read_error(asked.message.body.value), asked.begun
         if dialogue.state == UNCONFIRMED:
             await self._ra.revoke(

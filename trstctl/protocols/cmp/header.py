@@ -32,6 +32,9 @@ _MAX_ID = 64
 #: What goes on with a transaction rather than beginning one.
 CONTINUING = frozenset({"certConf", "pollReq", "pkiconf", "error"})
 
+#: What asks for a certificate.
+REQUESTING = frozenset({"ir", "cr", "kur", "p10cr"})
+
 #: What only carries other messages.
 CARRYING = "nested"
 
@@ -79,6 +82,8 @@ def check_header(message: PKIMessage, now: datetime, *, strict: bool) -> None:
     _check_nonces(header, begins=begins, strict=strict)
     _check_time(header, now, strict=strict)
     _check_general_info(message)
+    if strict:
+        _check_places(message)
 
 
 def _check_transaction(
@@ -162,3 +167,19 @@ def _check_general_info(message: PKIMessage) -> None:
             "cert-profile-count",
             "there are more certProfile names than requests",
         )
+
+
+def _check_places(message: PKIMessage) -> None:
+    """Refuse what belongs to other messages (RFC 9483, section 3.1)."""
+    info, kind = message.header.general_info, message.body.type
+    for name, present, allowed in (
+        ("implicitConfirm", info.implicit_confirm, REQUESTING),
+        ("certProfile", bool(info.cert_profiles), REQUESTING | {"genm"}),
+        ("confirmWaitTime", info.confirm_wait_time is not None, ()),
+    ):
+        if present and kind not in allowed:
+            raise refuse(
+                "badRequest",
+                "general-info",
+                f"{name} has no place in a message of type {kind}",
+            )
