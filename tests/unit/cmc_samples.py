@@ -292,8 +292,10 @@ class Answer:
         return str(info.namedValues.getName(int(info)))
 
     @property
-    def pending(self) -> tuple[bytes, str]:
-        """The pendToken and pendTime."""
+    def pending(self) -> tuple[bytes, str] | None:
+        """The pendToken and pendTime, if they are there."""
+        if not self._info["otherInfo"].isValue:
+            return None
         info = self._info["otherInfo"]["pendInfo"]
         return bytes(info["pendToken"]), str(info["pendTime"])
 

@@ -310,6 +310,21 @@ class SignatureTests:
             message, password=True
         )
 
+    def test_every_corruption(self, bench: CMCBench) -> None:
+        """Whatever octet is changed: no other certificate comes of it."""
+        message = signed_by_key(KEY, asks())
+        expected = bench.ask(message, password=True).certificate
+        before = bench.census()
+        for at in range(len(message)):
+            broken = bytearray(message)
+            broken[at] ^= 1 << at % 8
+            answer = bench.ask(bytes(broken), password=True)
+            if answer.http.status == 200:
+                assert expected == answer.certificate
+            else:
+                assert 400 <= answer.http.status < 500
+        assert before == bench.census()
+
     def test_certificate_is_not_there(self, bench: CMCBench) -> None:
         """A signer by issuer and serial brings the certificate."""
         message = signed_by(bench.device(), asks(), bag=())
@@ -322,7 +337,7 @@ class SignatureTests:
         prepared = signed_by(evolve(signer, key=KEY), asks())
         assert (400, "badAlg", [0]) == bench.told(prepared)
 
-    @pytest.mark.parametrize("off", [-601, 601, None])
+    @pytest.mark.parametrize("off", [-601, 241, None])
     def test_not_fresh(self, bench: CMCBench, off: int | None) -> None:
         """badTime: who has got hold of a message cannot send it again."""
         at = None if off is None else EPOCH + timedelta(seconds=off)
@@ -332,9 +347,9 @@ class SignatureTests:
         answer = bench.ask(message, certificate=device.certificate)
         assert "success" == answer.status
 
-    @pytest.mark.parametrize("off", [-600, 600])
+    @pytest.mark.parametrize("off", [-600, 240])
     def test_fresh(self, bench: CMCBench, off: int) -> None:
-        """Ten minutes are allowed."""
+        """Ten minutes behind and four ahead are allowed."""
         at = EPOCH + timedelta(seconds=off)
         message = signed_by(bench.device(), asks(key=KEY), at=at)
         assert "success" == bench.ask(message).status
@@ -981,6 +996,7 @@ class PendingTests:
             answer.parts,
         )
         after = int(str(answer.http.headers["Retry-After"]))
+        assert answer.pending is not None
         token, when = answer.pending
         expected = bench.now() + timedelta(seconds=after)
         assert expected.strftime("%Y%m%d%H%M%SZ") == when
@@ -1030,6 +1046,7 @@ class PendingTests:
             still.status,
             still.parts,
         )
+        assert still.pending is None
         self.approve(bench)
         more = control(9, "recipientNonce", octets(b"x"))
         answer = bench.ask(signed_by(device, self.query(token, more)))

@@ -149,23 +149,27 @@ class Enrollment:
         with concerning(part):
             if not _TOKEN.fullmatch(token):
                 raise UnknownCertificate("there is no such request")
-            transaction = token.decode("ascii")
             outcome = await self._ra.poll(
                 PollRequest(
                     endpoint=self._served.endpoint,
-                    transaction=transaction,
+                    transaction=token.decode("ascii"),
                     public_key_fingerprint=asked.signer.key.fingerprint,
                     credentials=asked.credentials,
                     request_id=asked.http.request_id,
                     peer=asked.http.peer,
                 )
             )
-        return self._told(outcome, part, transaction)
+        # Section 6.13: pendInfo is left out, or what it was at first.
+        return self._told(outcome, part, None)
 
     def _told(
-        self, outcome: Issued | Pending, part: int, transaction: str
+        self, outcome: Issued | Pending, part: int, transaction: str | None
     ) -> Outcome:
-        """Return what is told of a request for a certificate."""
+        """
+        Return what is told of a request for a certificate.
+
+        :param transaction: to ask with; ``None``: who asks has it.
+        """
         if isinstance(outcome, Issued):
             return Outcome(
                 StatusInfo("success", (part,)),
@@ -184,12 +188,14 @@ class Enrollment:
                 status, outcome.facts, http_status=409, retry_after=later
             )
         status = StatusInfo(
-            "pending",
-            (part,),
-            "the request waits for approval",
-            pend_token=transaction.encode("ascii"),
-            pend_time=self._ra.now() + timedelta(seconds=later),
+            "pending", (part,), "the request waits for approval"
         )
+        if transaction is not None:
+            status = evolve(
+                status,
+                pend_token=transaction.encode("ascii"),
+                pend_time=self._ra.now() + timedelta(seconds=later),
+            )
         return Outcome(
             status, outcome.facts, http_status=202, retry_after=later
         )

@@ -52,9 +52,10 @@ from trstctl.protocols.est.cmc_refusals import (
 )
 from trstctl.protocols.est.cmc_wishes import Proof, Wanted, Wish
 
-#: How far a signingTime may be from now (S-3); less than the time in which a
-#: request that is repeated gets the same certificate.
-_FRESH = timedelta(minutes=10)
+#: How old a signingTime may be, and how far ahead (S-3); together less than the
+#: quarter of an hour in which a repeated request gets the same certificate.
+_OLDEST = timedelta(minutes=10)
+_AHEAD = timedelta(minutes=4)
 
 _SUBJECT_KEY_IDENTIFIER = "2.5.29.14"
 
@@ -151,11 +152,13 @@ def check_fresh(
         for each in presented
     ):
         return
-    if signer.signed_at is None or abs(now - signer.signed_at) > _FRESH:
+    signed_at = signer.signed_at
+    if signed_at is None or not -_AHEAD <= now - signed_at <= _OLDEST:
         raise refuse(
             "badTime",
-            "signingTime must be the time of signing, to ten minutes, unless "
-            "the signer's certificate is the TLS client certificate",
+            "signingTime must be of the last ten minutes, or at most four "
+            "minutes ahead, unless the signer's certificate is the TLS client "
+            "certificate",
         )
 
 
