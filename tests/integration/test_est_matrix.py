@@ -8,6 +8,7 @@ writes: ports apart, only labels are added, and a profile that asks a person.
 
 from __future__ import annotations
 
+import base64
 import http.client
 import signal
 from collections.abc import Callable, Iterator
@@ -19,7 +20,10 @@ import pytest
 from attrs import define
 from click.testing import CliRunner
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    load_pem_private_key,
+)
 from est_clients import verify
 from est_matrix import (
     CLIENTS,
@@ -28,7 +32,7 @@ from est_matrix import (
     RefusedError,
     approve_held,
 )
-from running import Gateway, free_port, require_client, trstctl
+from running import Device, Gateway, free_port, require_client, trstctl
 
 from trstctl.cli.main import main
 from trstctl.pkix.certificate import read_certificate
@@ -364,6 +368,36 @@ class HeldTests:
     ) -> None:
         """Held, approved, and given at the next try."""
         OPERATIONS[operation](client_of(kind, version))
+
+
+class SecrecyTests:
+    """What the gateway leaves of secrets."""
+
+    def test_secrets_are_nowhere(self, served: Served) -> None:
+        """R-14: neither log nor database has a password, token or key."""
+        gateway = served.gateway
+        issued = gateway.enroll(Device("secrecy").request())
+        assert issued.status == 200
+        kept = [gateway.log.read_bytes()] + [
+            path.read_bytes()
+            for path in gateway.folder.glob("trstctl.db*")
+            if path.is_file()
+        ]
+        assert any(b"secrecy" in text for text in kept)
+        key = load_pem_private_key(
+            (gateway.folder / "ca" / "issuing.key").read_bytes(), None
+        )
+        number = key.private_numbers().private_value.to_bytes(32)  # type: ignore[union-attr]
+        secrets = [
+            served.password.password.encode(),
+            served.token.token.partition(".")[2].encode(),
+            number,
+            number.hex().encode(),
+            base64.b64encode(number)[:40],
+        ]
+        assert all(len(secret) > 12 for secret in secrets)
+        for text in kept:
+            assert not [secret for secret in secrets if secret in text]
 
 
 def documented() -> dict[tuple[str, str], list[str]]:

@@ -287,6 +287,10 @@ class RevocationTests:
         witnesses.all_say("revoked", "revoked")
         self.judge_issuer(witnesses)
         self.judge_renewals(gateway, device, pair)
+        # CVE-2022-41316: also at the first request after a start.
+        assert gateway.stop() == 0
+        gateway.start()
+        self.judge_renewals(gateway, device, pair)
 
     def judge_issuer(self, witnesses: Witnesses) -> None:
         """The pointer to the issuer leads to the issuer."""
