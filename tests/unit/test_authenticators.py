@@ -481,7 +481,7 @@ class ThrottleTests:
         """A-3: a token cannot be guessed, so its owner is never shut out."""
         bench = _Bench()
         token = add_token(bench.store, "t")
-        once = add_one_time_token(bench.store, "once", protocol="est")
+        once = add_one_time_token(bench.store, "once")
         for _ in range(10):
             bench.refuses(NotAuthenticated, BearerToken("t.guess"))
         bench.refuses(Throttled, BearerToken("t.guess"))
@@ -528,9 +528,7 @@ class TokenTests:
     def test_one_time_token_is_a_principal(self) -> None:
         """It is bound to its profile and names, and to be burnt."""
         bench = _Bench()
-        secret = add_one_time_token(
-            bench.store, "once", names=("cn:x",), protocol="est"
-        )
+        secret = add_one_time_token(bench.store, "once", names=("cn:x",))
         assert Principal(
             "token",
             "once",
@@ -543,9 +541,7 @@ class TokenTests:
     def test_unknown_one_time_token(self) -> None:
         """An unknown secret and another tenant's are refused alike."""
         bench = _Bench()
-        other = add_one_time_token(
-            bench.store, "once", tenant_id=OTHER_TENANT, protocol="est"
-        )
+        other = add_one_time_token(bench.store, "once", tenant_id=OTHER_TENANT)
         for secret in ("", "guess", other):
             bench.refuses(ChallengeRejected, OneTimeToken(secret))
 
@@ -557,7 +553,7 @@ class TokenTests:
             ("bound", {"key_fingerprint": "ab" * 32}, False),
             ("burnt", {"burnt_at": EPOCH, "burnt_for": "ab" * 32}, True),
         ):
-            secret = add_one_time_token(bench.store, name, protocol="est")
+            secret = add_one_time_token(bench.store, name)
             place = (TENANT, name)
             bench.store._secrets[place] = evolve(
                 bench.store._secrets[place], **changes
@@ -569,7 +565,7 @@ class TokenTests:
     def test_revoked_one_time_token(self) -> None:
         """A secret that was withdrawn buys nothing."""
         bench = _Bench()
-        secret = add_one_time_token(bench.store, "once", protocol="est")
+        secret = add_one_time_token(bench.store, "once")
         place = (TENANT, "once")
         bench.store._secrets[place] = evolve(
             bench.store._secrets[place], revoked_at=EPOCH
@@ -766,8 +762,11 @@ class ChallengeTests:
         unknown = bench.refuses(ChallengeRejected, OneTimeToken("guess"))
         assert str(unknown) == str(error)
         assert unknown.__dict__ == error.__dict__
+        # Nor of its own: it is a challenge, and its MAC would go unseen.
         endpoint = evolve(ENDPOINT, protocol="other")
-        bench.prove(OneTimeToken(token), endpoint=endpoint)
+        bench.refuses(
+            ChallengeRejected, OneTimeToken(token), endpoint=endpoint
+        )
 
     def test_token_is_for_whoever_takes_tokens(self) -> None:
         """EST takes one as RFC 7894's otpChallenge, say."""
@@ -830,9 +829,7 @@ class ManyCredentialsTests:
             bench.certificate(),
             Password("a", "pw"),
             BearerToken(add_token(bench.store, "t")),
-            OneTimeToken(
-                add_one_time_token(bench.store, "once", protocol="est")
-            ),
+            OneTimeToken(add_one_time_token(bench.store, "once")),
         ]
         spoke = []
         while credentials:

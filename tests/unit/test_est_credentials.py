@@ -7,9 +7,21 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from est_samples import ESTBench, make_csr_with, printable
+from cmc_samples import (
+    CMCBench,
+    control,
+    csr_of,
+    pki_data,
+    signed_by_key,
+    tcr,
+    utf8,
+    witness,
+)
+from cmp_client import new_key
+from est_samples import make_csr_with, printable
 
 from trstctl.http.answer import HTTPResponse
+from trstctl.pkix import der
 from trstctl.pkix.csr import CHALLENGE_PASSWORD
 from trstctl.protocols.est.challenges import OTP_CHALLENGE
 from trstctl.testing import (
@@ -22,31 +34,35 @@ from trstctl.testing import (
 
 NAME = "d.example"
 
+#: A secret, and by what name the store knows it.
+Known = tuple[str, str]
+
 #: What somebody may have got hold of, and how the store comes to know it.
-SECRETS: dict[str, Callable[[Any], str]] = {
-    "password": lambda _: "pw",
-    "bearer token": lambda store: add_token(store, "t"),
-    "registrar": lambda store: add_token(store, "r", kind="registrar"),
+SECRETS: dict[str, Callable[[Any], Known]] = {
+    "password": lambda _: ("pw", "a"),
+    "bearer token": lambda store: (add_token(store, "t"), "t"),
+    "registrar": lambda store: (add_token(store, "r", kind="registrar"), "r"),
+    "token": lambda store: (add_one_time_token(store, "once"), "once"),
     **{
-        f"token of {protocol}": lambda store, protocol=protocol: (
-            add_one_time_token(store, "once", protocol=protocol)
+        f"challenge of {protocol}": lambda store, protocol=protocol: challenge(
+            store, protocol
         )
-        for protocol in ("bootstrap", "est", "scep", "cmp")
-    },
-    **{
-        f"challenge of {protocol}": lambda store, protocol=protocol: (
-            add_challenge(store, protocol=protocol, device=NAME).secret
-        )
-        for protocol in ("scep", "cmp")
+        for protocol in ("est", "scep", "cmp")
     },
 }
 
 
-def in_the_csr(oid: str, label: str) -> Callable[[ESTBench, str], Any]:
+def challenge(store: Any, protocol: str) -> Known:
+    """Return a challenge for a protocol."""
+    made = add_challenge(store, protocol=protocol, device=NAME)
+    return made.secret, made.record.id
+
+
+def in_the_csr(oid: str, label: str) -> Callable[[CMCBench, Known], Any]:
     """Return who sends a secret in an attribute of the request."""
 
-    def send(bench: ESTBench, secret: str) -> HTTPResponse:
-        csr = make_csr_with({oid: [printable(secret)]}, NAME)
+    def send(bench: CMCBench, known: Known) -> HTTPResponse:
+        csr = make_csr_with({oid: [printable(known[0])]}, NAME)
         return bench.post(csr, label=label, password=False)
 
     return send
@@ -54,33 +70,49 @@ def in_the_csr(oid: str, label: str) -> Callable[[ESTBench, str], Any]:
 
 def in_the_header(
     field: Callable[[str], dict[str, str]],
-) -> Callable[[ESTBench, str], Any]:
+) -> Callable[[CMCBench, Known], Any]:
     """Return who sends a secret in the Authorization field."""
 
-    def send(bench: ESTBench, secret: str) -> HTTPResponse:
+    def send(bench: CMCBench, known: Known) -> HTTPResponse:
         return bench.post(
-            make_csr_with({}, NAME), password=False, **field(secret)
+            make_csr_with({}, NAME), password=False, **field(known[0])
         )
 
     return send
 
 
-PLACES: dict[str, Callable[[ESTBench, str], Any]] = {
+def in_the_proof(bench: CMCBench, known: Known) -> HTTPResponse:
+    """Send a secret as the key of an identity proof to /fullcmc."""
+    secret, known_as = known
+    key = new_key()
+    requests = [tcr(csr_of(key, NAME))]
+    controls = [
+        control(101, "identification", utf8(known_as)),
+        control(
+            102,
+            "identityProofV2",
+            witness(secret, der.sequence(*requests), known_as),
+        ),
+    ]
+    return bench.send(signed_by_key(key, pki_data(controls, requests)))
+
+
+PLACES: dict[str, Callable[[CMCBench, Known], Any]] = {
     "Basic": in_the_header(lambda secret: basic("a", secret)),
     "Bearer": in_the_header(bearer),
     "otpChallenge": in_the_csr(OTP_CHALLENGE, ""),
     "challengePassword": in_the_csr(CHALLENGE_PASSWORD, "secret"),
     "challengePassword, pop": in_the_csr(CHALLENGE_PASSWORD, ""),
+    "identityProofV2": in_the_proof,
 }
 
 #: Nothing else is granted.
 GRANTED = {
     ("password", "Basic"),
     ("bearer token", "Bearer"),
-    ("token of bootstrap", "otpChallenge"),
-    ("token of est", "otpChallenge"),
-    ("token of bootstrap", "challengePassword"),
-    ("token of est", "challengePassword"),
+    ("token", "otpChallenge"),
+    ("token", "challengePassword"),
+    ("challenge of est", "identityProofV2"),
 }
 
 
@@ -91,7 +123,7 @@ class SecretTests:
     @pytest.mark.parametrize("secret", SECRETS)
     def test_only_where_it_belongs(self, secret: str, place: str) -> None:
         """Elsewhere nothing is issued, held or signed."""
-        bench = ESTBench(labels={"secret": {"challenge_password": "secret"}})
+        bench = CMCBench(labels={"secret": {"challenge_password": "secret"}})
         before = bench.census()
         answer = PLACES[place](bench, SECRETS[secret](bench.store))
         if (secret, place) in GRANTED:

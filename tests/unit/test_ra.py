@@ -783,7 +783,7 @@ class SecretTests:
     def bench(self) -> tuple[_Bench, tuple[Credential, ...]]:
         """Return a bench and the credential."""
         bench = _Bench()
-        secret = add_one_time_token(bench.store, "once", protocol="est")
+        secret = add_one_time_token(bench.store, "once")
         return bench, (OneTimeToken(secret),)
 
     def burnt(self, bench: _Bench) -> bool:
