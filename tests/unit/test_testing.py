@@ -367,7 +367,7 @@ class AuthorityTests:
         ra = make_ra(store)
         add_password(store, "a", "b")
         token = add_token(store, "t")
-        once = add_one_time_token(store, "once", protocol="est")
+        once = add_one_time_token(store, "once")
         for credential in (
             Password("a", "b"),
             BearerToken(token),

@@ -187,7 +187,7 @@ def add_one_time_token(
 
     :param name: the secret's public id.
     :param key_fingerprint: of the only public key that it is for.
-    :param protocol: the only one that takes it.
+    :param protocol: any but ``bootstrap`` makes it no token for anybody.
     :returns: the secret.
     """
     secret = new_secret(DeterministicBytes(f"once {tenant_id} {name}"))
