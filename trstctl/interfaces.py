@@ -52,6 +52,7 @@ from trstctl.model import (
     Principal,
     Purpose,
     RegistrarCall,
+    RenewalWindow,
     RequestKey,
     RequestState,
     RevocationQuery,
@@ -440,6 +441,31 @@ class IDialogues(Interface):
         """
 
 
+class IEnquiries(Interface):
+    """What may be asked of the inventory without enrolling."""
+
+    def renewal(
+        endpoint: Endpoint, key_identifier: bytes, serial: str
+    ) -> Deferred[RenewalWindow]:
+        """
+        Return when a certificate should be renewed; one lookup.
+
+        :param key_identifier: of its issuer.
+        :raises UnknownCertificate: it is none of this endpoint's tenant and
+            authorities.
+        """
+
+    def current(
+        endpoint: Endpoint, names: Sequence[str]
+    ) -> Deferred[tuple[bytes, ...]]:
+        """
+        Return the DER of the certificates that some names have now: valid,
+        in date, of the endpoint's tenant and authorities, a few of each.
+
+        :param names: exact common names or subject alternative names.
+        """
+
+
 class IRegistrationAuthority(Interface):
     """All that a protocol can reach."""
 
@@ -449,6 +475,7 @@ class IRegistrationAuthority(Interface):
     device_secrets = Attribute("An :class:`IDeviceSecrets`.")
     outbound = Attribute("An :class:`IOutbound`.")
     dialogues = Attribute("An :class:`IDialogues`.")
+    enquiries = Attribute("An :class:`IEnquiries`.")
     key_maker = Attribute("An :class:`IKeyMaker`.")
 
     def now() -> datetime:
@@ -719,6 +746,10 @@ class IProfilePolicy(Interface):
     version = Attribute("Hexadecimal digest of its settings.")
     retry_after = Attribute("Seconds that a held request is asked to wait.")
     lenient = Attribute("Whether small faults of requests are forgiven.")
+    renewal_window = Attribute(
+        "Timedelta before a certificate's end from which on it can be "
+        "renewed; ``None``: at any time."
+    )
     revoke_on_reenroll = Attribute(
         "Whether a renewal revokes the certificate that it replaces."
     )

@@ -862,6 +862,18 @@ class SerialStatus:
 
 
 @frozen
+class RenewalWindow:
+    """
+    When a certificate should be renewed: at some moment between these.
+
+    Both are whole seconds; in the past: now.
+    """
+
+    start: datetime
+    end: datetime
+
+
+@frozen
 class RevocationQuery:
     """
     Which revoked serials of an authority to list.

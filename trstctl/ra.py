@@ -81,6 +81,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from trstctl.ca.authority import new_serial
+from trstctl.enquiries import Enquiries
 from trstctl.errors import (
     ChallengeRejected,
     Conflict,
@@ -103,6 +104,7 @@ from trstctl.interfaces import (
     ICredentials,
     IDeviceSecrets,
     IDialogues,
+    IEnquiries,
     IKeyMaker,
     IOutbound,
     IProfilePolicy,
@@ -336,6 +338,7 @@ class RegistrationAuthority:
         self._store = store
         self.dialogues: IDialogues = store
         self.rules = rules
+        self.enquiries: IEnquiries = Enquiries(store, lambda: self.rules, now)
         self._authenticator = authenticator
         self._clock = clock
         self.now = now

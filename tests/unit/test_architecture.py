@@ -30,6 +30,7 @@ LAYERS = {
     "trstctl.refusals": 2,
     "trstctl.shield": 2,
     "trstctl.minting": 2,
+    "trstctl.enquiries": 2,
     "trstctl.key_maker": 2,
     "trstctl.vouching": 2,
     "trstctl.outbound": 2,

@@ -13,10 +13,9 @@ from est_samples import BMP, IA5, PRINTABLE, UTF8, make_csr_with, printable
 
 from trstctl.errors import Malformed, PolicyViolation
 from trstctl.model import Endpoint, Linking, OneTimeToken, Operation
-from trstctl.pkix.csr import CHALLENGE_PASSWORD, read_csr
+from trstctl.pkix.csr import CHALLENGE_PASSWORD, OTP_CHALLENGE, read_csr
 from trstctl.protocols.est.challenges import (
     EST_IDENTITY_LINKING,
-    OTP_CHALLENGE,
     REVOCATION_CHALLENGE,
     Said,
     read_challenges,

@@ -39,6 +39,7 @@ from trstctl.errors import Unavailable
 from trstctl.model import CertificateStatus, GeneralName
 from trstctl.pkix import der
 from trstctl.pkix.certificate import certificate_extensions, read_certificate
+from trstctl.pkix.csr import OTP_CHALLENGE
 from trstctl.pkix.names import (
     encode_general_names,
     encode_name,
@@ -52,7 +53,6 @@ from trstctl.policy.profile import (
 )
 from trstctl.protocols.est.challenges import (
     EST_IDENTITY_LINKING,
-    OTP_CHALLENGE,
     REVOCATION_CHALLENGE,
 )
 from trstctl.testing import (
@@ -152,10 +152,14 @@ class SettingsTests:
             {"pop": "required", "csrattrs_form": "template"},
             {"pop": "required", "labels": {"a": {"csrattrs": "off"}}},
             {"labels": {"a": {"pop": "required", "csrattrs": "off"}}},
+            {"otp": "required", "csrattrs": "off"},
+            {"labels": {"a": {"otp": "required", "csrattrs": "off"}}},
+            {"otp": "required", "csrattrs_form": "template"},
         ],
     )
     def test_required_and_not_told(self, settings: dict[str, Any]) -> None:
-        """RFC 8951, section 4: who requires the link MUST say so."""
+        """RFC 8951, section 4, and RFC 7894, section 4: who requires a link
+        or a one-time password MUST say so."""
         with pytest.raises(ValidationError, match="needs csrattrs"):
             settings_for(PLUGIN, **settings)
 
@@ -530,6 +534,47 @@ class SecretTests:
         bench.refused(401, anew, password=False)
         wrong = make_csr_with({oid: [printable("wrong")]})
         assert bench.refused(401, wrong, password=False) == ""
+
+    def test_required(self) -> None:
+        """
+        RFC 7894, section 4: what is required is in each /csrattrs, and a
+        request without it is refused; a renewal needs none.
+        """
+        bench = ESTBench(otp="required")
+        told = base64.b64decode(bench.get("/csrattrs").body)
+        assert der.oid(OTP_CHALLENGE) in told
+        text = bench.refused(403, make_csr_with({}))
+        assert "otpChallenge" in text
+        token = add_one_time_token(bench.store, "t")
+        csr = make_csr_with({OTP_CHALLENGE: [printable(token)]}, key=bench.key)
+        issued = bench.issued(csr, password=False)
+        assert bench.record(issued).principal.startswith("token:")
+        again = make_csr_with({}, key=bench.key)
+        bench.issued(again, "simplereenroll", certificate=issued)
+
+    def test_not_told_unless_required(self) -> None:
+        """What is only taken is not announced."""
+        for otp in ("off", "accepted"):
+            told = base64.b64decode(ESTBench(otp=otp).get("/csrattrs").body)
+            assert der.oid(OTP_CHALLENGE) not in told
+
+    def test_off(self) -> None:
+        """RFC 7894, section 4: one that is not processed is no success."""
+        bench = ESTBench(otp="off")
+        token = add_one_time_token(bench.store, "t")
+        csr = make_csr_with({OTP_CHALLENGE: [printable(token)]})
+        assert "no otpChallenge" in bench.refused(403, csr)
+
+    def test_not_kept(self) -> None:
+        """No secret is in what the store keeps of a request."""
+        bench = ESTBench()
+        token = add_one_time_token(bench.store, "t")
+        csr = make_csr_with({OTP_CHALLENGE: [printable(token)]})
+        bench.issued(csr, password=False)
+        (row,) = result_of(bench.store.list_requests(TENANT, None, 10))
+        assert token.encode() in csr
+        assert token.encode() not in row.csr
+        assert b"x" * len(token) in row.csr
 
     def test_one_that_is_wrong(self) -> None:
         """RFC 7894, section 4: beside a password, each must be right."""

@@ -569,6 +569,35 @@ class WithoutChallengeTests:
         assert request.der.replace(secret, blank) == kept
         assert "xxxxxx" == read_csr(kept).challenge_password
 
+    def test_one_time_password(self) -> None:
+        """RFC 7894, section 3.1: otpChallenge is a password, too."""
+        secret, other = der.tlv(0x13, b"s3cret"), der.tlv(0x0C, b"t0ken")
+        request = read_csr(
+            raw_csr(
+                attributes=attribute(csr.CHALLENGE_PASSWORD, secret)
+                + attribute(csr.OTP_CHALLENGE, other)
+            )
+        )
+        kept = csr.without_challenge(request)
+        assert b"s3cret" not in kept
+        assert b"t0ken" not in kept
+        assert len(kept) == len(request.der)
+        again = read_csr(kept)
+        assert "xxxxxx" == again.challenge_password
+        expected = (der.tlv(0x0C, b"xxxxx"),)
+        assert expected == again.attributes[csr.OTP_CHALLENGE]
+
+    def test_one_time_password_that_is_none(self) -> None:
+        """Whatever somebody put there is blanked, and can be read."""
+        inside = der.sequence(der.tlv(0x0C, b"t0ken"))
+        request = read_csr(
+            raw_csr(attributes=attribute(csr.OTP_CHALLENGE, inside))
+        )
+        kept = csr.without_challenge(request)
+        assert b"t0ken" not in kept
+        assert len(kept) == len(request.der)
+        read_csr(kept)
+
     def test_nothing_to_blank(self) -> None:
         """A request without a password is kept as it is."""
         request = read_csr(raw_csr())

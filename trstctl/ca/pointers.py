@@ -133,18 +133,27 @@ def authority_key_identifier(certificate: bytes) -> bytes:
 
     RFC 5280, section 4.2.1.1: the issuer's own identifier, never critical.
     """
+    return plain(
+        _AUTHORITY_KEY_IDENTIFIER,
+        der.sequence(der.tlv(0x80, key_identifier(certificate))),
+    )
+
+
+def key_identifier(certificate: bytes) -> bytes:
+    """
+    Return what certificates of an issuer say of its key.
+
+    :param certificate: the issuer's, DER.
+    """
     issuer = x509.load_der_x509_certificate(certificate)
     try:
-        identifier = issuer.extensions.get_extension_for_class(
+        return issuer.extensions.get_extension_for_class(
             x509.SubjectKeyIdentifier
         ).value.digest
     except x509.ExtensionNotFound:
-        identifier = x509.SubjectKeyIdentifier.from_public_key(
+        return x509.SubjectKeyIdentifier.from_public_key(
             issuer.public_key()
         ).digest
-    return plain(
-        _AUTHORITY_KEY_IDENTIFIER, der.sequence(der.tlv(0x80, identifier))
-    )
 
 
 def _access(ocsp: Sequence[str], issuer: Sequence[str]) -> bytes:

@@ -54,6 +54,9 @@ from trstctl.pkix.names import read_general_names, read_name, read_text
 EXTENSION_REQUEST = "1.2.840.113549.1.9.14"
 MICROSOFT_EXTENSION_REQUEST = "1.3.6.1.4.1.311.2.1.14"
 CHALLENGE_PASSWORD = "1.2.840.113549.1.9.7"  # noqa: S105  an OID
+
+#: id-aa-otpChallenge (RFC 7894, section 3.1).
+OTP_CHALLENGE = "1.2.840.113549.1.9.16.2.56"
 CHANGE_SUBJECT_NAME = "1.3.6.1.5.5.7.7.36"
 
 
@@ -215,6 +218,9 @@ def _holds_general_names(content: bytes) -> bool:
     return content[:1] >= b"\x80"
 
 
+#: Attributes that nobody needs once a request is proven.
+_SECRETS = frozenset({CHALLENGE_PASSWORD, OTP_CHALLENGE})
+
 #: The letter x in the character strings with several octets to each.
 _WIDE_LETTERS = {28: b"\0\0\0x", 30: b"\0x"}
 
@@ -222,28 +228,36 @@ _WIDE_LETTERS = {28: b"\0\0\0x", 30: b"\0x"}
 def without_challenge(request: CertificateRequest) -> bytes:
     """
     Return a request as it may be kept: a challenge password is a secret, and
-    so are some controls of CRMF.
+    so is a one-time password (RFC 7894, section 3.1).
 
-    :returns: the request's DER, with each character of the secret replaced
-        by ``x``.  Its signature does not verify any more.
+    :returns: the request's DER, with each character of them replaced by
+        ``x``.  Its signature does not verify any more.
     """
-    if request.kept is not None:
-        return request.kept
-    if request.challenge_password is None:
+    if request.challenge_password is None and (
+        OTP_CHALLENGE not in request.attributes
+    ):
         return request.der
-    information = der.children(der.content(request.der, der.SEQUENCE))[0]
+    kept = request.der
+    information = der.children(der.content(kept, der.SEQUENCE))[0]
+    found = False
     for _, attribute, whole in der.children(
         der.children(information[1])[3][1]
     ):
         kind, values = der.children(attribute)
-        if der.oid_text(kind[1]) == CHALLENGE_PASSWORD:
-            tag, text, _ = der.children(values[1])[0]
-            letter = _WIDE_LETTERS.get(tag, b"x")
-            blank = der.tlv(tag, letter * (len(text) // len(letter)))
-            return request.der.replace(
-                whole, der.sequence(kind[2], der.set_of(blank)), 1
-            )
-    return b""  # it came in another form than this
+        if der.oid_text(kind[1]) in _SECRETS:
+            found = True
+            blank = der.set_of(*map(_blank, der.children(values[1])))
+            kept = kept.replace(whole, der.sequence(kind[2], blank), 1)
+    return kept if found else b""  # it came in another form than this
+
+
+def _blank(value: tuple[int, bytes, bytes]) -> bytes:
+    """Return a string of the same type and length that says nothing."""
+    tag, text, _ = value
+    if tag & 0x20:
+        tag = der.OCTET_STRING  # it should have been a string
+    letter = _WIDE_LETTERS.get(tag, b"x")
+    return der.tlv(tag, letter * (len(text) // len(letter)))
 
 
 def verify_proof(request: CertificateRequest) -> None:

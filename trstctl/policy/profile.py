@@ -139,6 +139,8 @@ class Profile:
     :ivar version: digest of the settings.
     :ivar retry_after: seconds that a held request is asked to wait.
     :ivar lenient: whether small faults of requests are forgiven.
+    :ivar renewal_window: how long before its end a certificate can be
+        renewed; ``None``: at any time.
     :ivar revoke_on_reenroll: whether a renewal revokes what it replaces.
     :raises ValueError: the settings have faults; the text names them.
     """
@@ -159,6 +161,7 @@ class Profile:
         self.version = version_of(settings)
         self.retry_after = settings.approval_retry_after
         self.lenient = settings.lenient_requests
+        self.renewal_window = settings.renewal_window
         self.revoke_on_reenroll = settings.revoke_on_reenroll
         self._held = settings.approval == "always"
         self._key_types = frozenset(settings.key_types)

@@ -23,6 +23,7 @@ from trstctl.ca.ceremony import make_issuing, make_root
 from trstctl.ca.edition import Issuer
 from trstctl.ca.publisher import Publisher
 from trstctl.challenges import ChallengeTokens
+from trstctl.enquiries import Enquiries
 from trstctl.interfaces import (
     IAuthority,
     IChallengeTokens,
@@ -292,6 +293,10 @@ class StubAuthority:
         self.key_maker = maker
         nothing = _as_store(MemoryStore())
         self.dialogues = nothing
+        enquiries: Any = Enquiries(
+            nothing, lambda: Rules({}, {}), lambda: EPOCH
+        )
+        self.enquiries = enquiries
         self.challenges = _as_challenges(
             ChallengeTokens(nothing, lambda: CHALLENGE_KEYS, Clock())
         )

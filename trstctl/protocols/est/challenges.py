@@ -31,11 +31,10 @@ from trstctl.model import (
     Operation,
 )
 from trstctl.pkix import der
-from trstctl.pkix.csr import CHALLENGE_PASSWORD
+from trstctl.pkix.csr import CHALLENGE_PASSWORD, OTP_CHALLENGE
 from trstctl.pkix.names import read_text
 from trstctl.protocols.est.settings import Served
 
-OTP_CHALLENGE = "1.2.840.113549.1.9.16.2.56"
 REVOCATION_CHALLENGE = "1.2.840.113549.1.9.16.2.57"
 EST_IDENTITY_LINKING = "1.2.840.113549.1.9.16.2.58"
 
@@ -87,6 +86,16 @@ def read_challenges(
     if served.pop_required:
         proxied = session is not None and session.proxied
         silent = _UNVERIFIABLE if proxied else _MISSING
+    if (
+        operation is not Operation.RENEW
+        and served.otp == "required"
+        and OTP_CHALLENGE not in wanted.attributes
+    ):
+        raise PolicyViolation(
+            served.endpoint.profile,
+            "otp-challenge",
+            "an otpChallenge with a single-use token is required",
+        )
     if wanted.challenge_password is None and not wanted.attributes:
         return silent
     refuse_revocation(wanted, served.endpoint.profile)
@@ -135,6 +144,13 @@ def _sorted_out(
             )
         return links, secrets
     if token is not None:
+        if served.otp == "off":
+            # RFC 7894, section 4: never taken and ignored.
+            raise PolicyViolation(
+                served.endpoint.profile,
+                "otp-challenge",
+                "no otpChallenge is taken here; leave it out",
+            )
         secrets.append(token)
     if password is not None and served.challenge_password == "secret":  # noqa: S105  a mode
         secrets.append(password)

@@ -3,9 +3,10 @@
 EST over HTTPS: connects the codec and the registration authority.
 
 ``/.well-known/est[/<label>]/<operation>`` (RFC 7030, section 3.2.2) with
-``cacerts``, ``simpleenroll``, ``simplereenroll``, ``csrattrs`` and, where the
-label says so, ``fullcmc``.  Every other operation is answered 404, which is
-how a server says that it does not offer one (RFC 7030, section 4.3.2).
+``cacerts``, ``simpleenroll``, ``simplereenroll`` and ``csrattrs``; where the
+label has them, ``fullcmc``, ``crls`` and ``eecerts`` (RFC 8295), and
+``renewal-info``.  Every other operation is answered 404, which is how a server
+says that it does not offer one (RFC 7030, section 4.3.2).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from trstctl.model import (
     Operation,
     Pending,
 )
-from trstctl.pkix.csr import CHALLENGE_PASSWORD, read_csr
+from trstctl.pkix.csr import CHALLENGE_PASSWORD, OTP_CHALLENGE, read_csr
 from trstctl.protocols.est.challenges import (
     EST_IDENTITY_LINKING,
     read_challenges,
@@ -46,9 +47,11 @@ from trstctl.protocols.est.csrattrs import (
     encode_csr_attributes,
     missing,
 )
+from trstctl.protocols.est.distribution import Distribution
 from trstctl.protocols.est.fullcmc import FullCMC
 from trstctl.protocols.est.settings import (
     METHODS,
+    RENEWAL_INFO,
     ESTSettings,
     Served,
     all_served,
@@ -91,6 +94,7 @@ class ESTResource(ProtocolResource):
         super().__init__(name, ra, settings)
         self._served = all_served(name, settings, trusting=True)
         self.realm = settings.realm
+        self._distribution = Distribution(ra, settings.renewal_retry)
         self._ca_bodies: dict[tuple[tuple[bytes, ...], bool], bytes] = {}
         self._cmc = {
             label: FullCMC(ra, one, partial(self._enforce, one))
@@ -114,26 +118,41 @@ class ESTResource(ProtocolResource):
 
     def allowed_methods(self, path: tuple[str, ...]) -> tuple[str, ...] | None:
         """Return the operation's methods; ``None`` for no such path."""
-        if not 1 <= len(path) <= 2 or self._label(path) not in self._served:
+        label, operation, name = _split(path)
+        served = self._served.get("/".join(label))
+        if served is None or (name is None) is (operation == RENEWAL_INFO):
             return None
-        if path[-1] == "fullcmc" and self._label(path) not in self._cmc:
-            return None
-        return METHODS.get(path[-1])
+        return METHODS.get(operation) if served.offers(operation) else None
 
     def admission_key(self, request: HTTPRequest) -> Endpoint:
         """Return the label's endpoint; each tenant has its own places."""
-        label = self._label(request.path)
-        return self._served.get(label, self._served[""]).endpoint
+        label, _, _ = _split(request.path)
+        return self._served.get("/".join(label), self._served[""]).endpoint
 
-    @staticmethod
-    def _label(path: tuple[str, ...]) -> str:
-        """Return the label in a path, or the empty one."""
-        return path[0] if len(path) > 1 else ""
+    def operation(self, request: HTTPRequest) -> str:
+        """Return the operation; the name of a certificate is none."""
+        return _split(request.path)[1]
 
     async def answer(self, request: HTTPRequest) -> HTTPResponse:
         """Answer one of the operations."""
-        served = self._served[self._label(request.path)]
-        match request.path[-1]:
+        label, operation, name = _split(request.path)
+        served = self._served["/".join(label)]
+        if name is not None:
+            return await self._distribution.renewal(
+                served.endpoint, name, request
+            )
+        match operation:
+            case "crls":
+                return await self._distribution.crls(
+                    served.endpoint, single_line=_single_line(served, request)
+                )
+            case "eecerts":
+                return await self._distribution.peers(
+                    served.endpoint,
+                    served.eecerts,
+                    request,
+                    single_line=_single_line(served, request),
+                )
             case "cacerts":
                 return self._ca_certificates(served, request)
             case "csrattrs":
@@ -168,12 +187,18 @@ class ESTResource(ProtocolResource):
         """Return what the profile asks of a request; 204: nothing."""
         der = b""
         if served.csrattrs != "off":
-            links = _LINKS[served.challenge_password]
+            announced = (
+                _LINKS[served.challenge_password]
+                if served.pop_required
+                else ()
+            )
+            if served.otp == "required":
+                announced = (*announced, OTP_CHALLENGE)
             der = encode_csr_attributes(
                 advertised(
                     self.ra.csr_attributes(served.endpoint),
                     served.csrattrs_form,
-                    links if served.pop_required else (),
+                    announced,
                 )
             )
         if not der:
@@ -288,6 +313,19 @@ class ESTResource(ProtocolResource):
     ) -> HTTPResponse:
         """Return the answer to an unknown label or a wrong method."""
         return _readable(super().explain_refused(error, request), request)
+
+
+def _split(
+    path: tuple[str, ...],
+) -> tuple[tuple[str, ...], str, str | None]:
+    """
+    Return what stands before the operation, it, and what follows.
+
+    ``None`` follows unless it is the operation that names a certificate.
+    """
+    if path[-2:-1] == (RENEWAL_INFO,):
+        return path[:-2], RENEWAL_INFO, path[-1]
+    return path[:-1], path[-1] if path else "", None
 
 
 def _credentials(

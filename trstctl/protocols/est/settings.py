@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from attrs import evolve, frozen
 from pydantic import Field, field_validator, model_validator
@@ -15,11 +15,19 @@ from pydantic import Field, field_validator, model_validator
 from trstctl.model import (
     Endpoint,
 )
-from trstctl.settings import Label, LabelSettings, ProtocolSettings
+from trstctl.settings import (
+    Duration,
+    Label,
+    LabelSettings,
+    ProtocolSettings,
+)
 from trstctl.trust_settings import (
     IDevIDSettings,
     RegistrationAuthoritySettings,
 )
+
+#: The operation whose path goes on: with the name of a certificate.
+RENEWAL_INFO = "renewal-info"
 
 #: Operations and their methods (RFC 7030, figure 5); GET implies HEAD.
 METHODS: Mapping[str, tuple[str, ...]] = {
@@ -28,17 +36,23 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "simpleenroll": ("POST",),
     "simplereenroll": ("POST",),
     "fullcmc": ("POST",),
+    "crls": ("GET",),
+    "eecerts": ("GET",),
+    RENEWAL_INFO: ("GET",),
 }
 
 #: What a label must not be called (RFC 7030, section 3.2.2), also for the
 #: operations that this server does not offer.
-OPERATIONS = {*METHODS, "serverkeygen", "crls", "eecerts"}
+OPERATIONS = {*METHODS, "serverkeygen"}
 
 LineMode = Literal["auto", "wrapped", "single"]
 CSRAttributes = Literal["off", "advise", "enforce"]
 CSRAttributesForm = Literal["classic", "extensions", "template"]
 ChallengePassword = Literal["pop", "secret", "ignore"]
 ProofOfPossession = Literal["verified", "required"]
+OneTimePassword = Literal["off", "accepted", "required"]
+PeerName = Annotated[str, Field(min_length=1, max_length=255)]
+PeerNames = Annotated[tuple[PeerName, ...], Field(max_length=16)]
 
 
 class ESTLabelSettings(LabelSettings):
@@ -53,6 +67,11 @@ class ESTLabelSettings(LabelSettings):
     :ivar challenge_password: what a challengePassword means here.
     :ivar pop: whether a request must be bound to its TLS session.
     :ivar fullcmc: whether Full PKI Requests are answered.
+    :ivar otp: whether a single-use token in otpChallenge is taken, or
+        demanded.
+    :ivar crls: whether CRLs are handed out (RFC 8295, section 4).
+    :ivar eecerts: the peers whose certificates are (RFC 8295, section 3).
+    :ivar renewal_info: whether it is told when to renew.
     :ivar registration_authorities: who may ask for others, by any name.
     :ivar idevid: whose factory certificates enroll.
     """
@@ -64,6 +83,10 @@ class ESTLabelSettings(LabelSettings):
     challenge_password: ChallengePassword | None = None
     pop: ProofOfPossession | None = None
     fullcmc: bool | None = None
+    otp: OneTimePassword | None = None
+    crls: bool | None = None
+    eecerts: PeerNames | None = None
+    renewal_info: bool | None = None
     registration_authorities: (
         dict[Label, RegistrationAuthoritySettings] | None
     ) = None
@@ -86,6 +109,11 @@ class ESTSettings(ProtocolSettings):
     challenge_password: ChallengePassword = "pop"  # noqa: S105  a mode
     pop: ProofOfPossession = "verified"
     fullcmc: bool = False
+    otp: OneTimePassword = "accepted"
+    crls: bool = False
+    eecerts: PeerNames = ()
+    renewal_info: bool = True
+    renewal_retry: Annotated[Duration, Field(ge=60, le=30 * 86400)] = 43200
     registration_authorities: dict[Label, RegistrationAuthoritySettings] = (
         Field(default={})
     )
@@ -118,19 +146,24 @@ class ESTSettings(ProtocolSettings):
     @model_validator(mode="after")
     def _says_what_it_requires(self) -> Self:
         """
-        Refuse to demand a link of which no client would learn.
+        Refuse to demand what no client would learn of.
 
-        RFC 8951, section 4: who requires it MUST say so in /csrattrs; and
-        the template of RFC 9908 has no place for it.
+        RFC 8951, section 4, and RFC 7894, section 4: who requires a link or
+        a one-time password MUST say so in /csrattrs; and the template of RFC
+        9908 has no place for it.
         """
         for label, own in self.each_label().items():
-            if self.chosen(own, "pop") == "required" and (
-                self.chosen(own, "csrattrs") == "off"
-                or self.chosen(own, "csrattrs_form") == "template"
+            if (
+                self.chosen(own, "csrattrs") != "off"
+                and self.chosen(own, "csrattrs_form") != "template"
             ):
+                continue
+            for key in ("pop", "otp"):
+                if self.chosen(own, key) != "required":
+                    continue
                 where = f"label {label}" if label else "the default label"
                 raise ValueError(
-                    f"pop: required, at {where}, needs csrattrs: advise or "
+                    f"{key}: required, at {where}, needs csrattrs: advise or "
                     "enforce, and another csrattrs_form than template"
                 )
         return self
@@ -164,6 +197,20 @@ class Served:
     challenge_password: ChallengePassword
     pop_required: bool
     fullcmc: bool = False
+    otp: OneTimePassword = "accepted"
+    crls: bool = False
+    eecerts: tuple[str, ...] = ()
+    renewal_info: bool = True
+
+    def offers(self, operation: str) -> bool:
+        """Tell whether an operation is not turned off here."""
+        optional = {
+            "fullcmc": self.fullcmc,
+            "crls": self.crls,
+            "eecerts": bool(self.eecerts),
+            RENEWAL_INFO: self.renewal_info,
+        }
+        return optional.get(operation, True)
 
 
 def all_served(
@@ -214,4 +261,8 @@ def _served(
         challenge_password=chosen("challenge_password"),
         pop_required=chosen("pop") == "required",
         fullcmc=chosen("fullcmc"),
+        otp=chosen("otp"),
+        crls=chosen("crls"),
+        eecerts=chosen("eecerts"),
+        renewal_info=chosen("renewal_info"),
     )
