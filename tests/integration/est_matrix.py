@@ -10,13 +10,14 @@ it sends, to the octet, and what it cannot read.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,6 +31,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
     load_pem_private_key,
 )
+from est_clients import linked_csr
 from running import Device, Gateway, require_client
 
 from trstctl.cli.main import main
@@ -140,6 +142,10 @@ class Client:
         approve()
         return self.enroll(name, name, proof)
 
+    def enroll_linked(self, name: str, proof: Proof) -> bytes:
+        """Enroll with a request that names its session."""
+        raise NotImplementedError
+
     def generated(self, name: str, proof: Proof, label: str) -> Made:
         """Return what ``/serverkeygen`` gives."""
         raise NotImplementedError
@@ -200,6 +206,7 @@ class StrongSwan(Client):
             "enroll, bearer token",
             "enroll, certificate",
             "label",
+            "tls-unique",
             "/serverkeygen",
         }
     )
@@ -310,6 +317,7 @@ class BouncyCastle(Client):
     """One Java process that does step by step what it is told."""
 
     name = "BouncyCastle"
+    cannot = frozenset({"tls-unique"})
 
     _process: subprocess.Popen[str] | None = field(default=None, init=False)
 
@@ -461,11 +469,15 @@ class Libest(Client):
     ) -> bytes:
         """Sign a request anew at each try; a renewal copies extensions."""
         device, old = self._keys.setdefault(key, (Device(name), b""))
-        csr = device.request(name)
-        if renewing:
-            csr = _copying(device, old)
         operation = "simplereenroll" if renewing else "simpleenroll"
-        headers, body = self._post(operation, label, csr, proof)
+        headers, body = self._post(
+            operation,
+            label,
+            lambda _: (
+                _copying(device, old) if renewing else device.request(name)
+            ),
+            proof,
+        )
         if headers["status"] == "202":
             assert int(headers["Retry-After"]) >= 0
             return HELD
@@ -475,10 +487,24 @@ class Libest(Client):
         self._keys[key] = device, certificate
         return certificate
 
+    def enroll_linked(self, name: str, proof: Proof) -> bytes:
+        """``estclient -e -z``: a request for each connection."""
+        key = Device(name).key
+        _, body = self._post(
+            "simpleenroll",
+            "",
+            lambda binding: base64.b64encode(linked_csr(binding, name, key)),
+            proof,
+        )
+        (certificate,) = read_certs_only(_lines(body))
+        return certificate
+
     def generated(self, name: str, proof: Proof, label: str) -> Made:
         """Read two parts, each with its Content-Transfer-Encoding."""
         headers, body = self._post(
-            "serverkeygen", label, Device(name).request(name), proof
+            *("serverkeygen", label),
+            lambda _: Device(name).request(name),
+            proof,
         )
         kind, _, rest = headers["Content-Type"].partition("; boundary=")
         assert "multipart/mixed" == kind
@@ -495,21 +521,22 @@ class Libest(Client):
         return Made(certificate, key)
 
     def _post(
-        self, operation: str, label: str, csr: bytes, proof: Proof
+        self,
+        operation: str,
+        label: str,
+        request: Callable[[bytes], bytes],
+        proof: Proof,
     ) -> tuple[dict[str, str], bytes]:
         """Send it without credentials first, and then with them."""
-        body = base64.b64encode(base64.b64decode(csr))
-        lines = [body[at : at + 64] for at in range(0, len(body), 64)]
-        wrapped = b"\n".join(lines) + b"\n"
-        mine = proof.certificate
-        if mine:
-            return self._exchange("POST", operation, label, wrapped, mine)
+        sent = (operation, label, request)
+        if proof.certificate:
+            return self._exchange("POST", *sent, proof.certificate)
         with pytest.raises(RefusedError) as refused:
-            self._exchange("POST", operation, label, wrapped)
+            self._exchange("POST", *sent)
         assert refused.value.status == 401
         login = f"{proof.user}:{proof.password}".encode()
         return self._exchange(
-            *("POST", operation, label, wrapped, ""),
+            *("POST", *sent, ""),
             f"Authorization: Basic {base64.b64encode(login).decode()}\r\n",
         )
 
@@ -518,13 +545,14 @@ class Libest(Client):
         method: str,
         operation: str,
         label: str,
-        body: bytes = b"",
+        request: Callable[[bytes], bytes] | None = None,
         certificate: str = "",
         authorization: str = "",
     ) -> tuple[dict[str, str], bytes]:
         """
         Send octets, and read to the end of the connection.
 
+        :param request: makes one in base64 for a connection's tls-unique.
         :raises RefusedError: by a status that is none of success.
         """
         place = f"/{label}" if label else ""
@@ -533,14 +561,27 @@ class Libest(Client):
             "User-Agent: libest\r\nConnection: close\r\n"
             f"Host: {self.server}\r\nAccept: */*\r\n{authorization}"
         )
-        if body:
-            head += (
-                f"Content-Type: application/pkcs10\r\n{self.more}"
-                f"Content-Length: {len(body)}\r\n"
-            )
-        # Two octets more than it has said, after a GET, too.
-        octets = f"{head}\r\n".encode() + body + b"\r\n"
-        status, headers, content = _read(self._sent(octets, certificate))
+        received = b""
+        with self._connected(certificate) as tls:
+            body = b""
+            if request is not None:
+                body = _wrapped(
+                    request(tls.get_channel_binding("tls-unique") or b"")
+                )
+                head += (
+                    f"Content-Type: application/pkcs10\r\n{self.more}"
+                    f"Content-Length: {len(body)}\r\n"
+                )
+            # Two octets more than it has said, after a GET, too.
+            tls.sendall(f"{head}\r\n".encode() + body + b"\r\n")
+            while chunk := tls.recv(65536):
+                received += chunk
+        return self._judged(received)
+
+    def _judged(self, received: bytes) -> tuple[dict[str, str], bytes]:
+        """Return fields and content of a success."""
+        assert self.protocol == received.partition(b" ")[0].decode()
+        status, headers, content = _read(received)
         if status not in (200, 202, 204):
             assert status in self.known
             if status == 401:
@@ -549,27 +590,22 @@ class Libest(Client):
             raise RefusedError(status)
         return {**headers, "status": str(status)}, content
 
-    def _sent(self, octets: bytes, certificate: str) -> bytes:
-        """Return everything that comes back."""
+    @contextlib.contextmanager
+    def _connected(self, certificate: str) -> Iterator[ssl.SSLSocket]:
+        """Yield a connection of TLS 1.2."""
         context = ssl.create_default_context(cafile=str(self.gateway.root))
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         if certificate:
             device, mine = self._keys[certificate]
             context.load_cert_chain(*device.write(self.folder, mine))
-        received = b""
         with (
             socket.create_connection(
                 ("localhost", self.gateway.https_port), timeout=10
             ) as raw,
             context.wrap_socket(raw, server_hostname="localhost") as tls,
         ):
-            tls.sendall(octets)
-            while chunk := tls.recv(65536):
-                received += chunk
-        version = received.partition(b" ")[0].decode()
-        assert self.protocol == version
-        return received
+            yield tls
 
 
 @define
@@ -602,6 +638,13 @@ def _fields(lines: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def _wrapped(request: bytes) -> bytes:
+    """Return base64 in lines of 64 characters."""
+    text = base64.b64encode(base64.b64decode(request))
+    lines = [text[at : at + 64] for at in range(0, len(text), 64)]
+    return b"\n".join(lines) + b"\n"
+
+
 def _lines(body: bytes) -> bytes:
     """Decode base64 as OpenSSL's BIO does for libest: in short lines."""
     assert body.endswith(b"\n")
@@ -627,6 +670,7 @@ class Curl(Client):
     """curl, with openssl for keys, requests and answers."""
 
     name = "curl"
+    cannot = frozenset({"tls-unique"})
 
     def ca_certificates(self, label: str = "") -> list[bytes]:
         """``curl .../cacerts``."""

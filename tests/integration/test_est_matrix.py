@@ -225,6 +225,12 @@ def label(client: Client) -> None:
     )
 
 
+def linked(client: Client) -> None:
+    """A request that names the session of TLS 1.2 (RFC 7030, 3.5)."""
+    name = name_of(client, "linked")
+    verify_one(client, client.enroll_linked(name, client.password))
+
+
 def wrong_password(client: Client) -> None:
     """The client can tell that it is the password."""
     wrong = Proof(user="device", password="wrong")
@@ -253,6 +259,7 @@ OPERATIONS: dict[str, Callable[[Client], None]] = {
     "re-enroll, same key": re_enroll_same_key,
     "re-enroll, new key": re_enroll_new_key,
     "label": label,
+    "tls-unique": linked,
     "wrong password": wrong_password,
     "202, then approved": held,
 }
