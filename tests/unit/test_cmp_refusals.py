@@ -49,8 +49,8 @@ from trstctl.pkix.cmp import BODY_TYPES, PKIBody, prepare
 from trstctl.pkix.cmp_header import GeneralInfo, party
 from trstctl.pkix.cmp_itav import INFO_TYPES, InfoTypeAndValue
 from trstctl.pkix.crmf_template import CertId, CertTemplate
-from trstctl.protocols.cmp.header import CONTINUING
-from trstctl.protocols.cmp.messages import ANNOUNCEMENTS, REQUESTS
+from trstctl.protocols.cmp.header import ANNOUNCEMENTS, CONTINUING
+from trstctl.protocols.cmp.messages import REQUESTS
 from trstctl.protocols.cmp.refusals import FAIL_INFO, WRONG_MAC, status_of
 from trstctl.testing import EPOCH, TENANT, result_of
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from attrs import define, field, frozen
 
@@ -67,6 +68,7 @@ class Reply:
     :ivar state: what becomes of the dialogue; empty: it is not kept.
     :ivar notes: what the dialogue remembers from now on.
     :ivar serial: of a certificate that was issued just now, or empty.
+    :ivar until: the dialogue is kept until then at least.
     """
 
     body: PKIBody
@@ -76,3 +78,4 @@ class Reply:
     state: str = ""
     notes: Mapping[str, str] = field(factory=dict)
     serial: str = ""
+    until: datetime | None = None

@@ -29,11 +29,17 @@ MAX_NONCE = 64
 _ID = 16
 _MAX_ID = 64
 
+#: Octets of a sender, whom every answer repeats, also those that are kept.
+MAX_SENDER = 4096
+
 #: What goes on with a transaction rather than beginning one.
 CONTINUING = frozenset({"certConf", "pollReq", "pkiconf", "error"})
 
 #: What asks for a certificate.
 REQUESTING = frozenset({"ir", "cr", "kur", "p10cr"})
+
+#: What a CA pushes to who wants to know (RFC 9811, section 3.5).
+ANNOUNCEMENTS = frozenset({"ckuann", "cann", "rann", "crlann"})
 
 #: What only carries other messages.
 CARRYING = "nested"
@@ -77,6 +83,10 @@ def check_header(message: PKIMessage, now: datetime, *, strict: bool) -> None:
     if message.protection is None:
         raise refuse(
             "badMessageCheck", "unprotected", "the message is not protected"
+        )
+    if len(header.sender.der) > MAX_SENDER:
+        raise refuse(
+            "badRequest", "sender-length", "the sender's name is too long"
         )
     _check_transaction(header, begins=begins, strict=strict)
     _check_nonces(header, begins=begins, strict=strict)

@@ -40,7 +40,7 @@ from trstctl.errors import (
 )
 from trstctl.interfaces import IMessageCredential, IRegistrationAuthority
 from trstctl.model import Dialogue, Purpose
-from trstctl.pkix.cmp import read_message
+from trstctl.pkix.cmp import PKIMessage, read_message
 from trstctl.pkix.cmp_bodies import ErrorMsg
 from trstctl.pkix.cmp_header import recover
 from trstctl.pkix.cmp_responses import (
@@ -63,6 +63,7 @@ from trstctl.protocols.cmp.exchange import (
 )
 from trstctl.protocols.cmp.general import GeneralMessages
 from trstctl.protocols.cmp.header import (
+    ANNOUNCEMENTS,
     CARRYING,
     CONTINUING,
     VERSIONS,
@@ -87,9 +88,6 @@ MEDIA_TYPE = "application/pkixcmp"
 #: What can begin a transaction.  Nobody is allowed a ccr, which would make a
 #: CA of him.
 REQUESTS = frozenset({*get_args(Request), "ccr"})
-
-#: What a CA pushes to who wants to know (RFC 9811, section 3.5).
-ANNOUNCEMENTS = frozenset({"ckuann", "cann", "rann", "crlann"})
 
 #: For how long a transaction is remembered after its last message.
 _MEMORY = timedelta(days=1)
@@ -123,7 +121,7 @@ class PKIMessages:
         self._revocation = Revocation(ra, served)
         self._general = GeneralMessages(ra, served)
         self._originals = Originals(ra, served)
-        self._nesting = Nesting(ra, served, self.answer, self._originals)
+        self._nesting = Nesting(ra, served, self, self._originals)
 
     async def answer(
         self, request: HTTPRequest, body: bytes, label: str = ""
@@ -174,14 +172,7 @@ class PKIMessages:
         """Judge, act, keep, and return the answer (M-2)."""
         message, ra, endpoint = asked.message, self._ra, self._served.endpoint
         check_header(message, ra.now(), strict=self._served.strict)
-        asked.dialogue = await ra.dialogues.find_dialogue(
-            endpoint.tenant_id,
-            endpoint.protocol,
-            endpoint.name,
-            asked.transaction.hex(),
-            ra.now(),
-        )
-        begun = asked.dialogue
+        begun = asked.dialogue = await self._dialogue(asked.transaction)
         if begun is not None and begun.request == asked.digest:
             # M-4.  Whoever has these octets has seen the answer, too.
             return begun.answer, {"decision": "replayed"}
@@ -203,6 +194,25 @@ class PKIMessages:
         asked.judged = True
         reply = await self._acted(asked)
         return await self._kept(asked, reply), reply.facts
+
+    async def _dialogue(self, transaction: bytes) -> Dialogue | None:
+        """Return what has been said in a transaction before."""
+        endpoint = self._served.endpoint
+        found: Dialogue | None = await self._ra.dialogues.find_dialogue(
+            endpoint.tenant_id,
+            endpoint.protocol,
+            endpoint.name,
+            transaction.hex(),
+            self._ra.now(),
+        )
+        return found
+
+    async def signer_before(self, message: PKIMessage) -> bytes:
+        """Return DER of who signed in a message's transaction, if it goes on."""
+        transaction = message.header.transaction_id
+        if message.body.type not in CONTINUING or transaction is None:
+            return b""
+        return _remembered(await self._dialogue(transaction))
 
     async def _carried(self, asked: Exchange, label: str) -> HTTPResponse:
         """Answer what a nested message carries (RFC 9483, 5.2.2)."""
@@ -338,6 +348,7 @@ class PKIMessages:
             # Who goes on need not send it again.
             der = party.certificate.der
             notes["signer"] = base64.b64encode(der).decode("ascii")
+        expires = now + max(memory, self._served.confirm_timeout)
         dialogue = Dialogue(
             endpoint.tenant_id,
             endpoint.protocol,
@@ -348,7 +359,7 @@ class PKIMessages:
             asked.digest,
             octets,
             notes,
-            now + max(memory, self._served.confirm_timeout),
+            max(expires, reply.until or expires),
             asked.dialogue.version if asked.dialogue else 1,
         )
         try:
@@ -364,14 +375,7 @@ class PKIMessages:
         self, asked: Exchange, reply: Reply
     ) -> bytes:
         """Another process has answered in this transaction meanwhile."""
-        endpoint = self._served.endpoint
-        found = await self._ra.dialogues.find_dialogue(
-            endpoint.tenant_id,
-            endpoint.protocol,
-            endpoint.name,
-            asked.transaction.hex(),
-            self._ra.now(),
-        )
+        found = await self._dialogue(asked.transaction)
         if found is not None and found.request == asked.digest:
             answer: bytes = found.answer
             return answer
@@ -384,8 +388,9 @@ class PKIMessages:
             and (found is None or found.notes.get("serial") != reply.serial)
         ):
             # Nobody will ever get it.
+            tenant_id = self._served.endpoint.tenant_id
             await self._ra.revoke(
-                endpoint.tenant_id, reply.serial, NOT_TAKEN, "gateway"
+                tenant_id, reply.serial, NOT_TAKEN, "gateway"
             )
         raise refuse(
             "transactionIdInUse",

@@ -12,7 +12,8 @@ inside counts by its own protection, never by the outer one.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from trstctl.errors import Malformed, RequestError, TooLarge
 from trstctl.interfaces import IRegistrationAuthority
@@ -20,25 +21,38 @@ from trstctl.pkix.cmp import PKIMessage, read_message
 from trstctl.pkix.cmp_bodies import read_nested
 from trstctl.pkix.cmp_responses import nested
 from trstctl.protocols.cmp.exchange import Exchange, Reply
-from trstctl.protocols.cmp.header import check_header
+from trstctl.protocols.cmp.header import (
+    ANNOUNCEMENTS,
+    CARRYING,
+    check_header,
+)
 from trstctl.protocols.cmp.original import Originals
 from trstctl.protocols.cmp.parties import prove_party
 from trstctl.protocols.cmp.refusals import refuse, restate
 from trstctl.protocols.cmp.settings import Served
 from trstctl.web import Answered, HTTPRequest, HTTPResponse
 
-#: Answers one message as if it had come by itself.
-AnswerOne = Callable[[HTTPRequest, bytes, str], Awaitable[HTTPResponse]]
-
 #: Messages in a batch.
 MAX_BATCH = 16
+
+
+class Inner(Protocol):
+    """Answers one message as if it had come by itself."""
+
+    async def answer(
+        self, request: HTTPRequest, body: bytes, label: str = ""
+    ) -> HTTPResponse:
+        """Answer it."""
+
+    async def signer_before(self, message: PKIMessage) -> bytes:
+        """Return DER of who signed in a message's transaction, if it goes on."""
 
 
 class Nesting:
     """
     Answers nested messages, at one endpoint.
 
-    :param answer: answers what is inside.
+    :param inner: answers what is inside.
     :param originals: judges what is said to have been inside before.
     """
 
@@ -46,12 +60,12 @@ class Nesting:
         self,
         ra: IRegistrationAuthority,
         served: Served,
-        answer: AnswerOne,
+        inner: Inner,
         originals: Originals,
     ) -> None:
         self._ra = ra
         self._served = served
-        self._answer = answer
+        self._inner = inner
         self._originals = originals
 
     async def one(self, asked: Exchange, label: str) -> HTTPResponse | None:
@@ -81,7 +95,7 @@ class Nesting:
                 "the senderNonce must be that of the message inside",
             )
         await self._originals.check(asked, (message,))
-        return await self._answer(asked.request, inside[0], label)
+        return await self._inner.answer(asked.request, inside[0], label)
 
     async def batch(self, asked: Exchange) -> Reply:
         """Answer every message inside, in order (section 5.2.2.2)."""
@@ -123,7 +137,7 @@ class Nesting:
                     self._served.endpoint,
                     message,
                     asked.request.peer,
-                    b"",
+                    await self._inner.signer_before(message),
                     strict=self._served.strict,
                 )
             except RequestError as error:
@@ -135,7 +149,7 @@ class Nesting:
     async def _one_of(self, asked: Exchange, octets: bytes) -> bytes:
         """Answer one message of a batch; audit its refusal."""
         try:
-            return (await self._answer(asked.request, octets, "")).body
+            return (await self._inner.answer(asked.request, octets, "")).body
         except Answered as told:
             if not told.error.recorded:
                 await self._ra.record_refusal(
@@ -154,8 +168,11 @@ def _read(octets: bytes) -> PKIMessage:
         message = read_message(octets)
     except (Malformed, TooLarge) as error:
         raise restate(error, "badDataFormat", "nested-malformed") from None
-    if message.body.type == "nested":
+    kind = message.body.type
+    if kind == CARRYING or kind in ANNOUNCEMENTS:
         raise refuse(
-            "badRequest", "nested-twice", "a nested message is not nested"
+            "badRequest",
+            "nested-type",
+            f"a message of type {kind} is not nested",
         )
     return message

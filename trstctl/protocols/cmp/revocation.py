@@ -70,6 +70,9 @@ class Revocation:
                 "serial": record.serial,
             },
             state=FINISHED,
+            # Whoever has recorded it could put a certificate on hold with
+            # it, or take it off, whenever the message is forgotten.
+            until=facts.not_after,
         )
 
     # --- which --------------------------------------------------------------

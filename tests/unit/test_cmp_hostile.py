@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: MIT
+"""
+What somebody would try who wants more of CMP than is his: what he has
+recorded, what is another's, and more work than his message is worth.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from attrs import evolve
+from cmp_client import (
+    IMPLICIT,
+    Signer,
+    asks,
+    cert_conf,
+    cn,
+    header_of,
+    make_ra_site,
+    make_site,
+    new_key,
+    pbm,
+    poll_req,
+    protected_by_secret,
+    rev_req,
+    signed,
+)
+
+from trstctl.model import CertificateStatus
+from trstctl.pkix import der
+from trstctl.pkix.certificate import read_certificate
+from trstctl.pkix.cmp import PKIBody, prepare, read_message
+from trstctl.pkix.cmp_bodies import read_nested
+from trstctl.pkix.cmp_header import GeneralInfo, party
+from trstctl.pkix.cmp_protection import MAX_ITERATIONS
+from trstctl.pkix.crmf_template import CertTemplate
+from trstctl.protocols.cmp.header import ANNOUNCEMENTS, MAX_SENDER
+from trstctl.protocols.cmp.nesting import MAX_BATCH
+from trstctl.testing import TENANT, result_of
+
+GENM = PKIBody("genm", der.sequence())
+DAYS = timedelta(days=1).total_seconds()
+
+
+def named(device: Signer) -> CertTemplate:
+    """Return what names a certificate."""
+    facts = read_certificate(device.certificate)
+    return CertTemplate(issuer=facts.issuer, serial=facts.serial)
+
+
+def going_on(reply: Any) -> dict[str, Any]:
+    """Return what the header of the next message says."""
+    return {
+        "transaction_id": reply.header.transaction_id,
+        "recip_nonce": reply.header.sender_nonce,
+    }
+
+
+class ReplayTests:
+    """What was recorded is worth nothing."""
+
+    def test_a_release_is_not_repeated_later(self) -> None:
+        """However long ago: it would take off hold what was put on anew."""
+        site, ra = make_ra_site()
+        device = site.enrolled("branch-1")
+        site.send(signed(ra, rev_req(named(device), 6)))
+        release = signed(ra, rev_req(named(device), 8))
+        done = site.send(release)
+        assert "accepted" == done.pki_status
+        serial = site.record(device.certificate).serial
+        result_of(site.ra.revoke(TENANT, serial, "certificateHold", "me"))
+        for _ in range(3):
+            site.clock.advance(10 * DAYS)
+            assert done == site.send(release)
+            status = site.record(device.certificate).status
+            assert CertificateStatus.REVOKED is status
+
+    def test_a_request_at_another_endpoint(self) -> None:
+        """Its secret is for the profile of one; and is used up there."""
+        site = make_site(
+            labels={"other": {}, "servers": {"profile": "tls-server"}}
+        )
+        message = protected_by_secret(site.secret(), asks(), **IMPLICIT)
+        assert "accepted" == site.send(message).pki_status
+        for path in ("/cmp/p/other", "/cmp/p/servers"):
+            reply = site.send(message, path)
+            assert "rejection" == reply.pki_status
+        assert 1 == len(site.store._certificates)
+
+    def test_a_transaction_of_another_endpoint(self) -> None:
+        """Its transactionID is unknown there."""
+        site = make_site(labels={"other": {}})
+        secret = site.secret()
+        reply = site.send(protected_by_secret(secret, asks()))
+        refused = site.send(
+            protected_by_secret(
+                secret, cert_conf(reply.certificate), **going_on(reply)
+            ),
+            "/cmp/p/other",
+        )
+        assert ("badRequest", "transaction-unknown") == (
+            refused.failure,
+            refused.code,
+        )
+
+    def test_a_transaction_id_after_its_end(self) -> None:
+        """What is forgotten is not another's: the secret stays used up."""
+        site = make_site()
+        secret = site.secret(life=timedelta(days=30))
+        message = protected_by_secret(secret, asks(), **IMPLICIT)
+        first = site.send(message)
+        site.clock.advance(2 * DAYS)
+        again = site.send(message)
+        assert first.certificate == again.certificate
+        other = protected_by_secret(
+            secret,
+            asks(),
+            transaction_id=read_message(message).header.transaction_id,
+        )
+        assert "transactionIdInUse" == site.send(other).failure
+        assert 1 == len(site.store._certificates)
+
+
+class OthersTests:
+    """What is another's stays his."""
+
+    def test_nobody_else_confirms(self) -> None:
+        """Another device, another secret: wrongAuthority, and it can yet be
+        confirmed by who asked."""
+        site = make_site()
+        device, other = site.enrolled("a"), site.enrolled("b")
+        reply = site.send(signed(device, asks("cr", "a")))
+        body = cert_conf(reply.certificate)
+        refused = site.send(signed(other, body, **going_on(reply)))
+        assert "wrongAuthority" == refused.failure
+        done = site.send(signed(device, body, **going_on(reply)))
+        assert "pkiconf" == done.type
+        secret = site.secret()
+        reply = site.send(protected_by_secret(secret, asks()))
+        refused = site.send(
+            protected_by_secret(
+                site.secret(), cert_conf(reply.certificate), **going_on(reply)
+            )
+        )
+        assert "wrongAuthority" == refused.failure
+
+    def test_nobody_else_ends_it(self) -> None:
+        """Neither by a rejection nor by an error."""
+        site = make_site()
+        secret = site.secret()
+        reply = site.send(protected_by_secret(secret, asks()))
+        status = der.sequence(der.integer(2))
+        for body in (
+            PKIBody("error", der.sequence(status)),
+            cert_conf(reply.certificate, status=status),
+            PKIBody("certConf", der.sequence()),
+            poll_req(-1),
+        ):
+            refused = site.send(
+                protected_by_secret(site.secret(), body, **going_on(reply))
+            )
+            assert "wrongAuthority" == refused.failure
+        record = site.record(reply.certificate)
+        assert CertificateStatus.VALID is record.status
+
+    def test_nobody_updates_anothers(self) -> None:
+        """Not by another subject in his own update."""
+        site = make_site()
+        device, other = site.enrolled("a"), site.enrolled("b")
+        reply = site.send(signed(device, asks("kur", "b"), **IMPLICIT))
+        assert "rejection" == reply.pki_status
+        status = site.record(other.certificate).status
+        assert CertificateStatus.VALID is status
+
+    def test_a_refused_party_leaves_no_trace(self) -> None:
+        """A transaction is begun by what is accepted only."""
+        site = make_site()
+        device = site.enrolled()
+        before = len(site.store._dialogues)
+        for octets in (
+            prepare(header_of(), asks()).finish(None),
+            protected_by_secret(site.secret(), asks(), text="wrong"),
+            protected_by_secret(site.secret(), asks(proof=b"")),
+            protected_by_secret(site.secret(), GENM),
+            signed(device, rev_req(CertTemplate())),
+        ):
+            site.send(octets)
+        assert before == len(site.store._dialogues)
+
+
+class WorkTests:
+    """Nobody has more done for him than his message is worth."""
+
+    @pytest.mark.parametrize("count", [0, -1, 99, MAX_ITERATIONS + 1, 1 << 31])
+    def test_iterations(self, count: int) -> None:
+        """Judged before any key is derived: badAlg."""
+        site = make_site()
+        elsewhere: list[Any] = []
+        site.ra._elsewhere = lambda *work: elsewhere.append(work)
+        algorithm = evolve(pbm(), iterations=count).der()
+        header = header_of(
+            protection_alg=algorithm,
+            sender_kid=site.secret().record.id.encode(),
+        )
+        reply = site.send(prepare(header, asks()).finish(bytes(20)))
+        assert ("error", "badAlg") == (reply.type, reply.failure)
+        assert [] == elsewhere
+
+    def test_a_batch_is_bounded(self) -> None:
+        """Before any of it is looked at."""
+        site, ra = make_ra_site()
+        messages = [
+            protected_by_secret(site.secret(), GENM)
+            for _ in range(MAX_BATCH + 1)
+        ]
+        for count, answer in ((MAX_BATCH, "nested"), (MAX_BATCH + 1, "error")):
+            body = PKIBody("nested", der.sequence(*messages[:count]))
+            assert answer == site.send(signed(ra, body)).type
+
+    def test_nested_once(self) -> None:
+        """A nested message is not nested, by itself or in a batch."""
+        site, ra = make_ra_site()
+        message = protected_by_secret(site.secret(), GENM)
+        inner = signed(ra, PKIBody("nested", der.sequence(message)))
+        for inside in ((inner,), (message, inner)):
+            body = PKIBody("nested", der.sequence(*inside))
+            header = read_message(inner).header
+            reply = site.send(
+                signed(
+                    ra,
+                    body,
+                    transaction_id=header.transaction_id,
+                    sender_nonce=header.sender_nonce,
+                )
+            )
+            assert ("error", "badRequest", "nested-type") == (
+                reply.type,
+                reply.failure,
+                reply.code,
+            )
+
+    @pytest.mark.parametrize("kind", sorted(ANNOUNCEMENTS))
+    def test_nothing_of_a_batch_is_done_for_an_announcement(
+        self, kind: str
+    ) -> None:
+        """It is refused before what is beside it is acted on."""
+        site, ra = make_ra_site()
+        before = len(site.store._certificates)
+        body = PKIBody(
+            "nested",
+            der.sequence(
+                protected_by_secret(site.secret(), asks(), **IMPLICIT),
+                protected_by_secret(
+                    site.secret(), PKIBody(kind, der.sequence())
+                ),
+            ),
+        )
+        reply = site.send(signed(ra, body))
+        assert ("error", "nested-type") == (reply.type, reply.code)
+        assert before == len(site.store._certificates)
+
+    def test_a_sender_is_bounded(self) -> None:
+        """Every answer repeats it, also those that are kept."""
+        site = make_site()
+        secret = site.secret()
+        reply = site.send(
+            protected_by_secret(
+                secret, asks(), sender=party(cn("n" * MAX_SENDER))
+            )
+        )
+        assert ("error", "badRequest", "sender-length") == (
+            reply.type,
+            reply.failure,
+            reply.code,
+        )
+
+    def test_originals_are_bounded(self) -> None:
+        """One, whatever their number is."""
+        site, ra = make_ra_site()
+        proofs: list[Any] = []
+        site.ra.challenges.prove = lambda *work, **how: proofs.append(work)
+        key = new_key()
+        original = protected_by_secret(site.secret(), asks(key=key))
+        info = GeneralInfo(orig_messages=64 * (original,))
+        reply = site.send(
+            signed(
+                ra,
+                asks("cr", "branch-1", key, proof=b"\x80\x00"),
+                general_info=info,
+            )
+        )
+        assert "orig-message-count" == reply.code
+        assert [] == proofs
+
+
+class ForgetfulTests:
+    """Who leaves out what was sent before is not refused for it."""
+
+    def test_a_batch_of_confirmations(self) -> None:
+        """RFC 9483, section 3.3: the signer is known in a transaction."""
+        site, ra = make_ra_site()
+        device = site.enrolled()
+        reply = site.send(signed(device, asks("cr")))
+        confirm = signed(
+            device, cert_conf(reply.certificate), extra=(), **going_on(reply)
+        )
+        question = protected_by_secret(site.secret(), GENM)
+        body = PKIBody("nested", der.sequence(confirm, question))
+        answer = site.send(signed(ra, body))
+        assert "nested" == answer.type
+        inside = read_nested(read_message(answer.octets).body.value)
+        kinds = [read_message(one).body.type for one in inside]
+        assert ["pkiconf", "genp"] == kinds
+
+    def test_a_confirmation_of_nothing(self) -> None:
+        """Without a transaction there is nobody to remember."""
+        site, ra = make_ra_site()
+        device = site.enrolled()
+        messages = [
+            signed(
+                device,
+                cert_conf(b"x"),
+                extra=(),
+                transaction_id=transaction,
+            )
+            for transaction in (bytes(16), None)
+        ]
+        question = protected_by_secret(site.secret(), GENM)
+        for message in messages:
+            body = PKIBody("nested", der.sequence(message, question))
+            reply = site.send(signed(ra, body))
+            assert "nested-protection" == reply.code
