@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import base64
 import json
+import re
+import signal
 import ssl
+import time
 from collections.abc import Iterator
 from http.client import HTTPSConnection
 from pathlib import Path
@@ -121,3 +124,20 @@ class ReverseProxyTests:
         pem = json.loads(answer.body)["certificate"].encode()
         renewed = x509.load_pem_x509_certificates(pem)[0]
         assert renewed.public_bytes(Encoding.DER) != enrolled.certificate
+
+    def test_reload(self, front: TLSProxy, tmp_path: Path) -> None:
+        """What is taken out of the file is believed no more."""
+        gateway, device = front.gateway, Device("reloaded")
+        enrolled = gateway.enroll(device.request())
+        pair = device.write(tmp_path, enrolled.certificate)
+        renewal = f"{ROOT}/simplereenroll"
+        assert 200 == ask(front, renewal, device.request(), pair).status
+        text = gateway.config.read_text()
+        gateway.config.write_text(re.sub(r", proxy: \{.*\}\}", "}", text))
+        assert gateway.process is not None
+        gateway.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 30
+        while '"reload.done"' not in gateway.log.read_text():
+            assert time.monotonic() < deadline, gateway.log.read_text()
+            time.sleep(0.05)
+        assert 401 == ask(front, renewal, device.request(), pair).status

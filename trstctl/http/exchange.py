@@ -225,8 +225,8 @@ class HTTPExchange:
     def _judge(self) -> None:
         """Raise what the head alone rules out."""
         head = self.head
-        if self.site.proxy is not None:
-            self._meet(self.site.proxy)
+        if self.site.proxy is not None and self.channel is not None:
+            self._meet(self.site.proxy, self.channel)
         path, _, self.query = head.target.partition(b"?")
         resource, self.path = self.site.find(path)
         self.resource = resource
@@ -250,11 +250,8 @@ class HTTPExchange:
         if head.length > self.limit:
             raise TooLarge
 
-    def _meet(self, proxy: TrustedProxy) -> None:
+    def _meet(self, proxy: TrustedProxy, channel: Channel) -> None:
         """Find out whose request it is, if it may be a proxy's."""
-        channel = self.channel
-        if channel is None:
-            return
         if proxy.speaks(channel):
             self.client = proxy.client(self.head.headers, channel.peer)
             self.peer = self.client.peer

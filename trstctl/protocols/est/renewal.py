@@ -18,11 +18,8 @@ from datetime import datetime
 from trstctl.errors import Malformed
 from trstctl.model import RenewalWindow
 
-#: Octets of a key identifier, and of the content of a serial number's
-#: INTEGER (RFC 5280, section 4.1.2.2: 20, and a zero in front).
-_LONGEST_IDENTIFIER = 64
-_LONGEST_SERIAL = 21
-
+#: At most 64 octets of a key identifier, and 21 of a serial number's INTEGER
+#: (RFC 5280, section 4.1.2.2: 20, and a zero in front).
 _NAME = re.compile(r"([A-Za-z0-9_-]{1,86})\.([A-Za-z0-9_-]{1,28})")
 
 
@@ -39,8 +36,6 @@ def read_certificate_name(text: str) -> tuple[bytes, str]:
             "its serial number, each in base64url without padding"
         )
     identifier, number = map(_octets, match.groups())
-    if len(identifier) > _LONGEST_IDENTIFIER or len(number) > _LONGEST_SERIAL:
-        raise Malformed("the name of the certificate is too long")
     # The content of a DER INTEGER that is positive.
     if number[0] >= 0x80 or (
         number[0] == 0 and (len(number) == 1 or number[1] < 0x80)
