@@ -278,6 +278,39 @@ class EnrollmentTests:
         assert (403, "badRequest", [1]) == bench.told(message, password=True)
 
 
+class TenantTests:
+    """Tenants cannot meet."""
+
+    def test_certificate_of_another(self) -> None:
+        """A certificate is unknown at another tenant's label, for requests,
+        questions and revocations."""
+        other = "22222222-2222-2222-2222-222222222222"
+        bench = CMCBench(labels={"b": {"tenant_id": other}})
+        device = bench.device()
+        for data in (
+            asks(key=new_key()),
+            pki_data(
+                [control(4, "revokeRequest", revocation(device.certificate))]
+            ),
+        ):
+            message = signed_by(device, data)
+            told = bench.told(message, label="b")
+            assert (401, "badIdentity", [0]) == told
+        query = pki_data([control(8, "queryPending", octets(b"tid-77"))])
+        told = bench.told(signed_by(device, query), label="b")
+        assert (400, "badCertId", [8]) == told
+
+    def test_secret_of_another(self) -> None:
+        """So is a shared secret."""
+        other = "22222222-2222-2222-2222-222222222222"
+        bench = CMCBench(labels={"b": {"tenant_id": other}})
+        requests = [tcr(csr_of(KEY))]
+        secret = bench.secret(device="d.example")
+        data = pki_data(identity(secret, requests), requests)
+        told = bench.told(signed_by_key(KEY, data), label="b")
+        assert (401, "badIdentity", [102]) == told
+
+
 class SignatureTests:
     """What is wrong with a signature (RFC 5272, section 3.2.1.3.4)."""
 
@@ -469,6 +502,11 @@ class FormTests:
         message = signed_by_key(KEY, asks())
         assert 404 == bench.send(message).status
         assert 401 == bench.send(message, label="on").status
+
+    def test_wrong_method(self, bench: CMCBench) -> None:
+        """RFC 7030, figure 5: POST."""
+        answer = bench.get("/fullcmc")
+        assert (405, "POST") == (answer.status, answer.headers["Allow"])
 
     def test_no_credential(self, bench: CMCBench) -> None:
         """Without a key to sign with, HTTP tells it."""
@@ -1105,6 +1143,23 @@ class PendingTests:
         self.approve(bench)
         answer = bench.ask(signed_by(device, self.query(token)))
         assert "success" == answer.status
+
+    def test_factory_certificate(self, tmp_path: Any) -> None:
+        """The factory certificate that asked collects what it asked for."""
+        factory = Factory()
+        anchors = (pem_file(tmp_path, "root.pem", factory.root),)
+        bench = CMCBench(idevid={"anchors": anchors})
+        bench.change(approval="always")
+        own = new_key()
+        device = Signer(
+            factory.device("SN-1", common_name="d.example", key=own),
+            own,
+            (factory.ca,),
+        )
+        token = self.held(bench, signed_by(device, asks()))
+        self.approve(bench)
+        answer = bench.ask(signed_by(device, self.query(token)))
+        assert "success" == answer.status, answer.text
 
     def test_repeated(self) -> None:
         """RFC 7030, section 4.2.3: whoever repeats the request gets it."""

@@ -36,6 +36,7 @@ from trstctl.errors import (
 )
 from trstctl.interfaces import IChallengeGate
 from trstctl.model import (
+    BearerToken,
     CertificateQuery,
     CertificateStatus,
     Challenge,
@@ -44,6 +45,7 @@ from trstctl.model import (
     EnrollmentRequest,
     Issued,
     Operation,
+    Password,
     Pending,
     PollRequest,
     Principal,
@@ -58,6 +60,8 @@ from trstctl.testing import (
     MemoryStore,
     WallClock,
     add_challenge,
+    add_password,
+    add_token,
     make_authority,
     make_ra,
     make_request,
@@ -500,6 +504,28 @@ class PollTests:
         )
         with pytest.raises(UnknownCertificate):
             bench.poll()
+
+    def test_password(self) -> None:
+        """A password's request is collected with that password."""
+        bench = _Bench(held=True)
+        for name in ("a", "b"):
+            add_password(bench.stored, name, "pw")
+        own = (Password("a", "pw"),)
+        bench.decide(bench.enroll(credentials=own).reference)
+        with pytest.raises(NotAuthenticated):
+            bench.poll(credentials=(Password("a", "wrong"),))
+        with pytest.raises(NotAuthenticated):
+            bench.poll(credentials=(Password("b", "pw"),))
+        with pytest.raises(UnknownCertificate):
+            bench.poll()
+        assert isinstance(bench.poll(credentials=own), Issued)
+
+    def test_bearer_token(self) -> None:
+        """So is a bearer token's."""
+        bench = _Bench(held=True)
+        own = (BearerToken(add_token(bench.stored, "t")),)
+        bench.decide(bench.enroll(credentials=own).reference)
+        assert isinstance(bench.poll(credentials=own), Issued)
 
 
 class RenewalPollTests:
