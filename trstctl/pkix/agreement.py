@@ -33,7 +33,7 @@ from trstctl.pkix.cms import (
     key_identifier,
     subject_public_key,
 )
-from trstctl.pkix.encryption import content_cipher
+from trstctl.pkix.encryption import CIPHERS, KEY_WRAPS, content_cipher
 from trstctl.pkix.enveloping import enveloped_data
 
 _EC_PUBLIC_KEY = der.sequence(der.oid("1.2.840.10045.2.1"))
@@ -44,11 +44,10 @@ _SCHEMES: Mapping[str, tuple[hashes.HashAlgorithm, bytes]] = {
     "secp384r1": (hashes.SHA384(), der.oid("1.3.132.1.11.2")),
     "secp521r1": (hashes.SHA512(), der.oid("1.3.132.1.11.3")),
 }
-# RFC 3565, section 2.3.2: no parameters.
 _WRAPS: Mapping[str, bytes] = {
-    "aes-128-cbc": der.sequence(der.oid("2.16.840.1.101.3.4.1.5")),
-    "aes-192-cbc": der.sequence(der.oid("2.16.840.1.101.3.4.1.25")),
-    "aes-256-cbc": der.sequence(der.oid("2.16.840.1.101.3.4.1.45")),
+    name: KEY_WRAPS[cipher.key_size]
+    for name, cipher in CIPHERS.items()
+    if name.startswith("aes-")
 }
 _RECIPIENT_TAG = 0xA1
 _ORIGINATOR_KEY_TAG = 0xA1

@@ -4,6 +4,7 @@ What CMS encrypts with: ciphers for contents, schemes for their keys.
 
 Ciphers (RFC 3565, RFC 3370): AES-128, AES-192, AES-256 and triple DES in
 CBC mode.  DES and RC2 have a name only, so that they can be refused by it.
+Their keys are wrapped, where they are, by AES (RFC 3565, section 2.3).
 
 Schemes (RFC 3370, RFC 3560, RFC 4055): RSAES-PKCS1-v1_5 and RSAES-OAEP with
 SHA-1, SHA-256, SHA-384 or SHA-512, the same hash for MGF1, and an empty
@@ -131,6 +132,15 @@ def read_cipher(identifier: bytes) -> tuple[str, bytes]:
     if len(iv) != CIPHERS[name].block_size:
         raise Malformed("an initialization vector is not one block")
     return name, iv
+
+
+#: AES key wrap (RFC 3394), by the octets of the key that wraps: its
+#: AlgorithmIdentifier, without parameters (RFC 3565, section 2.3.2).
+KEY_WRAPS: Mapping[int, bytes] = {
+    16: der.sequence(der.oid("2.16.840.1.101.3.4.1.5")),
+    24: der.sequence(der.oid("2.16.840.1.101.3.4.1.25")),
+    32: der.sequence(der.oid("2.16.840.1.101.3.4.1.45")),
+}
 
 
 # --- key transport ----------------------------------------------------------

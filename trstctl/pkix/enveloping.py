@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cryptography.hazmat.primitives.keywrap import aes_key_wrap
+
+from trstctl.errors import UnsupportedAlgorithm
 from trstctl.pkix import der
 from trstctl.pkix.cms import (
     DATA,
@@ -17,6 +20,7 @@ from trstctl.pkix.cms import (
     subject_public_key,
 )
 from trstctl.pkix.encryption import (
+    KEY_WRAPS,
     PKCS1,
     content_cipher,
     encrypt_key,
@@ -25,6 +29,7 @@ from trstctl.pkix.encryption import (
 from trstctl.pkix.password import wrap_for_password
 
 _KEY_IDENTIFIER_TAG = 0x80
+_KEK_RECIPIENT_TAG = 0xA2
 
 
 def envelope(
@@ -69,6 +74,50 @@ def envelope(
     )
     return enveloped_data(
         version,
+        recipient,
+        content,
+        cipher=cipher,
+        key=key,
+        random_bytes=random_bytes,
+        content_type=content_type,
+    )
+
+
+def envelope_for_key(
+    content: bytes,
+    key_encryption_key: bytes,
+    identifier: bytes,
+    *,
+    cipher: str,
+    random_bytes: Callable[[int], bytes],
+    content_type: str = DATA,
+) -> bytes:
+    """
+    Encrypt to whoever has a symmetric key (RFC 5652, section 6.2.3).
+
+    :param content: of the content type.
+    :param key_encryption_key: secret; of AES, 16, 24 or 32 octets.
+    :param identifier: what the recipient knows it by.
+    :param cipher: a name of :data:`trstctl.pkix.encryption.CIPHERS`.
+    :param random_bytes: a cryptographically secure source.
+    :param content_type: dotted.
+    :returns: a ContentInfo.
+    :raises UnsupportedAlgorithm: no such cipher, or a key of another length.
+    """
+    wrap = KEY_WRAPS.get(len(key_encryption_key))
+    if wrap is None:
+        raise UnsupportedAlgorithm("the key wraps nothing")
+    key = random_bytes(content_cipher(cipher).key_size)
+    recipient = der.tlv(
+        _KEK_RECIPIENT_TAG,
+        der.integer(4)  # always
+        + der.sequence(der.octet_string(identifier))
+        + wrap
+        + der.octet_string(aes_key_wrap(key_encryption_key, key)),
+    )
+    # RFC 5652, section 6.1: version 2, as its recipient is not of version 0.
+    return enveloped_data(
+        2,
         recipient,
         content,
         cipher=cipher,

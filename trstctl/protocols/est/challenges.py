@@ -195,10 +195,22 @@ def _lasting(signed: bytes) -> bytes:
     approve, has to build its request anew (RFC 7030, section 4.2.3); it is
     the same request all the same.
     """
-    *rest, attributes = der.children(der.content(signed, der.SEQUENCE))
-    kept = [
+    fields = der.children(der.content(signed, der.SEQUENCE))[:3]
+    return b"".join(
+        (*(field[2] for field in fields), *lasting_attributes(signed))
+    )
+
+
+def lasting_attributes(signed: bytes) -> list[bytes]:
+    """
+    Return the attributes that are the same in each session, in DER, sorted.
+
+    :param signed: the CertificationRequestInfo of a request that was read.
+    """
+    attributes = der.children(der.content(signed, der.SEQUENCE))[3:]
+    return sorted(
         attribute
-        for _, content, attribute in der.children(attributes[1])
+        for _, each, _ in attributes
+        for _, content, attribute in der.children(each)
         if der.oid_text(der.children(content)[0][1]) not in _OF_A_SESSION
-    ]
-    return b"".join((*(part[2] for part in rest), *sorted(kept)))
+    )

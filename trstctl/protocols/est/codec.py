@@ -2,8 +2,9 @@
 """
 EST's bodies: bytes to values and back, without I/O.
 
-Implemented: the ``application/pkcs10`` request body and the certs-only answer
-of RFC 7030 as RFC 8951 clarifies them.  Refused:
+Implemented: the ``application/pkcs10`` request body, the certs-only answer,
+and the ``multipart/mixed`` one with a key, of RFC 7030 as RFC 8951 clarifies
+them.  Refused:
 whatever is not base64 of exactly one certification request; in lenient mode,
 PEM armour and bare DER pass, too.
 
@@ -25,6 +26,9 @@ from trstctl.pkix.csr import pem_or_der
 _WHITE_SPACE = b" \t\r\n"
 
 _LINE = 64
+
+#: The media type of a certificate; libest compares the whole of this text.
+CERTS_ONLY = "application/pkcs7-mime; smime-type=certs-only"
 
 
 def decode_request_body(body: bytes, *, lenient: bool) -> bytes:
@@ -87,3 +91,39 @@ def encode_certificates(
 ) -> bytes:
     """Return a certs-only CMS message in base64 (RFC 7030, section 4.1.3)."""
     return encode_base64(certs_only(certificates), single_line=single_line)
+
+
+def encode_generated_key(
+    key: bytes,
+    media_type: str,
+    certificate: bytes,
+    boundary: str,
+    *,
+    single_line: bool,
+) -> bytes:
+    """
+    Return a key and its certificate as ``multipart/mixed`` (RFC 7030, section
+    4.4.2).
+
+    :param key: what the media type says; secret.
+    :param certificate: DER of the certificate.
+    :param boundary: 1 to 70 characters that cannot be in base64 after two
+        hyphens, which none can.
+    """
+    lines = []
+    for kind, body in (
+        (media_type, encode_base64(key, single_line=single_line)),
+        (
+            CERTS_ONLY,
+            encode_certificates((certificate,), single_line=single_line),
+        ),
+    ):
+        lines += [
+            f"--{boundary}".encode("ascii"),
+            f"Content-Type: {kind}".encode("ascii"),
+            # libest and BouncyCastle look for it in each part.
+            b"Content-Transfer-Encoding: base64",
+            b"",
+            body,
+        ]
+    return b"\r\n".join((*lines, f"--{boundary}--".encode("ascii"), b""))

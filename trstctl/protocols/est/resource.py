@@ -4,9 +4,9 @@ EST over HTTPS: connects the codec and the registration authority.
 
 ``/.well-known/est[/<label>]/<operation>`` (RFC 7030, section 3.2.2) with
 ``cacerts``, ``simpleenroll``, ``simplereenroll`` and ``csrattrs``; where the
-label has them, ``fullcmc``, ``crls`` and ``eecerts`` (RFC 8295), and
-``renewal-info``.  Every other operation is answered 404, which is how a server
-says that it does not offer one (RFC 7030, section 4.3.2).
+label has them, ``serverkeygen``, ``fullcmc``, ``crls`` and ``eecerts`` (RFC
+8295), and ``renewal-info``.  Every other operation is answered 404, which is
+how a server says that it does not offer one (RFC 7030, section 4.3.2).
 """
 
 from __future__ import annotations
@@ -38,9 +38,11 @@ from trstctl.protocols.est.challenges import (
     read_challenges,
 )
 from trstctl.protocols.est.codec import (
+    CERTS_ONLY,
     decode_request_body,
     encode_base64,
     encode_certificates,
+    encode_generated_key,
 )
 from trstctl.protocols.est.csrattrs import (
     advertised,
@@ -49,6 +51,7 @@ from trstctl.protocols.est.csrattrs import (
 )
 from trstctl.protocols.est.distribution import Distribution
 from trstctl.protocols.est.fullcmc import FullCMC
+from trstctl.protocols.est.key_generation import NewKey
 from trstctl.protocols.est.settings import (
     METHODS,
     RENEWAL_INFO,
@@ -64,9 +67,6 @@ from trstctl.web import (
     ProtocolResource,
     Refused,
 )
-
-#: libest compares the whole of this text.
-_CERTS_ONLY = "application/pkcs7-mime; smime-type=certs-only"
 
 _CMC_RESPONSE = "application/pkcs7-mime; smime-type=CMC-response"
 
@@ -161,6 +161,8 @@ class ESTResource(ProtocolResource):
                 return await self._enroll(served, request, Operation.ENROLL)
             case "fullcmc":
                 return await self._full_cmc(served, request)
+            case "serverkeygen":
+                return await self._generate(served, request)
             case _:
                 return await self._enroll(served, request, Operation.RENEW)
 
@@ -210,29 +212,15 @@ class ESTResource(ProtocolResource):
         self, served: Served, request: HTTPRequest, operation: Operation
     ) -> HTTPResponse:
         """Take a certification request to the registration authority."""
-        _check_media_type(request)
-        der = decode_request_body(request.body, lenient=served.lenient)
-        wanted = read_csr(der, lenient=self.ra.is_lenient(served.endpoint))
-        self._enforce(served, wanted)
-        said = read_challenges(wanted, served, operation, request.session)
+        wanted = self._read_request(served, request)
         outcome = await self.ra.enroll(
-            EnrollmentRequest(
-                endpoint=served.endpoint,
-                operation=operation,
-                wanted=wanted,
-                credentials=said.credentials + _credentials(served, request),
-                request_id=request.request_id,
-                peer=request.peer,
-                idempotency_key=request.idempotency_key,
-                linking=said.linking,
-                content=said.content,
-            )
+            self._call(served, request, operation, wanted)
         )
         if isinstance(outcome, Pending):
             return _come_back(outcome, request)
         return HTTPResponse(
             200,
-            _CERTS_ONLY,
+            CERTS_ONLY,
             # Only the certificate itself (RFC 7030, section 4.2.3).
             encode_certificates(
                 (outcome.certificate,),
@@ -271,6 +259,72 @@ class ESTResource(ProtocolResource):
         if reply.error is not None:
             raise Answered(reply.error, response)
         return response
+
+    async def _generate(
+        self, served: Served, request: HTTPRequest
+    ) -> HTTPResponse:
+        """Make a key, and have it certified (RFC 7030, section 4.4)."""
+        assert served.recipients is not None  # else there is no such path
+        new = NewKey(
+            self.ra,
+            served.endpoint,
+            served.recipients,
+            request.client_certificate,
+            self._read_request(served, request),
+        )
+        outcome = await self.ra.enroll(
+            evolve(
+                self._call(served, request, Operation.ENROLL, new.wanted),
+                transaction=new.transaction,
+                anew=True,
+                generate=new.make,
+            )
+        )
+        if isinstance(outcome, Pending):
+            return _come_back(outcome, request)
+        boundary = self.ra.random_bytes(16).hex()
+        return HTTPResponse(
+            200,
+            f"multipart/mixed; boundary={boundary}",
+            encode_generated_key(
+                new.octets,
+                new.media_type,
+                outcome.certificate,
+                boundary,
+                single_line=_single_line(served, request),
+            ),
+            facts=outcome.facts,
+        )
+
+    def _read_request(
+        self, served: Served, request: HTTPRequest
+    ) -> CertificateRequest:
+        """Return the certification request in a body."""
+        _check_media_type(request)
+        der = decode_request_body(request.body, lenient=served.lenient)
+        return read_csr(der, lenient=self.ra.is_lenient(served.endpoint))
+
+    def _call(
+        self,
+        served: Served,
+        request: HTTPRequest,
+        operation: Operation,
+        wanted: CertificateRequest,
+    ) -> EnrollmentRequest:
+        """Return a request as the registration authority takes it."""
+        self._enforce(served, wanted)
+        said = read_challenges(wanted, served, operation, request.session)
+        return EnrollmentRequest(
+            endpoint=served.endpoint,
+            operation=operation,
+            wanted=wanted,
+            credentials=said.credentials + _credentials(served, request),
+            request_id=request.request_id,
+            peer=request.peer,
+            idempotency_key=request.idempotency_key,
+            linking=said.linking,
+            content=said.content,
+        )
 
     def _enforce(self, served: Served, wanted: CertificateRequest) -> None:
         """Refuse a request that ignores what /csrattrs says, if need be."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from functools import partial
@@ -12,9 +13,12 @@ from typing import Annotated, Literal, Self
 from attrs import evolve, frozen
 from pydantic import Field, field_validator, model_validator
 
+from trstctl.config.secrets import SecretReference, absolute
 from trstctl.model import (
     Endpoint,
 )
+from trstctl.protocols.est.key_protection import Recipients
+from trstctl.protocols.est.key_secrets import KeyName, read_recipients
 from trstctl.settings import (
     Duration,
     Label,
@@ -22,6 +26,7 @@ from trstctl.settings import (
     ProtocolSettings,
 )
 from trstctl.trust_settings import (
+    File,
     IDevIDSettings,
     RegistrationAuthoritySettings,
 )
@@ -39,11 +44,12 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "crls": ("GET",),
     "eecerts": ("GET",),
     RENEWAL_INFO: ("GET",),
+    "serverkeygen": ("POST",),
 }
 
 #: What a label must not be called (RFC 7030, section 3.2.2), also for the
 #: operations that this server does not offer.
-OPERATIONS = {*METHODS, "serverkeygen"}
+OPERATIONS = {*METHODS}
 
 LineMode = Literal["auto", "wrapped", "single"]
 CSRAttributes = Literal["off", "advise", "enforce"]
@@ -74,6 +80,10 @@ class ESTLabelSettings(LabelSettings):
     :ivar renewal_info: whether it is told when to renew.
     :ivar registration_authorities: who may ask for others, by any name.
     :ivar idevid: whose factory certificates enroll.
+    :ivar serverkeygen: whether keys are made for devices.
+    :ivar decrypt_keys: symmetric keys that they can be encrypted with.
+    :ivar decrypt_certificates: PEM files of certificates that they can be
+        encrypted to, beside the client's own.
     """
 
     lenient: bool | None = None
@@ -91,12 +101,22 @@ class ESTLabelSettings(LabelSettings):
         dict[Label, RegistrationAuthoritySettings] | None
     ) = None
     idevid: IDevIDSettings | None = None
+    serverkeygen: bool | None = None
+    decrypt_keys: dict[KeyName, SecretReference] | None = None
+    decrypt_certificates: tuple[File, ...] | None = None
 
     def located(self, folder: Path) -> Self:
         """Return the same with absolute paths."""
-        if self.idevid is None:
-            return self
-        return self.model_copy(update={"idevid": self.idevid.located(folder)})
+        found: dict[str, object] = {}
+        if self.idevid is not None:
+            found["idevid"] = self.idevid.located(folder)
+        if self.decrypt_keys is not None:
+            found["decrypt_keys"] = _located_keys(self.decrypt_keys, folder)
+        if self.decrypt_certificates is not None:
+            found["decrypt_certificates"] = tuple(
+                folder / each for each in self.decrypt_certificates
+            )
+        return self.model_copy(update=found)
 
 
 class ESTSettings(ProtocolSettings):
@@ -118,6 +138,9 @@ class ESTSettings(ProtocolSettings):
         Field(default={})
     )
     idevid: IDevIDSettings = IDevIDSettings()
+    serverkeygen: bool = False
+    decrypt_keys: dict[KeyName, SecretReference] = Field(default={})
+    decrypt_certificates: tuple[File, ...] = ()
     realm: str = "trstctl"
     labels: dict[Label, ESTLabelSettings] = Field(default_factory=dict)
 
@@ -168,11 +191,35 @@ class ESTSettings(ProtocolSettings):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _links_nothing_to_a_made_key(self) -> Self:
+        """
+        Refuse to demand a link that proves nothing.
+
+        RFC 7030, section 3.5, has it signed with the key to be certified; of
+        a request for a key the signature is ignored (section 4.4.1).
+        """
+        for label, own in self.each_label().items():
+            if self.chosen(own, "pop") == "required" and self.chosen(
+                own, "serverkeygen"
+            ):
+                where = f"label {label}" if label else "the default label"
+                raise ValueError(
+                    f"pop: required, at {where}, cannot be met where the "
+                    "gateway makes the key: use another label for "
+                    "serverkeygen"
+                )
+        return self
+
     def located(self, folder: Path) -> Self:
         """Return the same with absolute paths."""
         return self.model_copy(
             update={
                 "idevid": self.idevid.located(folder),
+                "decrypt_keys": _located_keys(self.decrypt_keys, folder),
+                "decrypt_certificates": tuple(
+                    folder / each for each in self.decrypt_certificates
+                ),
                 "labels": {
                     label: own.located(folder)
                     for label, own in self.labels.items()
@@ -187,7 +234,12 @@ class ESTSettings(ProtocolSettings):
 
 @frozen
 class Served:
-    """One label, with everything that it inherits resolved."""
+    """
+    One label, with everything that it inherits resolved.
+
+    :ivar recipients: whom a key that is made here can be encrypted to;
+        ``None``: none is made here.
+    """
 
     endpoint: Endpoint
     lenient: bool
@@ -201,10 +253,12 @@ class Served:
     crls: bool = False
     eecerts: tuple[str, ...] = ()
     renewal_info: bool = True
+    recipients: Recipients | None = None
 
     def offers(self, operation: str) -> bool:
         """Tell whether an operation is not turned off here."""
         optional = {
+            "serverkeygen": self.recipients is not None,
             "fullcmc": self.fullcmc,
             "crls": self.crls,
             "eecerts": bool(self.eecerts),
@@ -219,8 +273,11 @@ def all_served(
     """
     Return what is served at every label; the default is the empty one.
 
-    :param trusting: also read the anchors of factory certificates.
+    :param trusting: also read the anchors of factory certificates, and whom
+        keys can be encrypted to.
     :raises Unavailable: one of their files cannot be used.
+    :raises SecretError: a secret key cannot be had.
+    :raises ValueError: it is none.
     """
     return {
         label: _served(name, settings, label, own, trusting=trusting)
@@ -253,6 +310,8 @@ def _served(
                 if trusting
                 else None
             ),
+            # What a person approves is a key, and it is not kept.
+            may_wait=not chosen("serverkeygen"),
         ),
         lenient=chosen("lenient"),
         line_mode=chosen("line_mode"),
@@ -265,4 +324,24 @@ def _served(
         crls=chosen("crls"),
         eecerts=chosen("eecerts"),
         renewal_info=chosen("renewal_info"),
+        recipients=(
+            read_recipients(
+                chosen("decrypt_keys"),
+                chosen("decrypt_certificates"),
+                f"protocols.{name}",
+                os.environ,
+            )
+            if trusting and chosen("serverkeygen")
+            else None
+        ),
     )
+
+
+def _located_keys(
+    references: Mapping[str, str], folder: Path
+) -> dict[str, str]:
+    """Return the same with absolute paths."""
+    return {
+        name: absolute(reference, folder)
+        for name, reference in references.items()
+    }
