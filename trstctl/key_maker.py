@@ -73,9 +73,9 @@ def wished_key(wishes: CSRWishes, asked: PublicKey | None) -> PublicKey:
         if (
             asked is not None
             and asked.algorithm == algorithm
-            and bits in {0, asked.bits}
+            and (bits in {0, asked.bits} or not asked.bits)
         ):
-            return PublicKey(b"", algorithm, asked.bits, "")
+            return PublicKey(b"", algorithm, asked.bits or bits, "")
     if not possible:
         raise UnsupportedAlgorithm(
             "no key that the profile allows is made here"

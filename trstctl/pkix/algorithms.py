@@ -395,6 +395,24 @@ def describe_wish(identifier: bytes) -> tuple[str, int]:
     return f"other:{oid}", 0
 
 
+def describe_key_type(spki: bytes) -> PublicKey:
+    """
+    Describe a public key of which nothing but type and size counts.
+
+    :returns: as :func:`describe_public_key`; where the value is none, what
+        its algorithm says.
+    :raises Malformed: it is no SubjectPublicKeyInfo.
+    """
+    try:
+        return describe_public_key(spki)
+    except Malformed:
+        parts = der.children(der.content(spki, der.SEQUENCE))
+        if len(parts) != 2:
+            raise
+    name, bits = describe_wish(parts[0][2])
+    return PublicKey(spki, name, bits, hashlib.sha256(spki).hexdigest())
+
+
 def _describe_curve(
     spki: bytes, parameters: bytes, point: bytes
 ) -> tuple[str, int]:

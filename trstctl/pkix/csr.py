@@ -61,25 +61,33 @@ CHANGE_SUBJECT_NAME = "1.3.6.1.5.5.7.7.36"
 
 
 def read_csr(
-    data: bytes, *, max_bytes: int = 65536, lenient: bool = False
+    data: bytes,
+    *,
+    max_bytes: int = 65536,
+    lenient: bool = False,
+    keyless: bool = False,
 ) -> CertificateRequest:
     """
     Read a certification request.  Its signature is not looked at here.
 
     :param data: DER.
     :param lenient: forgive the faults of :mod:`trstctl.pkix.mending`.
+    :param keyless: its key has no value, or need not have one (RFC 7030,
+        section 4.4.1).
     :raises TooLarge: more than ``max_bytes``, or too many names.
     :raises Malformed: anything else that is wrong with it.
     """
     try:
-        return _read(data, max_bytes, lenient)
+        return _read(data, max_bytes, lenient, keyless)
     except RequestError:
         raise
     except Exception as error:
         raise Malformed("not a PKCS #10 certification request") from error
 
 
-def _read(data: bytes, max_bytes: int, lenient: bool) -> CertificateRequest:
+def _read(
+    data: bytes, max_bytes: int, lenient: bool, keyless: bool
+) -> CertificateRequest:
     """Read a request; may fail with any exception."""
     der.check(data, max_bytes=max_bytes)
     forgiven = _check_schema(data, lenient)
@@ -94,12 +102,17 @@ def _read(data: bytes, max_bytes: int, lenient: bool) -> CertificateRequest:
     algorithm, digest, parameters = algorithms.read_algorithm_identifier(
         identifier[2]
     )
+    describe = (
+        algorithms.describe_key_type
+        if keyless
+        else algorithms.describe_public_key
+    )
     if signature[1][0]:
         raise Malformed("the signature is not whole octets")
     return CertificateRequest(
         der=data,
         subject=read_name(subject[2]),
-        public_key=algorithms.describe_public_key(spki[2]),
+        public_key=describe(spki[2]),
         names=_alternative_names(extensions),
         extensions=extensions,
         proof=SignatureProof(

@@ -87,7 +87,9 @@ def read_recipients(
 def _key(reference: str, environment: Mapping[str, str]) -> bytes:
     """Return an AES key, which is kept in hexadecimal."""
     text = read_secret(reference, environment).text.strip()
-    key = bytes.fromhex(text) if re.fullmatch("([0-9A-Fa-f]{2})+", text) else b""
+    key = (
+        bytes.fromhex(text) if re.fullmatch("([0-9A-Fa-f]{2})+", text) else b""
+    )
     if len(key) not in KEY_WRAPS:
         raise ValueError(
             f"{reference}: a key to encrypt with has 32, 48 or 64 hexadecimal "

@@ -270,7 +270,7 @@ class ESTResource(ProtocolResource):
             served.endpoint,
             served.recipients,
             request.client_certificate,
-            self._read_request(served, request),
+            self._read_request(served, request, keyless=True),
         )
         outcome = await self.ra.enroll(
             evolve(
@@ -297,12 +297,16 @@ class ESTResource(ProtocolResource):
         )
 
     def _read_request(
-        self, served: Served, request: HTTPRequest
+        self, served: Served, request: HTTPRequest, *, keyless: bool = False
     ) -> CertificateRequest:
         """Return the certification request in a body."""
         _check_media_type(request)
         der = decode_request_body(request.body, lenient=served.lenient)
-        return read_csr(der, lenient=self.ra.is_lenient(served.endpoint))
+        return read_csr(
+            der,
+            lenient=self.ra.is_lenient(served.endpoint),
+            keyless=keyless,
+        )
 
     def _call(
         self,
