@@ -47,8 +47,8 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "serverkeygen": ("POST",),
 }
 
-#: What a label must not be called (RFC 7030, section 3.2.2), also for the
-#: operations that this server does not offer.
+#: What a label must not be called (RFC 7030, section 3.2.2), also where the
+#: operation is not offered.
 OPERATIONS = {*METHODS}
 
 LineMode = Literal["auto", "wrapped", "single"]
