@@ -34,11 +34,13 @@ LABELS = """\
     labels:
       keys:
         serverkeygen: true
+        profile: small
         decrypt_keys: {line-7: "file:line-7.key"}
         decrypt_certificates: [OWNERS]
       large: {serverkeygen: true, profile: large}
 profiles:
-  large: {key_types: [rsa], rsa_bits_min: 3072, names: {dns: ["*"]}}
+  small: {key_types: [p-256], server_key_generation: true}
+  large: {key_types: [rsa], rsa_bits_min: 3072, server_key_generation: true}
 """
 #: id-kp-cmKGA (RFC 9480, section 2.2).
 _KGA = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.32")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cmp_envelopes import agreed_key, decrypt, enveloped
 from cmp_samples import certificate
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding
@@ -19,7 +20,6 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
 )
-from envelope_samples import agreed_key, decrypt, enveloped
 from est_samples import (
     PKCS10,
     ROOT,
@@ -133,6 +133,11 @@ class _Bench(ESTBench):
 
     def __init__(self, profiles: Any = None, **settings: Any) -> None:
         super().__init__(profiles, **{"serverkeygen": True, **settings})
+        self.change()
+
+    def change(self, **profile: Any) -> None:
+        """Reload with other settings of ``device``, which has keys made."""
+        super().change(**{"server_key_generation": True, **profile})
 
     def made(self, csr: bytes, **options: Any) -> _Made:
         """Have a key made."""
@@ -289,11 +294,20 @@ class RequestTests:
 
     def test_per_label(self) -> None:
         """Of a label, and of no other."""
-        bench = ESTBench(labels={"keys": {"serverkeygen": True}, "no": {}})
+        bench = _Bench(
+            serverkeygen=False,
+            labels={"keys": {"serverkeygen": True}, "no": {}},
+        )
         assert 200 == bench.post(make_csr(), "serverkeygen", "keys").status
         assert 404 == bench.post(make_csr(), "serverkeygen", "no").status
         bench = _Bench(labels={"no": {"serverkeygen": False}})
         assert 404 == bench.post(make_csr(), "serverkeygen", "no").status
+
+    def test_profile_without(self) -> None:
+        """The profile has to allow it, too."""
+        bench = _Bench()
+        bench.change(server_key_generation=False)
+        assert "key-generation" in bench.refuses(make_csr(), 403)
 
     @pytest.mark.parametrize("method", ["GET", "PUT"])
     def test_methods(self, method: str) -> None:

@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
-from envelope_samples import agreed_key, decrypt, enveloped
 from pkix_samples import ED25519, P256, rsa_key, spki
 from pyasn1.codec.der import decoder, encoder
 from pyasn1.type import univ

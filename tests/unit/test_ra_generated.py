@@ -58,8 +58,8 @@ from trstctl.testing import (
 ENDPOINT = Endpoint("est", "", TENANT, "device", "issuing")
 PASSWORD = (Password("device", "password"),)
 OTHER = (Password("other", "password"),)
-APPROVAL = evolve(builtin_profiles()["device"], approval="always")
-DEVICE = builtin_profiles()["device"]
+DEVICE = evolve(builtin_profiles()["device"], server_key_generation=True)
+APPROVAL = evolve(DEVICE, approval="always")
 #: The device's request, and the key in it that counts for nothing.
 CSR = make_request()
 GENERATED = SignatureProof(
