@@ -514,7 +514,7 @@ class RetryTests:
     def test_one_time_token(self) -> None:
         """A single-use token is used up by the first key."""
         bench = _Bench()
-        token = add_one_time_token(bench.store, "tok", protocol="est")
+        token = add_one_time_token(bench.store, "tok")
         csr = make_csr_with(
             {OTP: (der.tlv(12, token.encode()),)}, "device.example"
         )

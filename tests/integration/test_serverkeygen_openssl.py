@@ -142,10 +142,12 @@ def request_for(name: str, attribute: tuple[str, bytes] | None) -> bytes:
     if attribute is not None:
         oid, identifier = attribute
         attributes = b"".join(
-            der.sequence(der.oid(kind), der.set_of(value))
-            for kind, value in (
-                (_CAPABILITY_LIST, _CAPABILITIES),
-                (oid, der.octet_string(identifier)),
+            sorted(
+                der.sequence(der.oid(kind), der.set_of(value))
+                for kind, value in (
+                    (_CAPABILITY_LIST, _CAPABILITIES),
+                    (oid, der.octet_string(identifier)),
+                )
             )
         )
     information = der.sequence(
