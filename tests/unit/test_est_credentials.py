@@ -25,11 +25,14 @@ from trstctl.pkix import der
 from trstctl.pkix.csr import CHALLENGE_PASSWORD
 from trstctl.protocols.est.challenges import OTP_CHALLENGE
 from trstctl.testing import (
+    OTHER_TENANT,
     add_challenge,
     add_one_time_token,
     add_token,
     basic,
     bearer,
+    exchange,
+    make_csr,
 )
 
 NAME = "d.example"
@@ -81,7 +84,9 @@ def in_the_header(
     return send
 
 
-def in_the_proof(bench: CMCBench, known: Known) -> HTTPResponse:
+def in_the_proof(
+    bench: CMCBench, known: Known, label: str = ""
+) -> HTTPResponse:
     """Send a secret as the key of an identity proof to /fullcmc."""
     secret, known_as = known
     key = new_key()
@@ -94,7 +99,9 @@ def in_the_proof(bench: CMCBench, known: Known) -> HTTPResponse:
             witness(secret, der.sequence(*requests), known_as),
         ),
     ]
-    return bench.send(signed_by_key(key, pki_data(controls, requests)))
+    return bench.send(
+        signed_by_key(key, pki_data(controls, requests)), label=label
+    )
 
 
 PLACES: dict[str, Callable[[CMCBench, Known], Any]] = {
@@ -131,3 +138,57 @@ class SecretTests:
             return
         assert 401 == answer.status
         assert before == bench.census()
+
+
+class TenantTests:
+    """R-10: what is one tenant's is nothing at another's Full CMC."""
+
+    def bench(self) -> CMCBench:
+        """Return a bench whose label ``theirs`` is of another tenant."""
+        return CMCBench(
+            labels={
+                "theirs": {
+                    "tenant_id": OTHER_TENANT,
+                    "eecerts": (NAME,),
+                }
+            }
+        )
+
+    @pytest.mark.parametrize("kind", ["nothing", "password", "certificate"])
+    def test_full_cmc(self, kind: str) -> None:
+        """Neither password nor certificate enrolls there."""
+        bench = self.bench()
+        certificate = None
+        if kind == "certificate":
+            certificate = bench.issued(make_csr(NAME, key=bench.key))
+        requests = [tcr(csr_of(bench.key, NAME))]
+        message = signed_by_key(bench.key, pki_data((), requests))
+        status, failure, _ = bench.told(
+            message,
+            label="theirs",
+            password=kind == "password",
+            certificate=certificate,
+        )
+        assert (401, "badIdentity") == (status, failure)
+
+    def test_identity_proof(self) -> None:
+        """Nor does a shared secret."""
+        bench = self.bench()
+        before = bench.census()
+        known = challenge(bench.store, "est")
+        answer = in_the_proof(bench, known, "theirs")
+        assert 401 == answer.status
+        assert before == bench.census()
+        assert 200 == in_the_proof(bench, known).status
+
+    def test_peers(self) -> None:
+        """Its devices' certificates are for its devices only."""
+        bench = self.bench()
+        certificate = bench.issued(make_csr(NAME, key=bench.key))
+        answer = exchange(
+            bench.resource,
+            "GET",
+            "/.well-known/est/theirs/eecerts",
+            client_certificate=certificate,
+        )
+        assert 401 == answer.status
