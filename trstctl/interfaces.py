@@ -37,6 +37,7 @@ from trstctl.model import (
     Dialogue,
     Endpoint,
     EnrollmentRequest,
+    Generation,
     Held,
     Intent,
     Issued,
@@ -47,7 +48,9 @@ from trstctl.model import (
     Opened,
     OutboundCall,
     OutboundReply,
+    Outstanding,
     Pending,
+    Phase,
     PollRequest,
     Principal,
     Purpose,
@@ -61,6 +64,7 @@ from trstctl.model import (
     SerialStatus,
     StoredCRL,
     StoredRequest,
+    Succession,
     Verdict,
 )
 
@@ -536,7 +540,24 @@ class IRegistrationAuthority(Interface):
         """
 
     def ca_certificates(endpoint: Endpoint) -> tuple[bytes, ...]:
-        """Return the DER chain of the endpoint's authority, issuer first."""
+        """
+        Return the DER chain of the endpoint's authority, issuer first.
+
+        While one key of it takes over from another, what clients have to
+        know of the other follows (RFC 7030, section 4.1.3).
+        """
+
+    def succession(endpoint: Endpoint) -> Succession:
+        """Return what the endpoint's authority is at this moment."""
+
+    def serving(endpoint: Endpoint) -> Endpoint:
+        """
+        Return the endpoint with the generation of its authority that issues
+        at this moment, and with all those whose certificates count.
+
+        Everything here that takes an endpoint does so by itself; it is for
+        who compares authorities, or asks for their credentials or CRLs.
+        """
 
     def is_lenient(endpoint: Endpoint) -> bool:
         """
@@ -1086,6 +1107,38 @@ class IStore(IDialogues):
 
     def crl_scopes(authority: str) -> Deferred[Sequence[str]]:
         """Return every scope that was ever published."""
+
+    # generations of an authority --------------------------------------------
+
+    def list_generations() -> Deferred[Sequence[Generation]]:
+        """Return the generations of all authorities, by name and number."""
+
+    def add_generation(generation: Generation, actor: str) -> Deferred[None]:
+        """
+        Add a generation that is prepared; audit ``generation.prepared`` in
+        the gateway's own tenant.
+
+        :raises Conflict: another one of this authority is prepared or
+            active, or has this number or name.
+        """
+
+    def advance_generation(
+        name: str, expected: Phase, phase: Phase, actor: str, now: datetime
+    ) -> Deferred[Generation]:
+        """
+        Take a generation to another phase; audit ``generation.activated``,
+        ``.deactivated``, ``.finished`` or ``.dropped``.
+
+        From prepared to active or dropped, from active to finished or back
+        to prepared.
+
+        :raises UnknownCertificate: there is no such generation.
+        :raises Stale: it is in another phase than expected, or there is no
+            such step.
+        """
+
+    def outstanding(authority: str, now: datetime) -> Deferred[Outstanding]:
+        """Return what a generation has issued that has not expired."""
 
     # credentials ------------------------------------------------------------
 

@@ -659,6 +659,7 @@ class StoredRequest:
     :ivar reason: why it was denied, or empty.
     :ivar transaction: the protocol's transactionID, or empty.
     :ivar secret_id: the single-use secret that is reserved for it or burnt.
+    :ivar authority: which authority issued the certificate, or empty.
     """
 
     id: str
@@ -683,6 +684,7 @@ class StoredRequest:
     reason: str = ""
     transaction: str = ""
     secret_id: str | None = None
+    authority: str = ""
 
 
 @frozen
@@ -914,6 +916,98 @@ class StoredCRL:
     next_update: datetime
     entries: int
     der: bytes = field(repr=False)
+
+
+class Phase(enum.Enum):
+    """How far the change to another generation of an authority has come."""
+
+    PREPARED = "prepared"  # it is told of; the one before still signs
+    ACTIVE = "active"  # it signs; certificates of both count
+    FINISHED = "finished"  # the one before counts no more
+    DROPPED = "dropped"  # it was taken back; the one before goes on
+
+
+@frozen
+class Generation:
+    """
+    A key of an authority that takes the place of another (RFC 9810, section
+    4.4): an authority of its own, under the name that endpoints know.
+
+    The first generation is what the configuration has, and has no row.
+
+    :ivar authority: the authority's name in the configuration.
+    :ivar number: 2, 3, ...
+    :ivar name: what inventory, CRLs and URLs call it.
+    :ivar chain: DER; its CA certificate first, the root last.
+    :ivar old_with_new: the root before, signed by the new one; empty if the
+        root stays.  Likewise ``new_with_old``.
+    :ivar key: reference to its private key, as in the configuration; a
+        relative path is below the state directory of each host.
+    """
+
+    authority: str
+    number: int
+    name: str
+    phase: Phase
+    chain: tuple[bytes, ...] = field(repr=False)
+    old_with_new: bytes = field(repr=False)
+    new_with_old: bytes = field(repr=False)
+    key: str
+    prepared_at: datetime
+    activated_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+@frozen
+class Outstanding:
+    """
+    What an authority has issued that has not expired, in all tenants but
+    the gateway's own.
+
+    :ivar valid: how many certificates are neither revoked nor replaced.
+    :ivar last: when the last certificate ends, revoked ones included.
+    """
+
+    valid: int
+    last: datetime | None
+
+
+@frozen
+class RootUpdate:
+    """
+    A root that takes the place of another (RFC 9810, section 4.4): DER of
+    both, and of what links them.
+    """
+
+    old: bytes = field(repr=False)
+    new: bytes = field(repr=False)
+    old_with_new: bytes = field(repr=False)
+    new_with_old: bytes = field(repr=False)
+
+
+@frozen
+class Succession:
+    """
+    What an authority is at this moment, with the generations beside it.
+
+    :ivar authority: the generation that issues.
+    :ivar certificates: DER of all that clients are told: its chain, the
+        root last; then what is of other generations, each once.
+    :ivar accepted: other generations whose certificates count.
+    :ivar keyed: those of them whose keys are at hand.
+    :ivar following: the one that will take over, if its key is at hand.
+    :ivar bridge: what leads from its root to the one before, for who knows
+        that one only.
+    :ivar update: the root that takes over, or has just done so.
+    """
+
+    authority: str
+    certificates: tuple[bytes, ...] = field(repr=False)
+    accepted: tuple[str, ...] = ()
+    keyed: tuple[str, ...] = ()
+    following: str = ""
+    bridge: tuple[bytes, ...] = field(default=(), repr=False)
+    update: RootUpdate | None = None
 
 
 @frozen

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from contracts.challenge_contract import ChallengeContract
 from contracts.dialogue_contract import DialogueContract
+from contracts.generation_contract import GenerationContract
 from contracts.store_samples import (
     DAY,
     MINUTE,
@@ -74,7 +75,9 @@ def _program(*args: str) -> subprocess.Popen[str]:
     )
 
 
-class SQLiteStoreTests(DialogueContract, ChallengeContract):
+class SQLiteStoreTests(
+    DialogueContract, GenerationContract, ChallengeContract
+):
     """The SQLite store keeps the contract of every store."""
 
     @pytest.fixture(autouse=True)

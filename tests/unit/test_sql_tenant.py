@@ -34,6 +34,7 @@ _NO_TENANT = {
     # Of authorities, which may serve several tenants.
     "crls",
     "crl_numbers",
+    "generations",
 }
 
 #: What looks into all tenants, each with its reason.

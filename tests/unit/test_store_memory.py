@@ -7,12 +7,15 @@ from typing import Any
 
 from contracts.challenge_contract import ChallengeContract
 from contracts.dialogue_contract import DialogueContract
+from contracts.generation_contract import GenerationContract
 from twisted.internet.defer import Deferred
 
 from trstctl.backends.store_memory import MemoryStore
 
 
-class MemoryStoreTests(DialogueContract, ChallengeContract):
+class MemoryStoreTests(
+    DialogueContract, GenerationContract, ChallengeContract
+):
     """The memory store keeps the contract of every store."""
 
     def make_store(self) -> MemoryStore:

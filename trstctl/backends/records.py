@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from attrs import evolve
 
-from trstctl.errors import Malformed, Stale
+from trstctl.errors import Malformed, Stale, UnknownCertificate
 from trstctl.model import (
     CERTIFICATE_HOLD,
     KEY_COMPROMISE,
@@ -22,9 +22,11 @@ from trstctl.model import (
     CertificateStatus,
     CredentialRecord,
     GeneralName,
+    Generation,
     Intent,
     NewRequest,
     OneTimeSecret,
+    Phase,
     StoredCRL,
 )
 
@@ -246,6 +248,54 @@ def published_facts(crl: StoredCRL) -> dict[str, str]:
         "scope": crl.scope,
         "number": str(crl.number),
         "entries": str(crl.entries),
+    }
+
+
+#: The phases of which an authority may have one generation at a time.
+UNDER_WAY = (Phase.PREPARED, Phase.ACTIVE)
+
+#: Why a second one is refused.
+NOT_ALONE = (
+    "another generation of this authority is under way, or has this number "
+    "or name"
+)
+
+#: The steps that there are, and what the audit log calls them.
+_STEPS: Mapping[tuple[Phase, Phase], str] = {
+    (Phase.PREPARED, Phase.ACTIVE): "generation.activated",
+    (Phase.PREPARED, Phase.DROPPED): "generation.dropped",
+    (Phase.ACTIVE, Phase.PREPARED): "generation.deactivated",
+    (Phase.ACTIVE, Phase.FINISHED): "generation.finished",
+}
+
+
+def advanced(
+    found: Generation | None, expected: Phase, phase: Phase, now: datetime
+) -> tuple[Generation, str]:
+    """
+    Return a generation in its next phase, and the audit event.
+
+    :raises UnknownCertificate: there is none.
+    :raises Stale: it is not where it should be, or cannot go there.
+    """
+    if found is None:
+        raise UnknownCertificate("there is no such generation")
+    event = _STEPS.get((expected, phase))
+    if found.phase is not expected or event is None:
+        raise Stale(f"the generation is {found.phase.value} by now")
+    if phase is Phase.ACTIVE:
+        return evolve(found, phase=phase, activated_at=now), event
+    if phase is Phase.PREPARED:
+        return evolve(found, phase=phase, activated_at=None), event
+    return evolve(found, phase=phase, finished_at=now), event
+
+
+def generation_facts(generation: Generation) -> dict[str, str]:
+    """Return the facts of what becomes of a generation."""
+    return {
+        "authority": generation.authority,
+        "generation": generation.name,
+        "sha256": hashlib.sha256(generation.chain[0]).hexdigest(),
     }
 
 

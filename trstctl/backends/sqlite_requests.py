@@ -46,7 +46,7 @@ _REQUEST_BY_KEY = """
 SELECT id, tenant_id, protocol, principal, request_key, fingerprint, state,
     endpoint, operation, profile, subject, names, public_key_fingerprint,
     created_at, key_expires, csr, decided_by, decided_at, reason,
-    der, serial, not_after, status, transaction_id, secret_id
+    der, serial, not_after, status, transaction_id, secret_id, authority
 FROM requests
 WHERE tenant_id = ? AND protocol = ? AND principal = ? AND request_key = ?
     AND holds_key = 1 AND (key_expires > ? OR state = 'open')
@@ -56,7 +56,7 @@ _REQUEST_BY_NUMBER = """
 SELECT id, tenant_id, protocol, principal, request_key, fingerprint, state,
     endpoint, operation, profile, subject, names, public_key_fingerprint,
     created_at, key_expires, csr, decided_by, decided_at, reason,
-    der, serial, not_after, status, transaction_id, secret_id
+    der, serial, not_after, status, transaction_id, secret_id, authority
 FROM requests
 WHERE tenant_id = ? AND number = ?
 """
@@ -65,7 +65,7 @@ _LIST_ALL = """
 SELECT id, tenant_id, protocol, principal, request_key, fingerprint, state,
     endpoint, operation, profile, subject, names, public_key_fingerprint,
     created_at, key_expires, csr, decided_by, decided_at, reason,
-    der, serial, not_after, status, transaction_id, secret_id
+    der, serial, not_after, status, transaction_id, secret_id, authority
 FROM requests
 WHERE tenant_id = ? AND state <> 'retried' ORDER BY number LIMIT ?
 """
@@ -74,7 +74,7 @@ _LIST_ISSUED = """
 SELECT id, tenant_id, protocol, principal, request_key, fingerprint, state,
     endpoint, operation, profile, subject, names, public_key_fingerprint,
     created_at, key_expires, csr, decided_by, decided_at, reason,
-    der, serial, not_after, status, transaction_id, secret_id
+    der, serial, not_after, status, transaction_id, secret_id, authority
 FROM requests
 WHERE tenant_id = ? AND state = 'issued' ORDER BY number LIMIT ?
 """
@@ -83,7 +83,7 @@ _LIST_UNSETTLED = """
 SELECT id, tenant_id, protocol, principal, request_key, fingerprint, state,
     endpoint, operation, profile, subject, names, public_key_fingerprint,
     created_at, key_expires, csr, decided_by, decided_at, reason,
-    der, serial, not_after, status, transaction_id, secret_id
+    der, serial, not_after, status, transaction_id, secret_id, authority
 FROM requests
 WHERE tenant_id = ? AND state = ? AND state NOT IN ('open', 'issued')
 ORDER BY number LIMIT ?
@@ -93,7 +93,7 @@ _LIST_OPEN = """
 SELECT id, tenant_id, protocol, principal, request_key, fingerprint, state,
     endpoint, operation, profile, subject, names, public_key_fingerprint,
     created_at, key_expires, csr, decided_by, decided_at, reason,
-    der, serial, not_after, status, transaction_id, secret_id
+    der, serial, not_after, status, transaction_id, secret_id, authority
 FROM requests INDEXED BY requests_open
 WHERE tenant_id = ? AND state = 'open' ORDER BY number LIMIT ?
 """
@@ -102,7 +102,7 @@ _FIND_TRANSACTIONS = """
 SELECT id, tenant_id, protocol, principal, request_key, fingerprint, state,
     endpoint, operation, profile, subject, names, public_key_fingerprint,
     created_at, key_expires, csr, decided_by, decided_at, reason,
-    der, serial, not_after, status, transaction_id, secret_id
+    der, serial, not_after, status, transaction_id, secret_id, authority
 FROM requests INDEXED BY requests_by_transaction
 WHERE tenant_id = ? AND transaction_id = ? AND transaction_id <> ''
     AND protocol = ? AND endpoint = ? AND state <> 'retried'

@@ -21,14 +21,17 @@ from trstctl.model import (
     CertificateStatus,
     CredentialRecord,
     GeneralName,
+    Generation,
     NewRequest,
     OneTimeSecret,
+    Phase,
     RequestKey,
     RequestState,
     SerialStatus,
     StoredCRL,
     StoredRequest,
 )
+from trstctl.pkix import der
 
 #: A row, as sqlite3 returns it.
 Row = tuple[Any, ...]
@@ -124,7 +127,8 @@ def stored_request(row: Row) -> StoredRequest:
     state, endpoint, operation, profile, subject, names,
     public_key_fingerprint, created_at, key_expires, csr, decided_by,
     decided_at, reason, der, serial, not_after, status, transaction_id,
-    secret_id; the four from der on count if there is a certificate.
+    secret_id, authority; the four from der on, and authority, count if
+    there is a certificate.
     """
     issued = row[22] is not None
     return StoredRequest(
@@ -150,6 +154,7 @@ def stored_request(row: Row) -> StoredRequest:
         revoked=row[22] == CertificateStatus.REVOKED.value,
         transaction=row[23],
         secret_id=row[24],
+        authority=row[25] if issued else "",
     )
 
 
@@ -214,6 +219,28 @@ def stored_crl(row: Row) -> StoredCRL:
         next_update=moment(row[5]),
         entries=row[6],
         der=row[7],
+    )
+
+
+def generation(row: Row) -> Generation:
+    """
+    Return a generation of an authority.
+
+    Columns: authority, number, name, phase, chain, old_with_new,
+    new_with_old, key, prepared_at, activated_at, finished_at.
+    """
+    return Generation(
+        authority=row[0],
+        number=row[1],
+        name=row[2],
+        phase=Phase(row[3]),
+        chain=tuple(each for _, _, each in der.children(row[4])),
+        old_with_new=row[5],
+        new_with_old=row[6],
+        key=row[7],
+        prepared_at=moment(row[8]),
+        activated_at=moment_or_none(row[9]),
+        finished_at=moment_or_none(row[10]),
     )
 
 

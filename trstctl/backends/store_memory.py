@@ -22,11 +22,15 @@ from trstctl.backends.burns import Burn, Burns, burnt, decided, with_burns
 from trstctl.backends.records import (
     COMPROMISED,
     MAX_TRANSACTIONS,
+    NOT_ALONE,
     STORE_ACTOR,
     TRANSACTION_TAKEN,
+    UNDER_WAY,
     abandoned_facts,
+    advanced,
     confirmed,
     credential_facts,
+    generation_facts,
     issued_facts,
     opened_facts,
     published_facts,
@@ -59,10 +63,13 @@ from trstctl.model import (
     CertificateStatus,
     CredentialRecord,
     Dialogue,
+    Generation,
     Intent,
     NewRequest,
     OneTimeSecret,
     Opened,
+    Outstanding,
+    Phase,
     RequestKey,
     RequestState,
     RevocationQuery,
@@ -119,6 +126,7 @@ class MemoryStore:
         self._crls: dict[tuple[str, str], StoredCRL] = {}
         self._crl_numbers: dict[str, int] = {}
         self._dialogues: dict[tuple[str, ...], Dialogue] = {}
+        self._generations: dict[str, Generation] = {}
 
     def _audit(self, event: AuditEvent) -> None:
         """Append to the tenant's chain."""
@@ -564,6 +572,7 @@ class MemoryStore:
             self._requests[promise.request_id],
             state=RequestState.ISSUED,
             certificate=certificate,
+            authority=intent.authority,
             serial=intent.serial,
             not_after=intent.not_after,
         )
@@ -980,6 +989,94 @@ class MemoryStore:
         """Return every scope that was ever published."""
         return succeed(
             sorted(scope for name, scope in self._crls if name == authority)
+        )
+
+    # --- generations of an authority ----------------------------------------
+
+    def list_generations(self) -> Deferred[Sequence[Generation]]:
+        """Return the generations of all authorities."""
+        return succeed(
+            sorted(
+                self._generations.values(),
+                key=lambda one: (one.authority, one.number),
+            )
+        )
+
+    def add_generation(
+        self, generation: Generation, actor: str
+    ) -> Deferred[None]:
+        """Add a generation that is prepared."""
+
+        def add() -> None:
+            if any(
+                one.name == generation.name
+                or (
+                    one.authority == generation.authority
+                    and (
+                        one.number == generation.number
+                        or one.phase in UNDER_WAY
+                    )
+                )
+                for one in self._generations.values()
+            ):
+                raise Conflict(NOT_ALONE)
+            self._generations[generation.name] = generation
+            self._audit(
+                AuditEvent(
+                    SYSTEM_TENANT,
+                    generation.prepared_at,
+                    "generation.prepared",
+                    actor,
+                    generation_facts(generation),
+                )
+            )
+
+        return execute(add)
+
+    def advance_generation(
+        self,
+        name: str,
+        expected: Phase,
+        phase: Phase,
+        actor: str,
+        now: datetime,
+    ) -> Deferred[Generation]:
+        """Take a generation to another phase."""
+
+        def advance() -> Generation:
+            changed, event = advanced(
+                self._generations.get(name), expected, phase, now
+            )
+            self._generations[name] = changed
+            self._audit(
+                AuditEvent(
+                    SYSTEM_TENANT,
+                    now,
+                    event,
+                    actor,
+                    generation_facts(changed),
+                )
+            )
+            return changed
+
+        return execute(advance)
+
+    def outstanding(
+        self, authority: str, now: datetime
+    ) -> Deferred[Outstanding]:
+        """Return what a generation has issued that has not expired."""
+        found = [
+            one
+            for one in self._certificates.values()
+            if one.authority == authority
+            and one.tenant_id != SYSTEM_TENANT
+            and one.not_after > now
+        ]
+        return succeed(
+            Outstanding(
+                sum(one.status is CertificateStatus.VALID for one in found),
+                max((one.not_after for one in found), default=None),
+            )
         )
 
     # --- credentials --------------------------------------------------------

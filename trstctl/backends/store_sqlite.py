@@ -69,6 +69,7 @@ from zope.interface import implementer
 from trstctl.backends import (
     migrate,
     sqlite_dialogues,
+    sqlite_generations,
     sqlite_intents,
     sqlite_inventory,
     sqlite_listing,
@@ -86,10 +87,13 @@ from trstctl.model import (
     CertificateRecord,
     CredentialRecord,
     Dialogue,
+    Generation,
     Intent,
     NewRequest,
     OneTimeSecret,
     Opened,
+    Outstanding,
+    Phase,
     RequestKey,
     RequestState,
     RevocationQuery,
@@ -589,6 +593,44 @@ class SQLiteStore:
     def crl_scopes(self, authority: str) -> Deferred[Sequence[str]]:
         """Return every scope that was ever published."""
         return self._list(sqlite_revocation.crl_scopes, authority)
+
+    # --- generations of an authority ----------------------------------------
+
+    def list_generations(self) -> Deferred[Sequence[Generation]]:
+        """Return the generations of all authorities."""
+        return self._list(sqlite_generations.list_generations)
+
+    def add_generation(
+        self, generation: Generation, actor: str
+    ) -> Deferred[None]:
+        """Add a generation that is prepared."""
+        return self._writer.submit(
+            sqlite_generations.add_generation, generation, actor
+        )
+
+    def advance_generation(
+        self,
+        name: str,
+        expected: Phase,
+        phase: Phase,
+        actor: str,
+        now: datetime,
+    ) -> Deferred[Generation]:
+        """Take a generation to another phase."""
+        return self._writer.submit(
+            sqlite_generations.advance_generation,
+            name,
+            expected,
+            phase,
+            actor,
+            now,
+        )
+
+    def outstanding(
+        self, authority: str, now: datetime
+    ) -> Deferred[Outstanding]:
+        """Return what a generation has issued that has not expired."""
+        return self._list(sqlite_generations.outstanding, authority, now)
 
     # --- credentials --------------------------------------------------------
 

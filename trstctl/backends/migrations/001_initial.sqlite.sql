@@ -252,6 +252,30 @@ CREATE TABLE crl_numbers (
     last INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Keys of an authority that take the place of another; the configuration has
+-- the first.  With rowids: see audit.
+CREATE TABLE generations (
+    authority TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    name TEXT NOT NULL UNIQUE,
+    phase TEXT NOT NULL CHECK (
+        phase IN ('prepared', 'active', 'finished', 'dropped')
+    ),
+    -- DER certificates, one after the other.
+    chain BLOB NOT NULL,
+    -- What links two roots; empty: the root stays.
+    old_with_new BLOB NOT NULL,
+    new_with_old BLOB NOT NULL,
+    key TEXT NOT NULL,
+    prepared_at INTEGER NOT NULL,
+    activated_at INTEGER,
+    finished_at INTEGER,
+    PRIMARY KEY (authority, number)
+) STRICT;
+-- One change at a time.
+CREATE UNIQUE INDEX generations_under_way ON generations (authority)
+    WHERE phase = 'prepared' OR phase = 'active';
+
 -- Transactions of several messages.  With rowids: see audit.
 CREATE TABLE dialogues (
     tenant_id TEXT NOT NULL,
