@@ -11,7 +11,8 @@ G-2  *Reload is one swap.*  A reload builds authorities, profiles, resources
      and TLS context anew, and only when all of them stand are they put in
      place.  A bad file leaves the old ones at work.  Requests under way keep
      what they began with.  One change at a time: what was asked for last is
-     what stays.
+     what stays.  A step of a key's rollover, which the store tells of, is put
+     in place in the same way.
 G-3  *Drain.*  A stop closes the listeners first, lets what is under way
      finish within a bound, waits for every signature, and closes the store
      last.  A second signal ends the waiting for clients.  Whatever fails on
@@ -27,13 +28,19 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from attrs import evolve, frozen
+from attrs import evolve
 from cryptography.hazmat.primitives.asymmetric.types import (
     CertificateIssuerPrivateKeyTypes,
 )
@@ -48,12 +55,17 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from trstctl.admission import Admission
+from trstctl.authorities import (
+    AuthorityFault,
+    AuthorityLoader,
+    Loaded,
+    is_at_hand,
+    key_place,
+)
 from trstctl.backends.authenticators import StoreAuthenticator
 from trstctl.backends.credentials import KeyCredential
 from trstctl.backends.keyfiles import KeyFileError
 from trstctl.backends.signers import make_signer
-from trstctl.ca.authority import Authority
-from trstctl.ca.chain import UnfitAuthority
 from trstctl.ca.edition import Issuer
 from trstctl.ca.publisher import Publisher
 from trstctl.challenges import ChallengeTokens, key_ring
@@ -73,20 +85,18 @@ from trstctl.founding import (
     Founded,
     found_whole,
     is_untouched,
-    load_chain,
-    load_key,
 )
 from trstctl.http.exchange import Root
 from trstctl.http.site import Site, report_exchange
-from trstctl.interfaces import IAuthority, IBackendFactory, ISigner, IStore
+from trstctl.interfaces import IBackendFactory, IStore
 from trstctl.key_maker import KeyMaker
 from trstctl.log import JSONLogObserver, LogFile
 from trstctl.metrics import Metrics
-from trstctl.model import SYSTEM_TENANT, AuditEvent
+from trstctl.model import SYSTEM_TENANT, AuditEvent, Generation
 from trstctl.ops import Readiness, make_ops_root
 from trstctl.outbound import Connections, Outbound
 from trstctl.own_keys import OwnCredentials
-from trstctl.pkix.algorithms import describe_public_key
+from trstctl.pkix.certificate import read_certificate
 from trstctl.policy.profile import Profile
 from trstctl.policy.settings import GATEWAY_PROFILE, gateway_profiles
 from trstctl.ra import RegistrationAuthority, Rules, Windows, unmarked
@@ -108,6 +118,9 @@ _ROUNDS = 4
 #: How often the CRLs are looked at, in seconds.
 _CRL_SECONDS = 5.0
 
+#: How often the store is asked for steps of a rollover, in seconds.
+_GENERATION_SECONDS = 2.0
+
 #: How often the server certificate is looked at, in seconds.
 _CERTIFICATE_SECONDS = 600.0
 
@@ -119,12 +132,17 @@ class StartFault(Exception):
     """The gateway cannot start.  The text is one line with the remedy."""
 
 
-@frozen
-class _Signing:
-    """An authority with the signer behind it."""
-
-    authority: Authority
-    signer: ISigner
+#: What keeps a change from being put in place.
+_REFUSALS = (
+    ConfigurationError,
+    DiscoveryError,
+    KeyFileError,
+    OSError,
+    SecretError,
+    StartFault,
+    TrstctlError,
+    ValueError,
+)
 
 
 class Gateway(Service):
@@ -168,6 +186,13 @@ class Gateway(Service):
         self._lines: JSONLogObserver | None = None
         # Start, reloads and renewals of the certificate: one at a time.
         self._changing = DeferredLock()
+        self._loader = AuthorityLoader(
+            lambda key: make_signer(key, self._signing_pool, self._reactor),
+            reached,
+            self._run_slowly,
+        )
+        self._generations: tuple[Generation, ...] = ()
+        self._loaded = Loaded()
         self._ready = False
         self._stopping = False
         self._draining: Deferred[Any] | None = None
@@ -228,7 +253,8 @@ class Gateway(Service):
         :raises StartFault: a key or certificate is missing or does not fit.
         """
         if not self._may_found():
-            self._load_rules(self.config)
+            # The store, which knows the generations, is not open yet.
+            self._load_rules(self.config, self._load(self.config, None))
         files = self.config.listeners.https.certificate
         if not isinstance(files, str):
             with _server_certificate_faults():
@@ -297,8 +323,12 @@ class Gateway(Service):
                 state=str(self.config.state),
                 root_sha256=self.founded.fingerprints[0],
             )
-        rules = self._load_rules(self.config)
+        # What is wrong with the files is said before a store is made.
+        self._load(self.config, None)
         self.store = self._open_store()
+        self._generations = tuple(await self.store.list_generations())
+        self._loaded = self._load(self.config, self._generations)
+        rules = self._load_rules(self.config, self._loaded)
         limits = self.config.limits
         self.ra = RegistrationAuthority(
             store=self.store,
@@ -354,7 +384,7 @@ class Gateway(Service):
         self.ra.key_maker = KeyMaker(self._run_slowly)
         self.publisher = Publisher(
             self.store,
-            self._issuers(self.config, rules),
+            self._issuers(self.config, self._loaded),
             now=self._now,
             random_fraction=self._random_fraction,
             elsewhere=self._run_slowly,
@@ -383,6 +413,7 @@ class Gateway(Service):
         _spare_the_collector()
         self._ready = True
         self._log.info("the gateway is ready", event="gateway.ready")
+        self._tell_generations(self._loaded)
         self._doubt_pointers(self.config)
 
     def _server_certificate(
@@ -416,21 +447,34 @@ class Gateway(Service):
         opened: IStore = store
         return opened
 
-    def _load_rules(self, config: Configuration) -> Rules:
+    def _load(
+        self,
+        config: Configuration,
+        generations: Sequence[Generation] | None,
+        former: Loaded | None = None,
+    ) -> Loaded:
         """
-        Load authorities and profiles.
+        Load the authorities.
 
         :raises StartFault: naming the file and the remedy.
         """
-        authorities: dict[str, IAuthority] = {}
-        signers: dict[str, ISigner] = {}
-        for name in config.authorities:
-            loaded = self._load_authority(config, name)
-            authorities[name] = loaded.authority
-            signers[name] = loaded.signer
+        try:
+            return self._loader.load(config, generations, former)
+        except AuthorityFault as error:
+            remedy = ""
+            if not (self.config.state / CA_DIRECTORY).exists():
+                # Not for a key that is merely unreadable: there is a CA.
+                remedy = (
+                    " (a new one is made by: trstctl init --state "
+                    f"{self.config.state})"
+                )
+            raise StartFault(f"{error}{remedy}") from error
+
+    def _load_rules(self, config: Configuration, loaded: Loaded) -> Rules:
+        """Return authorities and profiles, as every request sees them."""
         blocked = frozenset(
-            describe_public_key(signer.public_key()).fingerprint
-            for signer in signers.values()
+            read_certificate(authority.certificate).public_key.fingerprint
+            for authority in loaded.authorities.values()
         )
         own = gateway_profiles()
         # The first authority certifies the gateway.  RFC 5280, section 8:
@@ -442,45 +486,20 @@ class Gateway(Service):
             name: Profile(name, settings, blocked)
             for name, settings in {**config.profiles, **own}.items()
         }
-        return Rules(authorities=authorities, profiles=profiles)
+        return Rules(
+            authorities=loaded.authorities,
+            profiles=profiles,
+            successions=loaded.successions,
+        )
 
     def _issuers(
-        self, config: Configuration, rules: Rules
+        self, config: Configuration, loaded: Loaded
     ) -> dict[str, Issuer]:
         """Return the authorities with what is published of them."""
         return {
-            name: issuer_of(config, authority)
-            for name, authority in rules.authorities.items()
+            name: issuer_of(config, authority, loaded.configured[name])
+            for name, authority in loaded.publishing.items()
         }
-
-    def _load_authority(self, config: Configuration, name: str) -> _Signing:
-        """Return one authority; its key must fit its certificate."""
-        settings = config.authorities[name]
-        try:
-            key: CertificateIssuerPrivateKeyTypes = load_key(
-                settings.key, settings.passphrase, os.environ
-            )
-            chain = load_chain(settings)
-            signer = make_signer(key, self._signing_pool, self._reactor)
-            authority = Authority(
-                name,
-                chain[0],
-                chain,
-                signer,
-                reached=self._reached,
-                places=places_of(config, name),
-                elsewhere=self._run_slowly,
-            )
-        except (KeyFileError, SecretError, UnfitAuthority, OSError) as error:
-            remedy = ""
-            if not (self.config.state / CA_DIRECTORY).exists():
-                # Not for a key that is merely unreadable: there is a CA.
-                remedy = (
-                    " (a new one is made by: trstctl init --state "
-                    f"{self.config.state})"
-                )
-            raise StartFault(f"authority {name}: {error}{remedy}") from error
-        return _Signing(authority, signer)
 
     def _run_slowly(self, function: Callable[..., Any], *args: Any) -> Any:
         """Run what takes long in a signing thread."""
@@ -528,7 +547,7 @@ class Gateway(Service):
             )
         self.readiness = Readiness(
             store=self.store,
-            authorities=lambda: self.ra.rules.authorities,
+            authorities=lambda: self._loaded.needed,
             server_not_after=lambda: self.server_certificate.not_after,
             crl_ends=self.publisher.ends,
             clock=self._reactor,
@@ -636,6 +655,7 @@ class Gateway(Service):
         self._repeat(_CERTIFICATE_SECONDS, self._credentials.tend)
         self._repeat(_PROTOCOL_SECONDS, self._tend_protocols)
         self._repeat(_CRL_SECONDS, self.publisher.round, at_once=True)
+        self._repeat(_GENERATION_SECONDS, self._follow)
 
     def _take_signals(self) -> None:
         """
@@ -720,7 +740,7 @@ class Gateway(Service):
                 tenant_id, self._now()
             )
             self.metrics.set_inventory(tenant_id, counts)
-        for name, authority in self.ra.rules.authorities.items():
+        for name, authority in self._loaded.needed.items():
             self.metrics.set_authority_end(name, authority.not_after)
         if self.server_certificate.not_after is not None:
             self.metrics.set_tls_end(
@@ -757,23 +777,16 @@ class Gateway(Service):
         old = self.config
         try:
             config = self._read_again()
-            rules = self._load_rules(config)
+            generations = tuple(await self.store.list_generations())
+            loaded = self._load(config, generations)
+            rules = self._load_rules(config, loaded)
             certificate = self._server_certificate(config, rules)
             roots = self._roots(config)
             chain, key = await certificate.current()
             make_context(chain, key)
             # The last that can fail: what nobody can record does not happen.
             await self._audit("gateway.reloaded")
-        except (
-            ConfigurationError,
-            DiscoveryError,
-            KeyFileError,
-            OSError,
-            SecretError,
-            StartFault,
-            TrstctlError,
-            ValueError,
-        ) as error:
+        except _REFUSALS as error:
             for fault in getattr(error, "faults", None) or (error,):
                 self._log.error(
                     "the configuration was not reloaded: {reason}",
@@ -782,10 +795,7 @@ class Gateway(Service):
                 )
             return False
         self._tls.swap(chain, key)
-        self.ra.rules = rules
-        self.publisher.replace(self._issuers(config, rules))
-        self.metrics.keep_authorities(rules.authorities)
-        self.config, self.server_certificate = config, certificate
+        self._put_in_place(config, generations, loaded, rules, certificate)
         self._https.resource = roots[0]
         self._https.proxy = config.listeners.https.trusted_proxy()
         if self._http is not None:
@@ -795,6 +805,76 @@ class Gateway(Service):
         self._log.info("the configuration was reloaded", event="reload.done")
         self._doubt_pointers(config)
         return True
+
+    def _put_in_place(
+        self,
+        config: Configuration,
+        generations: tuple[Generation, ...],
+        loaded: Loaded,
+        rules: Rules,
+        certificate: ServerCertificate,
+    ) -> None:
+        """Work by these from now on."""
+        self._generations, self._loaded = generations, loaded
+        self.ra.rules = rules
+        self.publisher.replace(self._issuers(config, loaded))
+        self.metrics.keep_authorities(loaded.publishing)
+        self.config, self.server_certificate = config, certificate
+
+    # --- the rollover of a key ----------------------------------------------
+
+    async def _follow(self) -> None:
+        """Put in place what the store says of the authorities' keys (G-2)."""
+        generations = tuple(await self.store.list_generations())
+        if generations != self._generations or any(
+            is_at_hand(key_place(one.key, self.config.state))
+            for one in generations
+            if one.name in self._loaded.absent
+        ):
+            await self._changing.run(
+                lambda: Deferred.fromCoroutine(self._followed())
+            )
+
+    async def _followed(self) -> None:
+        """Load the generations anew, and swap them in at the end."""
+        if self._stopping:
+            return
+        config = self.config
+        try:
+            generations = tuple(await self.store.list_generations())
+            loaded = self._load(config, generations, self._loaded)
+            rules = self._load_rules(config, loaded)
+            certificate = self._server_certificate(config, rules)
+            chain, key = await certificate.current()
+            make_context(chain, key)
+        except _REFUSALS as error:
+            self._log.error(
+                "a step of a rollover was not followed: {reason}",
+                event="generation.unfollowed",
+                reason=str(error),
+            )
+            return
+        self._tls.swap(chain, key)
+        self._put_in_place(config, generations, loaded, rules, certificate)
+        self._tell_generations(loaded)
+
+    def _tell_generations(self, loaded: Loaded) -> None:
+        """Say which generations issue, and which cannot be followed."""
+        for name, now in loaded.successions.items():
+            self._log.info(
+                "{authority} issues with the key of {generation}",
+                event="generation.followed",
+                authority=name,
+                generation=now.authority,
+                following=now.following,
+            )
+        for name in sorted(loaded.absent):
+            self._log.error(
+                "the key of {generation} is not on this host; copy its file",
+                event="generation.keyless",
+                authority=loaded.configured[name],
+                generation=name,
+            )
 
     def _doubt_pointers(self, config: Configuration) -> None:
         """Warn of pointers that certificates would carry in vain."""

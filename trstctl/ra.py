@@ -57,11 +57,17 @@ I-15 *A key that is made here is handed out once.*  It is made when it is known
      the other, and never before those of the same transaction and principal
      are revoked, for a short time as in I-11.  Where the process ended
      before that, the next repetition makes up for it.
+<<<<<<< HEAD
 I-16 *Or to who keeps the answer.*  A protocol that gives the same answer to
      the same message, the key in it, need not ask anew: there a repetition
      gets the certificate of before, as everywhere.  Its key is made when
      nothing but the intent is left to do: after the approval, if there is
      one to wait for.
+=======
+I-16 *One generation issues.*  Where an authority has had several keys, a
+     request goes to the one that issues when it comes in, whatever certificate
+     it is made with; what is handed out again has the chain of its issuer.
+>>>>>>> 8db0f4a (Let every protocol follow the generation of an authority that issues)
 """
 
 from __future__ import annotations
@@ -70,7 +76,7 @@ import hashlib
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import evolve, field, frozen
 from twisted.internet import defer
@@ -141,6 +147,7 @@ from trstctl.model import (
     RequestKey,
     RequestState,
     StoredRequest,
+    Succession,
 )
 from trstctl.pkix.certificate import read_certificate
 from trstctl.pkix.crmf import certificate_request, read_cert_req_messages
@@ -195,17 +202,68 @@ class Windows:
     lease: timedelta = timedelta(seconds=60)
 
 
+_AnyRequest = TypeVar("_AnyRequest", EnrollmentRequest, PollRequest)
+
+#: Endpoints whose present form is kept.
+_SERVING = 256
+
+
 @frozen
 class Rules:
     """
     What a reload replaces, as one value: no request sees half of it.
 
-    :ivar authorities: by name.
+    :ivar authorities: by name; each generation is one.
     :ivar profiles: by name.
+    :ivar successions: of those authorities that have had several keys.
     """
 
     authorities: Mapping[str, IAuthority]
     profiles: Mapping[str, IProfilePolicy]
+    successions: Mapping[str, Succession] = field(factory=dict)
+    # By identity: endpoints are made once, with the resources.
+    _serving: dict[int, tuple[Endpoint, Endpoint]] = field(
+        factory=dict, init=False, repr=False, eq=False
+    )
+
+    def succession(self, authority: str) -> Succession:
+        """Return what an authority is now."""
+        found = self.successions.get(authority)
+        if found is not None:
+            return found
+        return Succession(authority, tuple(self.authorities[authority].chain))
+
+    def serving(self, endpoint: Endpoint) -> Endpoint:
+        """Return the endpoint as it is now; itself, if nothing changes."""
+        if not self.successions:
+            return endpoint
+        known = self._serving.get(id(endpoint))
+        if known is not None and known[0] is endpoint:
+            return known[1]
+        found = self._as_now(endpoint)
+        if len(self._serving) >= _SERVING:
+            self._serving.clear()
+        self._serving[id(endpoint)] = endpoint, found
+        return found
+
+    def _as_now(self, endpoint: Endpoint) -> Endpoint:
+        """Put the generations in the places of the authorities."""
+        names = [
+            name
+            for authority in (endpoint.authority, *endpoint.issuers)
+            for name in self._generations(authority)
+        ]
+        issuing, *others = dict.fromkeys(names)
+        if (issuing, *others) == (endpoint.authority, *endpoint.issuers):
+            return endpoint
+        return evolve(endpoint, authority=issuing, issuers=tuple(others))
+
+    def _generations(self, authority: str) -> tuple[str, ...]:
+        """Return the generation that issues, and the others that count."""
+        found = self.successions.get(authority)
+        if found is None:
+            return (authority,)
+        return (found.authority, *found.accepted)
 
 
 @frozen
@@ -213,6 +271,7 @@ class _Asked:
     """
     One request with everything that was found out before judging it.
 
+    :ivar authorities: all of this moment, for what an earlier one issued.
     :ivar key_life: for how long its idempotency key is remembered.
     :ivar gates: what has admitted it, and is to hear what comes of it.
     :ivar former: the certificate that a renewal is to replace.
@@ -224,6 +283,7 @@ class _Asked:
     principal: Principal
     policy: IProfilePolicy
     authority: IAuthority
+    authorities: Mapping[str, IAuthority] = field(repr=False)
     key: RequestKey
     key_life: timedelta
     fingerprint: str = field(repr=False)
@@ -371,6 +431,7 @@ class RegistrationAuthority:
                 faults=" ".join(request.wanted.forgiven),
             )
         try:
+            request = self._as_now(request)
             principal = await self._authenticator.authenticate(
                 request, self.now()
             )
@@ -388,6 +449,14 @@ class RegistrationAuthority:
                     self._tell_refused(gates, request, error)
                 )
             raise
+
+    def _as_now(self, request: _AnyRequest) -> _AnyRequest:
+        """Take a request to the generation that issues now (I-16)."""
+        endpoint = request.endpoint
+        serving = self.rules.serving(endpoint)
+        if serving is endpoint:
+            return request
+        return evolve(request, endpoint=serving)
 
     async def enroll_own(
         self, request: EnrollmentRequest, rules: Rules | None = None
@@ -757,6 +826,7 @@ class RegistrationAuthority:
         """Find the request, take it up again, and answer as to itself."""
         who = ""
         try:
+            request = self._as_now(request)
             row = await self._polled(request)
             who = row.key.principal
             return await self._answer(await self._taken_up(request, row))
@@ -942,6 +1012,7 @@ class RegistrationAuthority:
             principal=principal,
             policy=policy,
             authority=authority,
+            authorities=rules.authorities,
             key=RequestKey(
                 endpoint.tenant_id, endpoint.protocol, principal.id, key
             ),
@@ -986,9 +1057,11 @@ class RegistrationAuthority:
             raise Stale("the certificate of this request has been revoked")
         if stored.not_after is None or stored.not_after <= self.now():
             raise Stale("the certificate of this request has expired")
+        # I-16: who issued it may be the generation before.
+        issuer = asked.authorities.get(stored.authority, asked.authority)
         return Issued(
             certificate=stored.certificate,
-            chain=asked.authority.chain,
+            chain=tuple(issuer.chain),
             serial=stored.serial,
             profile=stored.profile,
             principal=asked.principal.id,
@@ -1098,7 +1171,15 @@ class RegistrationAuthority:
 
     def ca_certificates(self, endpoint: Endpoint) -> tuple[bytes, ...]:
         """Return the DER chain of the endpoint's authority, issuer first."""
-        return tuple(self.rules.authorities[endpoint.authority].chain)
+        return self.rules.succession(endpoint.authority).certificates
+
+    def succession(self, endpoint: Endpoint) -> Succession:
+        """Return what the endpoint's authority is at this moment."""
+        return self.rules.succession(endpoint.authority)
+
+    def serving(self, endpoint: Endpoint) -> Endpoint:
+        """Return the endpoint with the generation that issues now."""
+        return self.rules.serving(endpoint)
 
     def is_lenient(self, endpoint: Endpoint) -> bool:
         """Tell whether the endpoint's profile forgives small faults."""
@@ -1137,14 +1218,16 @@ class RegistrationAuthority:
     ) -> Deferred[Principal]:
         """Return for whom a certificate speaks."""
         return self._authenticator.identify(
-            endpoint, certificate, self.now(), chain
+            self.rules.serving(endpoint), certificate, self.now(), chain
         )
 
     def sign_message(
         self, endpoint: Endpoint, content: bytes
     ) -> Deferred[bytes]:
         """Return a message that the authority itself has signed."""
-        authority = self.rules.authorities[endpoint.authority]
+        rules = self.rules
+        issuing = rules.succession(endpoint.authority).authority
+        authority = rules.authorities[issuing]
         prepared = prepare_signed(
             content,
             certificate=authority.certificate,

@@ -49,12 +49,13 @@ class ServerCertificate:
         random_bytes: Callable[[int], bytes],
     ) -> None:
         self._rules = rules
+        self._issuer = rules.succession(next(iter(config.authorities)))
         self._https = config.listeners.https
         self._own = OwnKey(
             ra,
             config.state / TLS_DIRECTORY / "server.pem",
             GATEWAY_PROFILE,
-            next(iter(config.authorities)),
+            self._issuer.authority,
             self._request,
             self._fits,
             random_bytes,
@@ -65,8 +66,9 @@ class ServerCertificate:
         """
         Return chain and key for new connections; make them if need be.
 
-        :returns: DER certificates without the root, the server's own first;
-            and its key.
+        :returns: DER certificates without the root, the server's own first,
+            while a root takes over, what leads to the one before; and its
+            key.
         :raises KeyFileError: configured files cannot be used.
         :raises SecretError: the key's reference leads nowhere.
         """
@@ -74,7 +76,8 @@ class ServerCertificate:
             served = read_files(self._https.certificate)
         else:
             pair = await self._own.current(self._rules)
-            served = (pair.chain[:-1], pair.key)
+            # Who knows only the root before is led there from ours.
+            served = (pair.chain[:-1] + self._issuer.bridge, pair.key)
         self.not_after = read_certificate(served[0][0]).not_after
         return served
 

@@ -53,6 +53,7 @@ LAYERS = {
     "trstctl.challenges": 3,
     "trstctl.trust_settings": 3,
     "trstctl.server_certificate": 5,
+    "trstctl.authorities": 5,
     "trstctl.founding": 5,
     "trstctl.gateway": 5,
     "trstctl.tap": 5,

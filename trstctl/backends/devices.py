@@ -50,8 +50,9 @@ async def current_certificate(
         )
     )
     names = set(map(canonical, wanted.names))
+    authorities = (endpoint.authority, *endpoint.issuers)
     for row in rows:
-        if row.authority != endpoint.authority or set(row.names) != names:
+        if row.authority not in authorities or set(row.names) != names:
             continue
         found = await store.find_certificate(endpoint.tenant_id, row.serial)
         assert found is not None  # none is ever removed

@@ -169,6 +169,26 @@ class ThreadSigner:
         return Failure(_unavailable(self.log, failure.value))
 
 
+@implementer(ISigner)
+class AbsentSigner:
+    """
+    Stands for a key that is elsewhere: what it has signed can be verified.
+
+    :param public_key: DER SubjectPublicKeyInfo.
+    """
+
+    def __init__(self, public_key: bytes) -> None:
+        self._public_key = public_key
+
+    def public_key(self) -> bytes:
+        """See :meth:`trstctl.interfaces.ISigner.public_key`."""
+        return self._public_key
+
+    def sign(self, tbs: bytes, algorithm: str) -> Deferred[bytes]:
+        """Fail."""
+        return fail(Unavailable("the key is not on this host"))
+
+
 def _public_key(private_key: CertificateIssuerPrivateKeyTypes) -> bytes:
     """Return the DER SubjectPublicKeyInfo."""
     return private_key.public_key().public_bytes(

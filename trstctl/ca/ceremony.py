@@ -91,17 +91,17 @@ def make_root(
     public_key = key.public_key()
     name = _name(common_name)
     identifier = x509.SubjectKeyIdentifier.from_public_key(public_key)
-    return _sign(
+    return sign_certificate(
         x509.CertificateBuilder(
             issuer_name=name,
             subject_name=name,
             public_key=public_key,
             serial_number=int(new_serial(random_bytes), 16),
-            not_valid_before=_whole(now - BACKDATE),
-            not_valid_after=_later(now, years),
+            not_valid_before=whole(now - BACKDATE),
+            not_valid_after=later(now, years),
         )
         .add_extension(x509.BasicConstraints(True, None), critical=True)
-        .add_extension(_CA_USAGE, critical=True)
+        .add_extension(CA_USAGE, critical=True)
         .add_extension(identifier, critical=False),
         key,
     )
@@ -136,25 +136,25 @@ def make_issuing(
         raise UnfitAuthority(
             f"the issuing CA must not have the root's name, {common_name}"
         )
-    public_key = _public_key(issuing_public_key)
-    return _sign(
+    public_key = read_public_key(issuing_public_key)
+    return sign_certificate(
         x509.CertificateBuilder(
             issuer_name=root.subject,
             subject_name=name,
             public_key=public_key,
             serial_number=int(new_serial(random_bytes), 16),
             not_valid_before=max(
-                _whole(now - BACKDATE), root.not_valid_before_utc
+                whole(now - BACKDATE), root.not_valid_before_utc
             ),
-            not_valid_after=min(_later(now, years), root.not_valid_after_utc),
+            not_valid_after=min(later(now, years), root.not_valid_after_utc),
         )
         .add_extension(x509.BasicConstraints(True, 0), critical=True)
-        .add_extension(_CA_USAGE, critical=True)
+        .add_extension(CA_USAGE, critical=True)
         .add_extension(
             x509.SubjectKeyIdentifier.from_public_key(public_key),
             critical=False,
         )
-        .add_extension(_authority_identifier(root), critical=False),
+        .add_extension(authority_identifier(root), critical=False),
         root_key,
     )
 
@@ -167,10 +167,17 @@ def issuing_csr(
 
     It asks for what :func:`make_issuing` would certify.
     """
+    return request_pem(key, _name(common_name))
+
+
+def request_pem(
+    key: CertificateIssuerPrivateKeyTypes, subject: x509.Name
+) -> bytes:
+    """Return a request for an issuing certificate of any name, PEM."""
     builder = (
-        x509.CertificateSigningRequestBuilder(_name(common_name))
+        x509.CertificateSigningRequestBuilder(subject)
         .add_extension(x509.BasicConstraints(True, 0), critical=True)
-        .add_extension(_CA_USAGE, critical=True)
+        .add_extension(CA_USAGE, critical=True)
         .add_extension(
             x509.SubjectKeyIdentifier.from_public_key(key.public_key()),
             critical=False,
@@ -214,7 +221,7 @@ def public_octets(key: CertificateIssuerPrivateKeyTypes) -> bytes:
 
 
 #: RFC 5280, section 4.2.1.3: for certificates and CRLs, and for no more.
-_CA_USAGE = x509.KeyUsage(
+CA_USAGE = x509.KeyUsage(
     digital_signature=False,
     content_commitment=False,
     key_encipherment=False,
@@ -232,7 +239,7 @@ def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
-def _public_key(spki: bytes) -> CertificateIssuerPublicKeyTypes:
+def read_public_key(spki: bytes) -> CertificateIssuerPublicKeyTypes:
     """Decode a key that an authority could sign with."""
     try:
         algorithm_for(describe_public_key(spki))
@@ -244,7 +251,7 @@ def _public_key(spki: bytes) -> CertificateIssuerPublicKeyTypes:
     return cast(CertificateIssuerPublicKeyTypes, key)
 
 
-def _authority_identifier(
+def authority_identifier(
     issuer: x509.Certificate,
 ) -> x509.AuthorityKeyIdentifier:
     """Point to the issuer's key as its own certificate names it."""
@@ -261,7 +268,7 @@ def _authority_identifier(
     )
 
 
-def _sign(
+def sign_certificate(
     builder: x509.CertificateBuilder, key: CertificateIssuerPrivateKeyTypes
 ) -> bytes:
     """Sign with the digest that suits the key."""
@@ -279,15 +286,15 @@ def _digest(
     return hashes.SHA256() if isinstance(key, rsa.RSAPrivateKey) else None
 
 
-def _whole(moment: datetime) -> datetime:
+def whole(moment: datetime) -> datetime:
     """Cut to the second: certificates know no fraction."""
     return moment.replace(microsecond=0)
 
 
-def _later(moment: datetime, years: int) -> datetime:
+def later(moment: datetime, years: int) -> datetime:
     """Return the same day so many years later, or the day before it."""
     year = moment.year + years
     try:
-        return _whole(moment).replace(year=year)
+        return whole(moment).replace(year=year)
     except ValueError:  # the 29th of February
-        return _whole(moment).replace(year=year, day=28)
+        return whole(moment).replace(year=year, day=28)

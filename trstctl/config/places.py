@@ -6,6 +6,7 @@ from __future__ import annotations
 from trstctl.ca.edition import Issuer
 from trstctl.ca.pointers import PLACEHOLDER, Places
 from trstctl.config.model import AuthoritySettings, Configuration
+from trstctl.config.values import AUTHORITY
 from trstctl.interfaces import IAuthority
 
 #: The protocol that serves what the pointers lead to.
@@ -15,20 +16,26 @@ _SERVED_BY = "revocation"
 _THIS_HOST = frozenset(("localhost", "127.0.0.1", "::1"))
 
 
-def places_of(config: Configuration, name: str) -> Places:
+def places_of(
+    config: Configuration, configured: str, name: str | None = None
+) -> Places:
     """
     Return where the authority's CRLs, responder and certificate are.
 
     Without a URL for partitions nothing is divided: a partition's CRL must
     say by its URL what it is of.
+
+    :param configured: the authority's name in the configuration.
+    :param name: which generation of it; by default, the first.
     """
-    settings = config.authorities[name]
+    name = name or configured
+    settings = config.authorities[configured]
     base = _base(config, settings)
     urls = settings.urls
 
     def chosen(given: tuple[str, ...] | None, path: str) -> tuple[str, ...]:
         if given is not None:
-            return given
+            return tuple(url.replace(AUTHORITY, name) for url in given)
         return (base + path,) if base else ()
 
     partition = chosen(urls.partition, f"/crl/{name}/{PLACEHOLDER}.crl")
@@ -42,11 +49,36 @@ def places_of(config: Configuration, name: str) -> Places:
     )
 
 
-def issuer_of(config: Configuration, authority: IAuthority) -> Issuer:
-    """Return the authority with what the publisher must know of it."""
-    name = authority.name
-    schedule = config.authorities[name].crl.schedule()
-    return Issuer(authority, schedule, places_of(config, name))
+def issuer_of(
+    config: Configuration,
+    authority: IAuthority,
+    configured: str | None = None,
+) -> Issuer:
+    """
+    Return the authority with what the publisher must know of it.
+
+    :param configured: as for :func:`places_of`; by default, its own name.
+    """
+    configured = configured or authority.name
+    return Issuer(
+        authority,
+        config.authorities[configured].crl.schedule(),
+        places_of(config, configured, authority.name),
+    )
+
+
+def same_for_all(settings: AuthoritySettings) -> list[str]:
+    """
+    Return the keys of URLs that would be the same for all generations.
+
+    Each generation has CRLs, a responder and a certificate of its own.
+    """
+    return [
+        key
+        for key, urls in settings.urls
+        for url in urls or ()
+        if AUTHORITY not in url
+    ]
 
 
 def over_tls(places: Places) -> bool:

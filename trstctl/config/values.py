@@ -14,6 +14,7 @@ from trstctl.ca.pointers import PLACEHOLDER
 from trstctl.settings import Duration
 
 __all__ = [
+    "AUTHORITY",
     "Count",
     "Digest",
     "Duration",
@@ -29,6 +30,9 @@ __all__ = [
     "Seconds",
     "StoreURL",
 ]
+
+#: Stands for the name of an authority's generation.
+AUTHORITY = "{authority}"
 
 # Scheme, host, port and path (RFC 3986); nothing that those who read
 # certificates might understand in another way.
@@ -95,7 +99,7 @@ def _host(value: str) -> str:
 
 def _url(value: str) -> str:
     """Return the URL, or refuse what no certificate should point to."""
-    if not _URL.fullmatch(value):
+    if not _URL.fullmatch(value.replace(AUTHORITY, "")):
         raise ValueError(
             "write a URL such as http://pki.example.com/crl/issuing.crl"
         )

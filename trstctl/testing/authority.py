@@ -47,6 +47,7 @@ from trstctl.model import (
     PollRequest,
     Principal,
     RegistrarCall,
+    Succession,
 )
 from trstctl.pkix import algorithms
 from trstctl.policy.profile import Profile, ProfileSettings, builtin_profiles
@@ -362,6 +363,15 @@ class StubAuthority:
         """Return the chain, or raise the outcome."""
         self._raise()
         return self.chain
+
+    def succession(self, endpoint: Endpoint) -> Succession:
+        """Return the chain as that of the only generation."""
+        self._raise()
+        return Succession(endpoint.authority, self.chain)
+
+    def serving(self, endpoint: Endpoint) -> Endpoint:
+        """Return the endpoint."""
+        return endpoint
 
     def is_lenient(self, endpoint: Endpoint) -> bool:
         """Forgive nothing."""

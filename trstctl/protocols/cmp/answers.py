@@ -17,6 +17,7 @@ from functools import lru_cache
 from attrs import evolve, frozen
 
 from trstctl.interfaces import IMessageCredential, IRegistrationAuthority
+from trstctl.model import Endpoint
 from trstctl.pkix import algorithms
 from trstctl.pkix.certificate import read_certificate
 from trstctl.pkix.cmp import PKIBody, prepare
@@ -85,13 +86,21 @@ class Writer:
     """
     Writes the answers of one endpoint.
 
+    While one root takes over from another, what leads from the new one to
+    the one before is in extraCerts, too (RFC 9810, section 4.4).
+
     :param include_root: whether extraCerts bring roots, too.
     """
 
     def __init__(
-        self, ra: IRegistrationAuthority, *, include_root: bool
+        self,
+        ra: IRegistrationAuthority,
+        endpoint: Endpoint,
+        *,
+        include_root: bool,
     ) -> None:
         self._ra = ra
+        self._endpoint = endpoint
         self._include_root = include_root
         self._sender: tuple[bytes, PKIHeader] | None = None
 
@@ -166,11 +175,14 @@ class Writer:
 
     def _shown(self, chain: Sequence[bytes]) -> tuple[bytes, ...]:
         """Return certificates once each, in order, roots where wanted."""
-        return tuple(
+        shown = [
             der
             for der in dict.fromkeys(chain)
             if self._include_root or not _is_root(der)
-        )
+        ]
+        if shown:
+            shown += self._ra.succession(self._endpoint).bridge
+        return tuple(shown)
 
 
 @lru_cache(maxsize=64)

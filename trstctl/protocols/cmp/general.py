@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from trstctl.errors import Malformed
 from trstctl.interfaces import IRegistrationAuthority
 from trstctl.model import CSRWishes, Name, NameAttribute, StoredCRL
+from trstctl.model import RootUpdate as Rollover
 from trstctl.pkix import cmp_general as genp
 from trstctl.pkix import der
 from trstctl.pkix.certificate import read_certificate
@@ -24,7 +25,7 @@ from trstctl.pkix.crmf_template import CertTemplate
 from trstctl.pkix.names import names_match
 from trstctl.protocols.cmp.exchange import Exchange, Reply
 from trstctl.protocols.cmp.refusals import refuse, restate
-from trstctl.protocols.cmp.settings import Served
+from trstctl.protocols.cmp.settings import RootUpdate, Served
 
 #: What an empty genm is answered with.
 EVERYTHING = (
@@ -111,10 +112,16 @@ class GeneralMessages:
 
     async def _root_update(self, value: bytes) -> InfoTypeAndValue:
         """Tell the root that follows the client's (section 4.3.2)."""
-        current = self._ra.ca_certificates(self._endpoint)[-1]
         if value:
             genp.read_root_ca_cert(value)
-        update = self._update
+        now = self._ra.succession(self._endpoint)
+        update: RootUpdate | Rollover | None = self._update
+        if update is None:
+            # What the rollover of the authority's key brings by itself.
+            update = now.update
+            current = update.old if update is not None else b""
+        else:
+            current = root_of(now.certificates)
         if update is None or value not in {b"", current}:
             return genp.root_ca_key_update(None)
         return genp.root_ca_key_update(
@@ -191,10 +198,11 @@ class GeneralMessages:
 
     # --- revocation ---------------------------------------------------------
 
-    async def _crl(self) -> StoredCRL:
+    async def _crl(self, authority: str = "") -> StoredCRL:
         """Return the CRL that is in force."""
+        serving = self._ra.serving(self._endpoint)
         crl: StoredCRL = await self._ra.revocation.crl(
-            self._endpoint.authority, ""
+            authority or serving.authority, ""
         )
         return crl
 
@@ -204,18 +212,31 @@ class GeneralMessages:
 
     async def _newer_crls(self, value: bytes) -> InfoTypeAndValue:
         """Tell our CRL, if the client has none or an older one (4.3.4)."""
-        crl = await self._crl()
-        issuer = read_certificate(
-            self._ra.ca_certificates(self._endpoint)[0]
-        ).subject
+        now = self._ra.succession(self._endpoint)
+        all_crls = [
+            await self._crl(name) for name in (now.authority, *now.keyed)
+        ]
+        issuer = read_certificate(now.certificates[0]).subject
         for status in genp.read_crl_status_list(value):
             # A distribution point without an issuer is taken for ours.
             ours = not status.issuers or any(
                 names_match(name, issuer) for name in status.issuers
             )
-            if ours and (
-                status.this_update is None
+            newer = [
+                crl.der
+                for crl in all_crls
+                if status.this_update is None
                 or status.this_update < crl.this_update.replace(microsecond=0)
-            ):
-                return genp.crls((crl.der,))
+            ]
+            if ours and newer:
+                return genp.crls(newer)
         return genp.crls(())
+
+
+def root_of(certificates: tuple[bytes, ...]) -> bytes:
+    """Return the root of the chain that comes first."""
+    for certificate in certificates:
+        facts = read_certificate(certificate)
+        if facts.subject == facts.issuer:
+            return certificate
+    return certificates[-1]

@@ -116,7 +116,9 @@ class PKIMessages:
     def __init__(self, ra: IRegistrationAuthority, served: Served) -> None:
         self._ra = ra
         self._served = served
-        self._writer = Writer(ra, include_root=served.include_root)
+        self._writer = Writer(
+            ra, served.endpoint, include_root=served.include_root
+        )
         self._enrollment = Enrollment(ra, served)
         self._revocation = Revocation(ra, served)
         self._general = GeneralMessages(ra, served)
@@ -136,7 +138,7 @@ class PKIMessages:
         """
         ra = self._ra
         credential = await ra.credentials.get(
-            self._served.endpoint.authority, Purpose.CMP
+            ra.serving(self._served.endpoint).authority, Purpose.CMP
         )
         try:
             message = read_message(body)

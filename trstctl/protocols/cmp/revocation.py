@@ -94,8 +94,9 @@ class Revocation:
         except UnknownCertificate:
             raise _unknown() from None
         facts = read_certificate(record.der)
+        serving = self._ra.serving(self._endpoint)
         if (
-            record.authority != self._endpoint.authority
+            record.authority not in (serving.authority, *serving.issuers)
             or not names_match(template.issuer, facts.issuer)
             or not _agrees(template, facts)
         ):

@@ -364,8 +364,11 @@ class IntuneGate:
         number = serial.replace(" ", "").replace(":", "").lower()
         try:
             record = await self._ra.find(endpoint.tenant_id, number)
-            ours = (endpoint.authority, endpoint.protocol)
-            if (record.authority, record.protocol) != ours:
+            serving = self._ra.serving(endpoint)
+            if (
+                record.authority not in (serving.authority, *serving.issuers)
+                or record.protocol != endpoint.protocol
+            ):
                 # Others' certificates are none of Intune's business.
                 return _NOT_FOUND, _NO_SUCH
             await self._ra.revoke(

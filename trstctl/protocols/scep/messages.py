@@ -168,7 +168,7 @@ class PKIOperation:
             message = codec.read_message(body)
         except (Malformed, TooLarge) as error:
             raise Malformed(codec.UNREADABLE) from error
-        endpoint = self._endpoints[0]
+        endpoint = self._ra.serving(self._endpoints[0])
         credential = await self._ra.credentials.get(
             endpoint.authority, Purpose.SCEP
         )
@@ -257,18 +257,21 @@ class PKIOperation:
     async def _addressed(self, asked: _Asked, enveloped: Enveloped) -> _Asked:
         """Find out to which of our certificates the message is encrypted."""
         for endpoint in self._endpoints:
-            for known in await self._ra.credentials.known(
-                endpoint.authority, Purpose.SCEP
-            ):
-                recipient = enveloped.recipient_for(known.certificate)
-                if recipient is not None:
-                    return evolve(
-                        asked,
-                        credential=known,
-                        endpoint=endpoint,
-                        cipher=enveloped.cipher,
-                        scheme=recipient.scheme,
-                    )
+            now = self._ra.succession(endpoint)
+            for authority in (now.authority, *now.keyed):
+                for known in await self._ra.credentials.known(
+                    authority, Purpose.SCEP
+                ):
+                    recipient = enveloped.recipient_for(known.certificate)
+                    if recipient is not None:
+                        return evolve(
+                            asked,
+                            # Whoever is asked, the key that issues does.
+                            credential=known,
+                            endpoint=self._ra.serving(endpoint),
+                            cipher=enveloped.cipher,
+                            scheme=recipient.scheme,
+                        )
         return asked  # S-3: nobody is told yet
 
     # --- what was encrypted -------------------------------------------------
@@ -331,7 +334,7 @@ class PKIOperation:
                 )
                 if kind == codec.GET_CERT:
                     return await self._certificate(asked, named)
-                return await self._crl(asked)
+                return await self._crl(asked, named)
 
     def _told(
         self, asked: _Asked, outcome: Issued | Pending, secret: str = ""
@@ -341,7 +344,10 @@ class PKIOperation:
             return Answer(codec.PENDING), outcome.facts
         # RFC 8894, section 3.4: the issued one is the leaf; clients take
         # the first.
-        chain = outcome.chain if self._served.include_chain else ()
+        chain: tuple[bytes, ...] = ()
+        if self._served.include_chain:
+            bridge = self._ra.succession(self._endpoints[0]).bridge
+            chain = (*outcome.chain, *bridge)
         content = certs_only((outcome.certificate, *chain))
         return self._success(asked, content, secret), outcome.facts
 
@@ -451,7 +457,7 @@ class PKIOperation:
         """
         asker = await self._ra.identify(asked.endpoint, asked.message.signer)
         record = await self._ra.find(asked.endpoint.tenant_id, named.serial)
-        if record.authority != asked.endpoint.authority:
+        if record.authority not in _authorities(asked.endpoint):
             raise UnknownCertificate
         answer = self._success(asked, certs_only((record.der,)))
         return answer, {
@@ -460,8 +466,27 @@ class PKIOperation:
             "serial": record.serial,
         }
 
-    async def _crl(self, asked: _Asked) -> _Outcome:
-        """Return the authority's CRL, which is no secret (section 4.6)."""
-        crl = await self._ra.revocation.crl(asked.endpoint.authority, "")
+    async def _crl(self, asked: _Asked, named: IssuerAndSerial) -> _Outcome:
+        """
+        Return the authority's CRL, which is no secret (section 4.6).
+
+        Of several generations, that of the one that issued what is named.
+        """
+        endpoint = asked.endpoint
+        authority = endpoint.authority
+        if endpoint.issuers:
+            try:
+                record = await self._ra.find(endpoint.tenant_id, named.serial)
+            except UnknownCertificate:
+                pass  # the CRL of now, as to everybody else
+            else:
+                if record.authority in endpoint.issuers:
+                    authority = record.authority
+        crl = await self._ra.revocation.crl(authority, "")
         answer = self._success(asked, certs_only((), (crl.der,)))
         return answer, {"decision": "found"}
+
+
+def _authorities(endpoint: Endpoint) -> tuple[str, ...]:
+    """Return all whose certificates count."""
+    return (endpoint.authority, *endpoint.issuers)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 from trstctl.errors import Malformed, TrstctlError, Unavailable
 from trstctl.interfaces import IRegistrationAuthority
-from trstctl.model import Endpoint, Purpose
+from trstctl.model import Endpoint, Purpose, Succession
 from trstctl.pkix.cms import certs_only
 from trstctl.protocols.scep import codec
 from trstctl.protocols.scep.gates import make_gate
@@ -121,10 +121,8 @@ class SCEPResource(ProtocolResource):
                 return self._capabilities(served)
             case "GetCACert":
                 return await self._ca_certificates(served)
-            case "GetNextCACert" if served.next_authority is not None:
-                return await self._next_certificates(
-                    served, served.next_authority
-                )
+            case "GetNextCACert" if following := self._following(served):
+                return await self._next_certificates(served, following)
             case "PKIOperation" if message:
                 return await messages.answer(
                     request, codec.decode_get(message)
@@ -133,9 +131,20 @@ class SCEPResource(ProtocolResource):
 
     # --- about the authority ------------------------------------------------
 
+    def _following(self, served: Served) -> str:
+        """
+        Return the authority that will take over, or nothing: the one that
+        is configured, or the next generation of the endpoint's own.
+        """
+        if served.next_authority is not None:
+            return served.next_authority
+        now: Succession = self.ra.succession(served.endpoint)
+        return now.following
+
     def _capabilities(self, served: Served) -> HTTPResponse:
         """Return what is advertised (section 3.5.2)."""
-        lines = "".join(f"{each}\n" for each in served.capabilities)
+        found = served.capabilities(following=bool(self._following(served)))
+        lines = "".join(f"{each}\n" for each in found)
         return HTTPResponse(200, "text/plain", lines.encode("ascii"))
 
     async def _ca_certificates(self, served: Served) -> HTTPResponse:
@@ -144,13 +153,12 @@ class SCEPResource(ProtocolResource):
 
         The CA identifier in the query is ignored: everybody sends another.
         """
-        credential = await self.ra.credentials.get(
-            served.endpoint.authority, Purpose.SCEP
-        )
+        now = self.ra.succession(served.endpoint)
+        credential = await self.ra.credentials.get(now.authority, Purpose.SCEP)
         return HTTPResponse(
             200,
             "application/x-x509-ca-ra-cert",
-            certs_only(credential.chain),
+            certs_only((*credential.chain, *now.bridge)),
         )
 
     async def _next_certificates(

@@ -98,12 +98,13 @@ class Served:
     include_chain: bool
     next_authority: str | None
 
-    @property
-    def capabilities(self) -> tuple[str, ...]:
+    def capabilities(self, *, following: bool = False) -> tuple[str, ...]:
         """
-        The keywords of GetCACaps (RFC 8894, section 3.5.2).
+        Return the keywords of GetCACaps (RFC 8894, section 3.5.2).
 
         Each is enforced, and nothing else is accepted.
+
+        :param following: whether another CA will take over.
         """
         found = ["AES", "POSTPKIOperation", "Renewal"]
         # SHA-384 has no keyword in the RFC, and is accepted; so it is told.
@@ -112,7 +113,7 @@ class Served:
             found.append("DES3")
         if "sha1" in self.digests:
             found.append("SHA-1")
-        if self.next_authority is not None:
+        if following:
             found.append("GetNextCACert")
         return (*sorted(found), "SCEPStandard")
 
