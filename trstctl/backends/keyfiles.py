@@ -157,6 +157,28 @@ def replace_file(path: str | Path, content: bytes, mode: int) -> None:
     sync_directory(path.parent)
 
 
+def destroy_file(
+    path: str | Path, random_bytes: Callable[[int], bytes] = os.urandom
+) -> None:
+    """
+    Overwrite a file once, and remove it.
+
+    What a file system or a disk keeps beside it, and every backup, it does
+    not reach.
+
+    :raises OSError: it cannot be written or removed.
+    """
+    path = Path(path)
+    with path.open("r+b") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        stream.seek(0)
+        stream.write(random_bytes(size))
+        stream.flush()
+        os.fsync(stream.fileno())
+    path.unlink()
+    sync_directory(path.parent)
+
+
 def private_directory(path: str | Path) -> None:
     """
     Make a directory for private keys, or check the one that is there.

@@ -20,6 +20,7 @@ from trstctl.cli.context import (
 from trstctl.cli.faults import Refused
 from trstctl.cli.main import Surroundings
 from trstctl.cli.output import Row, output_option, print_listing
+from trstctl.cli.rollover import command as rollover
 from trstctl.config.model import AuthoritySettings
 from trstctl.founding import load_chain, load_key, write_certificates
 from trstctl.pkix.certificate import read_certificate
@@ -38,7 +39,10 @@ _COLUMNS = (
 
 @click.group("ca")
 def command() -> None:
-    """Show the CAs, and install what an offline root has signed."""
+    """Show the CAs, install what an offline root has signed, change keys."""
+
+
+command.add_command(rollover)
 
 
 @command.command("show")
@@ -50,6 +54,12 @@ def show(path: Path | None, form: str) -> None:
     rows: list[Row] = []
     for name, settings in desk.config.authorities.items():
         rows += [_row(name, der) for der in load_chain(settings)]
+    kind, _, place = desk.config.store.partition(":")
+    if kind != "sqlite" or Path(place).exists():
+        generations = desk.with_store(lambda store: store.list_generations())
+        rows += [
+            _row(one.name, der) for one in generations for der in one.chain
+        ]
     print_listing(_COLUMNS, rows, form)
 
 

@@ -3,23 +3,21 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
 import click
 
+from trstctl.authorities import AuthorityLoader, Loaded
 from trstctl.backends.signers import InlineSigner
-from trstctl.ca.authority import Authority
 from trstctl.ca.edition import Issuer
 from trstctl.ca.publisher import Publisher
 from trstctl.cli.context import Desk, at_desk, configuration_option
 from trstctl.cli.faults import Refused
 from trstctl.cli.main import Surroundings
 from trstctl.cli.output import Row, output_option, print_listing
-from trstctl.config.places import issuer_of, places_of
-from trstctl.founding import load_chain, load_key
+from trstctl.config.places import issuer_of
 from trstctl.interfaces import IAuthority, IStore
 from trstctl.model import StoredCRL
 
@@ -73,9 +71,11 @@ def publish(
 def show(authority: str | None, path: Path | None, form: str) -> None:
     """Show what is published of the AUTHORITY, or of all."""
     desk = at_desk(path)
-    names = _names(desk, authority)
 
     async def act(store: IStore) -> Sequence[StoredCRL]:
+        known = [*desk.config.authorities]
+        known += [one.name for one in await store.list_generations()]
+        names = _names(known, authority)
         found = [
             await store.find_crl(name, scope, 0)
             for name in names
@@ -86,11 +86,16 @@ def show(authority: str | None, path: Path | None, form: str) -> None:
     _print(desk.with_store(act), form)
 
 
-def _names(desk: Desk, authority: str | None) -> Sequence[str]:
+def _loaded(desk: Desk) -> Loaded:
+    """Return the authorities, with the keys of all their generations."""
+    generations = desk.with_store(lambda store: store.list_generations())
+    return AuthorityLoader(InlineSigner).load(desk.config, generations)
+
+
+def _names(known: Collection[str], authority: str | None) -> Sequence[str]:
     """Return the authorities that are meant."""
-    known = list(desk.config.authorities)
     if authority is None:
-        return known
+        return list(known)
     if authority not in known:
         raise Refused(
             f"no authority is called {authority}; use one of "
@@ -104,11 +109,13 @@ def _issuers(
 ) -> Mapping[str, Issuer]:
     """Return those that are meant; of all, those that can sign CRLs."""
     issuers = {}
-    for name in _names(desk, authority):
-        issuer = _issuer(desk, name)
-        problem = _problem(issuer.authority, now)
+    loaded = _loaded(desk)
+    for name in _names(loaded.publishing, authority):
+        one = loaded.publishing[name]
+        problem = _problem(one, now)
         if not problem:
-            issuers[name] = issuer
+            configured = loaded.configured[name]
+            issuers[name] = issuer_of(desk.config, one, configured)
         elif authority is not None:
             raise Refused(problem)
         else:
@@ -116,22 +123,6 @@ def _issuers(
     if not issuers:
         raise Refused("no authority can sign a CRL")
     return issuers
-
-
-def _issuer(desk: Desk, name: str) -> Issuer:
-    """Return an authority with its key."""
-    config = desk.config
-    settings = config.authorities[name]
-    key = load_key(settings.key, settings.passphrase, os.environ)
-    chain = load_chain(settings)
-    authority: IAuthority = Authority(
-        name,
-        chain[0],
-        chain,
-        InlineSigner(key),
-        places=places_of(config, name),
-    )
-    return issuer_of(config, authority)
 
 
 def _problem(authority: IAuthority, now: datetime) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 from attrs import frozen
 
+from trstctl.authorities import AuthorityFault
 from trstctl.backends.keyfiles import KeyFileError
 from trstctl.backends.migrate import SchemaError
 from trstctl.ca.chain import UnfitAuthority
@@ -21,6 +22,7 @@ from trstctl.tap import EXIT_CONFIGURATION
 
 _CONFIGURATION = (ConfigurationError, DiscoveryError, StartFault)
 _REFUSED = (
+    AuthorityFault,
     KeyFileError,
     SchemaError,
     SecretError,

@@ -75,7 +75,7 @@ def same_for_all(settings: AuthoritySettings) -> list[str]:
     """
     return [
         key
-        for key, urls in settings.urls
+        for key, urls in settings.urls.model_dump().items()
         for url in urls or ()
         if AUTHORITY not in url
     ]

@@ -1,0 +1,301 @@
+# SPDX-License-Identifier: MIT
+"""
+The rollover of a CA key under a steady stream of enrollments.
+
+Each device trusts what it last fetched from ``/cacerts`` and nothing else, as
+RFC 7030, section 4.1.3, has it.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from attrs import define, field
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from running import Device, Gateway, require_client, running, trstctl
+
+from trstctl.pkix.cms import read_certs_only
+
+#: Seconds between two requests of one device.
+PACE = 0.05
+PATIENCE = 20.0
+
+
+def pem(certificates: Sequence[bytes]) -> str:
+    """Return certificates as PEM."""
+    return "".join(
+        x509.load_der_x509_certificate(each)
+        .public_bytes(Encoding.PEM)
+        .decode()
+        for each in certificates
+    )
+
+
+def is_root(certificate: bytes) -> bool:
+    """Tell whether a certificate is signed by its own key."""
+    read = x509.load_der_x509_certificate(certificate)
+    try:
+        read.verify_directly_issued_by(read)
+    except Exception:  # noqa: BLE001 - of whatever kind
+        return False
+    return True
+
+
+@define
+class Client:
+    """
+    A device that enrolls, or renews what it has, again and again.
+
+    :ivar trusted: what it last fetched from ``/cacerts``.
+    :ivar issued: each certificate, with what ``/cacerts`` said right before
+        and right after.
+    """
+
+    gateway: Gateway
+    folder: Path
+    device: Device
+    renewing: bool
+    trusted: tuple[bytes, ...]
+    issued: list[tuple[bytes, tuple[bytes, ...], tuple[bytes, ...]]] = field(
+        factory=list
+    )
+    faults: list[str] = field(factory=list)
+    own: tuple[Path, Path] | None = None
+
+    def ask(
+        self, path: str, body: bytes | None, *, certified: bool = False
+    ) -> bytes:
+        """Send one request; the answer must be 200."""
+        context = ssl.create_default_context(
+            cadata=pem([one for one in self.trusted if is_root(one)])
+        )
+        if certified and self.own is not None:
+            context.load_cert_chain(*self.own)
+        client = http.client.HTTPSConnection(
+            "localhost", self.gateway.https_port, context=context, timeout=30
+        )
+        headers = {"Connection": "close"}
+        if body is not None:
+            headers["Content-Type"] = "application/pkcs10"
+            pair = base64.b64encode(b"device:device-password").decode()
+            if not certified:
+                headers["Authorization"] = f"Basic {pair}"
+        try:
+            client.request(
+                "GET" if body is None else "POST",
+                f"/.well-known/est/{path}",
+                body,
+                headers,
+            )
+            response = client.getresponse()
+            told = response.read()
+            assert response.status == 200, (path, response.status, told)
+            return base64.b64decode(told)
+        finally:
+            client.close()
+
+    def fetch(self) -> tuple[bytes, ...]:
+        """Fetch the CA certificates, and trust them."""
+        self.trusted = read_certs_only(self.ask("cacerts", None))
+        return self.trusted
+
+    def once(self) -> bytes:
+        """Enroll, or renew; keep what came of it."""
+        before = self.fetch()
+        renewing = self.renewing and self.own is not None
+        (certificate,) = read_certs_only(
+            self.ask(
+                "simplereenroll" if renewing else "simpleenroll",
+                self.device.request(),
+                certified=renewing,
+            )
+        )
+        self.issued.append((certificate, before, self.fetch()))
+        self.own = self.device.write(self.folder, certificate)
+        return certificate
+
+    def run(self, ended: threading.Event) -> None:
+        """Go on until told to end."""
+        while not ended.is_set():
+            try:
+                self.once()
+            except Exception as error:  # noqa: BLE001 - each is a failure
+                self.faults.append(f"{self.device.name}: {error!r}")
+            ended.wait(PACE)
+
+
+@pytest.fixture(scope="class")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    """Run a gateway."""
+    require_client("openssl")
+    folder = tmp_path_factory.mktemp("rollover")
+    with running(folder / "state") as gateway:
+        yield gateway
+
+
+def rollover(gateway: Gateway, *arguments: str) -> dict[str, object]:
+    """Take a step, and return what it says."""
+    told = trstctl(
+        *("ca", "rollover", *arguments, "--output", "json"),
+        config=gateway.config,
+    )
+    found: dict[str, object] = json.loads(told)
+    return found
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait until something is true."""
+    deadline = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def verify(folder: Path, clients: Sequence[Client]) -> int:
+    """Verify each certificate by what was told before and after it."""
+    bundles: dict[tuple[bytes, ...], list[Path]] = {}
+    count = 0
+    for client in clients:
+        for certificate, *told in client.issued:
+            count += 1
+            file = folder / f"issued-{count}.pem"
+            file.write_text(pem([certificate]))
+            for bundle in told:
+                bundles.setdefault(bundle, []).append(file)
+    for number, (bundle, files) in enumerate(bundles.items()):
+        anchors = folder / f"anchors-{number}.pem"
+        others = folder / f"others-{number}.pem"
+        anchors.write_text(pem([one for one in bundle if is_root(one)]))
+        others.write_text(pem([one for one in bundle if not is_root(one)]))
+        done = subprocess.run(
+            ["openssl", "verify", "-CAfile", anchors, "-untrusted", others]
+            + [str(file) for file in files],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+        assert len(files) == done.stdout.count(": OK")
+    return count
+
+
+def reaches(gateway: Gateway, anchors: Path) -> bool:
+    """Tell whether TLS works for who trusts only these."""
+    done = subprocess.run(
+        [
+            *("openssl", "s_client", "-connect"),
+            f"localhost:{gateway.https_port}",
+            *("-CAfile", anchors, "-verify_return_error", "-brief"),
+        ],
+        input=b"",
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+    return done.returncode == 0 and b"Verification: OK" in done.stderr
+
+
+class RolloverTests:
+    """Another root and another issuing key, while devices go on."""
+
+    def test_nobody_notices(self, gateway: Gateway, tmp_path: Path) -> None:
+        """No failure; each certificate verifies at its moment."""
+        root = x509.load_pem_x509_certificate(gateway.root.read_bytes())
+        old = root.public_bytes(Encoding.DER)
+
+        def client(name: str, *, renewing: bool) -> Client:
+            return Client(gateway, tmp_path, Device(name), renewing, (old,))
+
+        idle = client("idle", renewing=True)
+        idle.once()
+        clients = [
+            client(f"device-{number}", renewing=number > 0)
+            for number in range(3)
+        ]
+        ended = threading.Event()
+        threads = [
+            threading.Thread(target=each.run, args=(ended,))
+            for each in clients
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            self.roll(gateway, tmp_path, idle, clients)
+        finally:
+            ended.set()
+            for thread in threads:
+                thread.join()
+        assert [] == [fault for each in clients for fault in each.faults]
+        assert verify(tmp_path, [idle, *clients]) > 50
+
+    def roll(
+        self,
+        gateway: Gateway,
+        folder: Path,
+        idle: Client,
+        clients: Sequence[Client],
+    ) -> None:
+        """Go through the steps, while the devices work."""
+        old = folder / "old.pem"
+        old.write_text(gateway.root.read_text())
+        probe = Client(gateway, folder, Device("probe"), False, idle.trusted)
+        assert 2 == len(probe.fetch())
+        told = rollover(gateway, "prepare", "--new-root")
+        assert ("issuing-2", True) == (told["generation"], told["new_root"])
+        until(lambda: len(probe.fetch()) == 6)
+        first_issuing, first_root, issuing, new_root, *links = probe.trusted
+        new = folder / "new.pem"
+        new.write_text(pem([new_root]))
+        self.check_links(folder, first_root, new_root, links)
+        rollover(gateway, "activate", "--now", "--yes")
+        until(lambda: probe.fetch()[0] == issuing)
+        assert {first_issuing, first_root} < set(probe.trusted)
+        # Who knows one of the roots only reaches the gateway.
+        assert reaches(gateway, old)
+        assert reaches(gateway, new)
+        # A certificate of the old key renews, and gets one of the new.
+        renewed = x509.load_der_x509_certificate(idle.once())
+        renewed.verify_directly_issued_by(
+            x509.load_der_x509_certificate(issuing)
+        )
+        rollover(gateway, "finish", "--force", "--yes")
+        until(lambda: probe.fetch() == (issuing, new_root))
+        assert not reaches(gateway, old)
+        idle.fetch()
+        idle.once()
+        made = [len(each.issued) for each in clients]
+        until(
+            lambda: all(
+                len(each.issued) > count + 3
+                for each, count in zip(clients, made, strict=True)
+            )
+        )
+
+    def check_links(
+        self, folder: Path, old: bytes, new: bytes, links: Sequence[bytes]
+    ) -> None:
+        """RFC 9810, section 4.4: OldWithNew and NewWithOld."""
+        for number, (anchor, link) in enumerate(
+            zip((new, old), links, strict=True)
+        ):
+            file = folder / f"link-{number}.pem"
+            file.write_text(pem([link]))
+            trusted = folder / f"link-anchor-{number}.pem"
+            trusted.write_text(pem([anchor]))
+            done = subprocess.run(
+                ["openssl", "verify", "-CAfile", trusted, file],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
