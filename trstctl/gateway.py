@@ -193,6 +193,8 @@ class Gateway(Service):
         )
         self._generations: tuple[Generation, ...] = ()
         self._loaded = Loaded()
+        # Why the last step could not be followed: said once.
+        self._unfollowed = ""
         self._ready = False
         self._stopping = False
         self._draining: Deferred[Any] | None = None
@@ -848,12 +850,15 @@ class Gateway(Service):
             chain, key = await certificate.current()
             make_context(chain, key)
         except _REFUSALS as error:
-            self._log.error(
-                "a step of a rollover was not followed: {reason}",
-                event="generation.unfollowed",
-                reason=str(error),
-            )
+            if str(error) != self._unfollowed:
+                self._log.error(
+                    "a step of a rollover was not followed: {reason}",
+                    event="rollover.unfollowed",
+                    reason=str(error),
+                )
+            self._unfollowed = str(error)
             return
+        self._unfollowed = ""
         self._tls.swap(chain, key)
         self._put_in_place(config, generations, loaded, rules, certificate)
         self._tell_generations(loaded)
@@ -863,7 +868,7 @@ class Gateway(Service):
         for name, now in loaded.successions.items():
             self._log.info(
                 "{authority} issues with the key of {generation}",
-                event="generation.followed",
+                event="rollover.followed",
                 authority=name,
                 generation=now.authority,
                 following=now.following,
@@ -871,7 +876,7 @@ class Gateway(Service):
         for name in sorted(loaded.absent):
             self._log.error(
                 "the key of {generation} is not on this host; copy its file",
-                event="generation.keyless",
+                event="rollover.keyless",
                 authority=loaded.configured[name],
                 generation=name,
             )

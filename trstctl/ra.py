@@ -57,17 +57,14 @@ I-15 *A key that is made here is handed out once.*  It is made when it is known
      the other, and never before those of the same transaction and principal
      are revoked, for a short time as in I-11.  Where the process ended
      before that, the next repetition makes up for it.
-<<<<<<< HEAD
 I-16 *Or to who keeps the answer.*  A protocol that gives the same answer to
      the same message, the key in it, need not ask anew: there a repetition
      gets the certificate of before, as everywhere.  Its key is made when
      nothing but the intent is left to do: after the approval, if there is
      one to wait for.
-=======
-I-16 *One generation issues.*  Where an authority has had several keys, a
+I-17 *One generation issues.*  Where an authority has had several keys, a
      request goes to the one that issues when it comes in, whatever certificate
      it is made with; what is handed out again has the chain of its issuer.
->>>>>>> 8db0f4a (Let every protocol follow the generation of an authority that issues)
 """
 
 from __future__ import annotations
@@ -451,7 +448,7 @@ class RegistrationAuthority:
             raise
 
     def _as_now(self, request: _AnyRequest) -> _AnyRequest:
-        """Take a request to the generation that issues now (I-16)."""
+        """Take a request to the generation that issues now (I-17)."""
         endpoint = request.endpoint
         serving = self.rules.serving(endpoint)
         if serving is endpoint:
@@ -1057,7 +1054,7 @@ class RegistrationAuthority:
             raise Stale("the certificate of this request has been revoked")
         if stored.not_after is None or stored.not_after <= self.now():
             raise Stale("the certificate of this request has expired")
-        # I-16: who issued it may be the generation before.
+        # I-17: who issued it may be the generation before.
         issuer = asked.authorities.get(stored.authority, asked.authority)
         return Issued(
             certificate=stored.certificate,

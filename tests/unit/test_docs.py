@@ -267,7 +267,9 @@ class CommandTests:
         shown = _shown_commands()
         assert len(shown) > 20
         for words in shown:
-            size = 2 if tuple(words[:2]) in commands else 1
+            size = max(
+                each for each in (1, 2, 3) if tuple(words[:each]) in commands
+            )
             command = commands[tuple(words[:size])]
             known = {name for each in command.params for name in each.opts} | {
                 "--help"
@@ -301,7 +303,8 @@ def _log_events() -> set[str]:
 
 
 _AUDITED = re.compile(
-    r"\"((?:certificate|credential|crl|gateway|intent|request|secret)"
+    r"\"((?:certificate|credential|crl|gateway|generation|intent|request"
+    r"|secret)"
     r"\.[a-z]+(?:\.more)?)\""
 )
 
@@ -310,6 +313,7 @@ def _audit_events() -> set[str]:
     """Return what the stores, the gateway and the refusals audit."""
     files = [
         *(_ROOT / "trstctl" / "backends").glob("s*.py"),
+        _ROOT / "trstctl" / "backends" / "records.py",
         _ROOT / "trstctl" / "gateway.py",
         _ROOT / "trstctl" / "refusals.py",
         _ROOT / "trstctl" / "cli" / "challenge.py",
