@@ -436,7 +436,9 @@ class Site:
 
 
 def make_site(
-    profiles: Mapping[str, Any] | None = None, **settings: Any
+    profiles: Mapping[str, Any] | None = None,
+    authorities: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> Site:
     """Return a gateway with CMP."""
     clock, store = Clock(), MemoryStore()
@@ -444,7 +446,7 @@ def make_site(
     ra = make_ra(
         store_,
         clock=clock,
-        authorities={"issuing": make_authority()},
+        authorities=authorities or {"issuing": make_authority()},
         profiles=profiles or {},
     )
     plugin: IEnrollmentProtocol = cmp

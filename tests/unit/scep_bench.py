@@ -80,15 +80,17 @@ class Bench:
     def __init__(
         self,
         profiles: Mapping[str, Any] | None = None,
-        authorities: tuple[str, ...] = ("issuing",),
+        authorities: tuple[str, ...] | Mapping[str, Any] = ("issuing",),
         store: Any = None,
         **settings: Any,
     ) -> None:
         self.store: Any = store or MemoryStore()
         self.clock = Clock()
-        self.authorities: Any = {
-            name: make_authority(name) for name in authorities
-        }
+        self.authorities: Any = authorities
+        if isinstance(authorities, tuple):
+            self.authorities = {
+                name: make_authority(name) for name in authorities
+            }
         self.ra: Any = make_ra(
             self.store,
             authorities=self.authorities,
@@ -100,7 +102,7 @@ class Bench:
         self.resource = PLUGIN.make_resource(
             self.ra, settings_for(PLUGIN, **settings)
         )
-        self.recipient = self.credential(authorities[0]).certificate
+        self.recipient = self.credential(next(iter(authorities))).certificate
 
     def credential(self, authority: str = "issuing") -> Any:
         """Return the newest message credential."""
