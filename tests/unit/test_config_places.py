@@ -13,7 +13,13 @@ import pytest
 from trstctl.ca.edition import Schedule
 from trstctl.ca.pointers import NOWHERE, Places
 from trstctl.config.model import Configuration
-from trstctl.config.places import doubt_about, issuer_of, over_tls, places_of
+from trstctl.config.places import (
+    doubt_about,
+    issuer_of,
+    over_tls,
+    places_of,
+    same_for_all,
+)
 from trstctl.config.reader import ConfigurationError, load
 from trstctl.discovery import discover
 from trstctl.testing.authority import make_authority
@@ -166,6 +172,40 @@ class PlaceTests:
         for url, found in (("https", True), ("http", False)):
             config = read(f"urls: {{ocsp: ['{url}://a.example/o']}}", "")
             assert found == over_tls(places_of(config, "issuing"))
+
+
+class GenerationTests:
+    """Each key of an authority has places of its own."""
+
+    def test_below_the_public_url(self, read: Read) -> None:
+        """By the name of the generation."""
+        config = read("public_url: http://a.example")
+        places = places_of(config, "issuing", "issuing-2")
+        assert ("http://a.example/crl/issuing-2.crl",) == places.crl
+        assert ("http://a.example/ocsp/issuing-2",) == places.ocsp
+        second: Any = make_authority("issuing-2")
+        assert places == issuer_of(config, second, "issuing").places
+
+    def test_chosen_urls(self, read: Read) -> None:
+        """The name stands where the file says so."""
+        config = read(
+            "urls: {crl: ['http://a.example/{authority}.crl'], partition: "
+            "['http://a.example/{authority}/{partition}.crl']}"
+        )
+        places = places_of(config, "issuing", "issuing-2")
+        assert ("http://a.example/issuing-2.crl",) == places.crl
+        assert ("http://a.example/issuing-2/{partition}.crl",) == (
+            places.partition
+        )
+        assert [] == same_for_all(config.authorities["issuing"])
+
+    def test_urls_that_are_the_same(self, read: Read) -> None:
+        """They would lead to what another key has signed."""
+        config = read(
+            "urls: {crl: ['http://a.example/a.crl'], issuer: [], ocsp: "
+            "['http://a.example/{authority}', 'http://a.example/o']}"
+        )
+        assert ["crl", "ocsp"] == same_for_all(config.authorities["issuing"])
 
 
 class ScheduleTests:

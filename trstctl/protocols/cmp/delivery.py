@@ -94,6 +94,7 @@ class Generation:
 
     :param party: who will get it.
     :param signer: a credential with cmKGA as its purpose.
+    :param bridge: what leads from its root to the one before.
     """
 
     def __init__(
@@ -101,10 +102,12 @@ class Generation:
         ra: IRegistrationAuthority,
         party: Party,
         signer: IMessageCredential,
+        bridge: tuple[bytes, ...] = (),
     ) -> None:
         self._ra = ra
         self._party = party
         self._signer = signer
+        self._bridge = bridge
         self._made: MadeKey | None = None
 
     async def __call__(self, wanted: CertificateRequest) -> CertificateRequest:
@@ -133,7 +136,8 @@ class Generation:
             asymmetric_key_package(made.private_key, made.public_key.spki),
             certificate=signer.certificate,
             algorithm=signer.algorithm,
-            certificates=chain[:-1] or chain,  # without the root
+            # Without the root.
+            certificates=(chain[:-1] or chain) + self._bridge,
         )
         signature = await signer.sign(prepared.to_sign, prepared.algorithm)
         content = signed_data(prepared.finish(signature))

@@ -167,10 +167,9 @@ class Enrollment:
         if proof != "generated":
             return None
         # Known before anything is issued, as it may be unavailable.
-        signer = await self._ra.credentials.get(
-            self._served.endpoint.authority, Purpose.KGA
-        )
-        return Generation(self._ra, asked.known, signer)
+        now = self._ra.succession(self._served.endpoint)
+        signer = await self._ra.credentials.get(now.authority, Purpose.KGA)
+        return Generation(self._ra, asked.known, signer, now.bridge)
 
     def _issuer_name(self) -> Name:
         """Return the subject of the endpoint's CA."""

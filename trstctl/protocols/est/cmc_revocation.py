@@ -84,7 +84,7 @@ class Revocation:
 
     async def _named(self, wanted: RevokeRequest) -> CertificateRecord:
         """Return the certificate that a request names."""
-        endpoint = self._endpoint
+        endpoint = self._ra.serving(self._endpoint)
         record: CertificateRecord = await self._ra.find(
             endpoint.tenant_id, wanted.serial
         )

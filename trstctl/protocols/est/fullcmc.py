@@ -177,9 +177,8 @@ class FullCMC:
     ) -> bytes:
         """Return a Full PKI Response (sections 4.2 and 6.6; F-4)."""
         ra = self._ra
-        credential = await ra.credentials.get(
-            self._served.endpoint.authority, Purpose.CMP
-        )
+        now = ra.succession(self._served.endpoint)
+        credential = await ra.credentials.get(now.authority, Purpose.CMP)
         controls = [(CONTROLS["statusInfoV2"], status.der())]
         if echo.transaction is not None:
             number = der.tlv(der.INTEGER, echo.transaction)
@@ -199,7 +198,7 @@ class FullCMC:
             attributes={},
             content_type=PKI_RESPONSE,
             certificates=tuple(
-                dict.fromkeys((*certificates, *credential.chain))
+                dict.fromkeys((*certificates, *credential.chain, *now.bridge))
             ),
             signing_time=ra.now(),
         )
