@@ -22,6 +22,7 @@ from cmp_client import (
     cert_req,
     cn,
     header_of,
+    make_ra_site,
     make_site,
     new_key,
     pbmac1,
@@ -37,7 +38,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from trstctl.model import Extension, MintedSecret
 from trstctl.pkix import algorithms, der
 from trstctl.pkix.certificate import read_certificate
-from trstctl.pkix.cmp import PKIBody, prepare
+from trstctl.pkix.cmp import PKIBody, prepare, read_message
 from trstctl.pkix.cmp_header import Party
 from trstctl.pkix.crmf_template import CertId, CertTemplate
 
@@ -462,3 +463,74 @@ class RevocationTests:
         assert "accepted" == done.pki_status
         again = site.send(signed(device, rev_req(template, 1)))
         assert ("rp", "certRevoked") == (again.type, again.failure)
+
+
+class GeneralTests:
+    """genm: told by error."""
+
+    @pytest.mark.parametrize(
+        ("number", "value"),
+        [
+            (17, b"\x05\x00"),  # caCerts has none
+            (19, b"\x05\x00"),  # certReqTemplate has none
+            (22, b""),  # crlStatusList has one
+            (22, b"\x02\x01\x00"),
+        ],
+    )
+    def test_a_value(self, site: Site, number: int, value: bytes) -> None:
+        """Where none may be, none where one must be, or another: badRequest."""
+        oid = der.oid(f"1.3.6.1.5.5.7.4.{number}")
+        body = PKIBody("genm", der.sequence(der.sequence(oid, value)))
+        reply = site.send(protected_by_secret(site.secret(), body))
+        assert ("error", "badRequest") == (reply.type, reply.failure)
+
+
+class NestedTests:
+    """nested: told by error, and nothing inside is done."""
+
+    @pytest.mark.parametrize("mode", ["interop", "strict"])
+    @pytest.mark.parametrize(
+        ("changes", "failure"),
+        [
+            ({"transaction_id": b"t" * 16}, "badRequest"),
+            ({"sender_nonce": b"n" * 16}, "badSenderNonce"),
+        ],
+    )
+    def test_added_protection(
+        self, mode: str, changes: dict[str, Any], failure: str
+    ) -> None:
+        """What is not copied from the message inside."""
+        site, ra = make_ra_site(mode=mode)
+        message = protected_by_secret(site.secret(), asks())
+        header = read_message(message).header
+        copied = {
+            "transaction_id": header.transaction_id,
+            "sender_nonce": header.sender_nonce,
+        }
+        body = PKIBody("nested", der.sequence(message))
+        reply = site.send(signed(ra, body, **{**copied, **changes}))
+        assert ("error", failure) == (reply.type, reply.failure)
+
+    @pytest.mark.parametrize("mode", ["interop", "strict"])
+    @pytest.mark.parametrize(
+        ("changes", "failure"),
+        [
+            ({"transaction_id": b"t" * 16}, "badRequest"),
+            ({"sender_nonce": b"n" * 16}, "badSenderNonce"),
+            ({"text": "wrong"}, "badMessageCheck"),
+        ],
+    )
+    def test_a_batch(
+        self, mode: str, changes: dict[str, Any], failure: str
+    ) -> None:
+        """What occurs twice, or is not protected."""
+        site, ra = make_ra_site(mode=mode)
+        before = len(site.store._certificates)
+        messages = [
+            protected_by_secret(site.secret(), asks(), **changes)
+            for _ in range(2)
+        ]
+        body = PKIBody("nested", der.sequence(*messages))
+        reply = site.send(signed(ra, body))
+        assert ("error", failure) == (reply.type, reply.failure)
+        assert before == len(site.store._certificates)

@@ -6,6 +6,7 @@ certificates, and what two processes do at once.
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -346,6 +347,15 @@ class FactoryTests:
         reply = site.send(signed(issuer, asks("ir", "vendor CA")))
         assert ("error", "notAuthorized") == (reply.type, reply.failure)
 
+    def test_one_that_is_refused(self, tmp_path: Path) -> None:
+        """One that was stolen, by its digest."""
+        _, device = self.vendor(tmp_path)
+        digest = hashlib.sha256(device.certificate).hexdigest()
+        idevid = {"anchors": (tmp_path / "vendor.pem",), "refused": (digest,)}
+        site = make_site(idevid=idevid)
+        reply = site.send(signed(device, asks("ir", "unit-7")))
+        assert ("error", "notAuthorized") == (reply.type, reply.failure)
+
     def test_it_does_not_renew(self, tmp_path: Path) -> None:
         """The certificate that it got does."""
         site, device = self.vendor(tmp_path)
@@ -356,7 +366,7 @@ class FactoryTests:
         """The profile binds it to its factory name."""
         site, device = self.vendor(tmp_path)
         reply = site.send(signed(device, asks("ir", "unit-8")))
-        assert "rejection" == reply.pki_status
+        assert ("ip", "badCertTemplate") == (reply.type, reply.failure)
 
     def test_its_held_request_is_polled_for(self, tmp_path: Path) -> None:
         """RFC 9483, section 4.4."""

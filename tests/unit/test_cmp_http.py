@@ -188,6 +188,21 @@ class PathTests:
             elif not fits:
                 assert ("badRequest", "label") == (reply.failure, reply.code)
 
+    def test_labels_are_those_of_the_registry(self) -> None:
+        """IANA, CMP Well-Known URI Path Segments; p is for names."""
+        assert {
+            "initialization",
+            "certification",
+            "keyupdate",
+            "pkcs10",
+            "revocation",
+            "getcacerts",
+            "getrootupdate",
+            "getcertreqtemplate",
+            "getcrls",
+            "nested",
+        } == set(LABELS)
+
     def test_nested_has_a_label(self) -> None:
         """RFC 9483, section 6.1."""
         site, ra = make_ra_site()
