@@ -974,6 +974,17 @@ class SecretTests:
         )
         assert "success" == answer.status, answer.text
 
+    def test_link_as_dogtag_makes_it(self, bench: CMCBench) -> None:
+        """Its key is made of the identification, too."""
+        answer = self.proven(
+            bench,
+            attributes=lambda secret: {
+                LINK: (witness(secret.secret, R, secret.record.id),)
+            },
+            more=[self.RANDOM],
+        )
+        assert "success" == answer.status, answer.text
+
     @pytest.mark.parametrize(
         ("attributes", "more"),
         [

@@ -194,7 +194,7 @@ async def prove_secret(
             wish.proof.body_part,
         )
     text = await _proven(ra, endpoint, wish.proof, peer)
-    _check_link(wish, wanted, text)
+    _check_link(wish, wanted, text, wish.proof.identification)
     return text
 
 
@@ -216,7 +216,9 @@ async def _proven(
     return text
 
 
-def _check_link(wish: Wish, wanted: Wanted, text: str) -> None:
+def _check_link(
+    wish: Wish, wanted: Wanted, text: str, identification: str
+) -> None:
     """Verify that the request names the secret, too (section 6.3.1.1)."""
     if wish.pop_link is None and wanted.link is None:
         return
@@ -229,5 +231,10 @@ def _check_link(wish: Wish, wanted: Wanted, text: str) -> None:
         raise failed
     with concerning(wish.body_part):
         witness = read_witness(wanted.link)
-    if not witness.verify(text.encode("utf-8"), wish.pop_link[1]):
+    # The key is made of the secret alone; Dogtag makes it as that of
+    # identityProofV2, which proves the same.
+    if not any(
+        witness.verify(secret.encode("utf-8"), wish.pop_link[1])
+        for secret in (text, text + identification)
+    ):
         raise failed
