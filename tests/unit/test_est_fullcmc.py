@@ -509,11 +509,13 @@ class FormTests:
         assert (405, "POST") == (answer.status, answer.headers["Allow"])
 
     def test_no_credential(self, bench: CMCBench) -> None:
-        """Without a key to sign with, HTTP tells it."""
+        """Without a key to sign with, HTTP tells it, and nothing is done."""
         credentials: Any = bench.ra.credentials
         credentials.error = Unavailable()
-        answer = bench.send(signed_by_key(KEY, asks()))
+        before = bench.census()
+        answer = bench.send(signed_by_key(KEY, asks()), password=True)
         assert 503 == answer.status
+        assert before == bench.census()
 
 
 class ControlTests:

@@ -23,7 +23,7 @@ from attrs import field, frozen
 
 from trstctl.errors import Malformed, TrstctlError
 from trstctl.http.request import HTTPRequest
-from trstctl.interfaces import IRegistrationAuthority
+from trstctl.interfaces import IMessageCredential, IRegistrationAuthority
 from trstctl.model import CertificateRequest, Credential, Name, Purpose
 from trstctl.pkix import der
 from trstctl.pkix.certificate import read_certificate
@@ -103,6 +103,10 @@ class FullCMC:
 
         :param presented: returns what came by TLS and HTTP.
         """
+        # First: nothing is done that could not be told.
+        credential = await self._ra.credentials.get(
+            self._served.endpoint.authority, Purpose.CMP
+        )
         echo = Echo()
         try:
             message = self._read_message(http.body)
@@ -126,12 +130,15 @@ class FullCMC:
                 Asked(http, wish, echo, signer, own, wanted)
             )
         except Refusal as refusal:
+            told = refusal.status()
             return Reply(
-                await self._written(refusal.status(), echo),
+                await self._written(credential, told, echo),
                 error=refusal.error,
             )
         return Reply(
-            await self._written(outcome.status, echo, outcome.certificates),
+            await self._written(
+                credential, outcome.status, echo, outcome.certificates
+            ),
             outcome.http_status,
             outcome.retry_after,
             outcome.facts,
@@ -171,6 +178,7 @@ class FullCMC:
 
     async def _written(
         self,
+        credential: IMessageCredential,
         status: StatusInfo,
         echo: Echo,
         certificates: tuple[bytes, ...] = (),
