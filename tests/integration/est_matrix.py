@@ -513,6 +513,8 @@ class Libest(Client):
             head, _, content = part.strip(b"\r\n").partition(b"\r\n\r\n")
             fields = _fields(head.decode().split("\r\n"))
             assert "base64" == fields["Content-Transfer-Encoding"]
+            # "data too short", as it says of a key of P-256.
+            assert len(content) >= 256
             parts[fields["Content-Type"]] = _lines(content + b"\n")
         (certificate,) = read_certs_only(
             parts["application/pkcs7-mime; smime-type=certs-only"]

@@ -3,7 +3,8 @@
 Every client, every operation that it has, each version of TLS that it speaks.
 
 One gateway serves them all, with the configuration that ``trstctl init``
-writes: ports apart, only labels are added, and a profile that asks a person.
+writes: ports apart, only labels are added, a profile that asks a person, and one whose
+keys the gateway makes.
 """
 
 from __future__ import annotations
@@ -44,10 +45,12 @@ pytestmark = pytest.mark.interop
 LABELS = """\
     labels:
       told: {profile: tls-server}
+      keys: {profile: made, serverkeygen: true}
 """
 PROFILES = """\
 profiles:
   asking: {approval: always, approval_retry_after: 1, names: {dns: ["*"]}}
+  made: {server_key_generation: true, key_types: [rsa], names: {dns: ["*"]}}
 """
 
 
@@ -231,6 +234,14 @@ def linked(client: Client) -> None:
     verify_one(client, client.enroll_linked(name, client.password))
 
 
+def generated_key(client: Client) -> None:
+    """A certificate, and the key of it (RFC 7030, section 4.4)."""
+    made = client.generated(name_of(client, "made"), client.password, "keys")
+    parsed = x509.load_der_x509_certificate(made.certificate)
+    assert parsed.public_key() == made.key.public_key()
+    verify_one(client, made.certificate)
+
+
 def wrong_password(client: Client) -> None:
     """The client can tell that it is the password."""
     wrong = Proof(user="device", password="wrong")
@@ -260,6 +271,7 @@ OPERATIONS: dict[str, Callable[[Client], None]] = {
     "re-enroll, new key": re_enroll_new_key,
     "label": label,
     "tls-unique": linked,
+    "/serverkeygen": generated_key,
     "wrong password": wrong_password,
     "202, then approved": held,
 }
