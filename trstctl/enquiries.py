@@ -63,6 +63,9 @@ class CurrentRules(Protocol):
     def profiles(self) -> Mapping[str, IProfilePolicy]:
         """By name."""
 
+    def serving(self, endpoint: Endpoint) -> Endpoint:
+        """Return the endpoint with the authorities of this moment."""
+
 
 @implementer(IEnquiries)
 class Enquiries:
@@ -96,6 +99,7 @@ class Enquiries:
     ) -> RenewalWindow:
         """Look it up, if one of the authorities may have issued it."""
         rules = self._rules()
+        endpoint = rules.serving(endpoint)
         issuers = {
             name
             for name in (endpoint.authority, *endpoint.issuers)
@@ -131,6 +135,7 @@ class Enquiries:
         self, endpoint: Endpoint, names: Sequence[str]
     ) -> tuple[bytes, ...]:
         """Return them in the order of the names, each once."""
+        endpoint = self._rules().serving(endpoint)
         issuers = (endpoint.authority, *endpoint.issuers)
         now = self._now()
         found: dict[str, bytes] = {}

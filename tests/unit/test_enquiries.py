@@ -11,6 +11,8 @@ from attrs import evolve
 from est_samples import ESTBench, make_csr_with
 from hypothesis import given
 from hypothesis import strategies as st
+from rollover_samples import lineage
+from twisted.internet.defer import fail
 from zope.interface.verify import verifyObject
 
 from trstctl.ca.pointers import key_identifier
@@ -21,10 +23,11 @@ from trstctl.model import (
     CertificateRecord,
     CertificateStatus,
     Endpoint,
+    Phase,
     RenewalWindow,
 )
 from trstctl.pkix.certificate import certificate_extensions
-from trstctl.testing import EPOCH, TENANT, result_of
+from trstctl.testing import EPOCH, TENANT, FakeRevocation, result_of
 
 OTHER = "22222222-2222-2222-2222-222222222222"
 ENDPOINT = Endpoint("est", "", TENANT, "device", "issuing")
@@ -258,3 +261,48 @@ class CurrentTests:
             bench.issued(make_csr_with({}, "one"))
             bench.clock.advance(1)
         assert 4 == len(bench.names("one"))
+
+
+class RolloverTests:
+    """While an authority gets another key."""
+
+    def test_whose_key_is_replaced(self) -> None:
+        """
+        Once the new key issues, what the old one has signed is to be renewed
+        now; what the new one signs is not, and both names are known.
+        """
+        line, bench = lineage(), EnquiryBench()
+        bench.authorities.update(line.authorities)
+        bench.ra.rules = evolve(bench.ra.rules, authorities=bench.authorities)
+        line.put(bench.ra, Phase.PREPARED)
+        old = bench.record(bench.issued(make_csr_with({}, "one")))
+        before = result_of(bench.window(old.serial))
+        assert bench.now() < before.start
+        line.put(bench.ra, Phase.ACTIVE)
+        new = bench.record(bench.issued(make_csr_with({}, "two")))
+        assert ("issuing", "issuing-2") == (old.authority, new.authority)
+        assert result_of(bench.window(old.serial)).end < bench.now()
+        window = result_of(bench.window(new.serial, authority="issuing-2"))
+        assert bench.now() < window.start
+        unknown(bench.window(old.serial, authority="issuing-2"))
+        assert (old.der, new.der) == bench.names("one", "two")
+
+    def test_crls_of_both(self) -> None:
+        """Paths to either key are checked, so each CRL is there."""
+        line, bench = lineage(), ESTBench(crls=True)
+        bench.authorities.update(line.authorities)
+        bench.ra.rules = evolve(bench.ra.rules, authorities=bench.authorities)
+        line.put(bench.ra, Phase.ACTIVE)
+        revocation: Any = FakeRevocation(
+            {name: one.chain for name, one in line.authorities.items()}
+        )
+        bench.ra.revocation = revocation
+        asked: list[str] = []
+
+        def crl(authority: str, scope: str) -> Any:
+            asked.append(authority)
+            return fail(UnknownCertificate())
+
+        revocation.crl = crl
+        assert 404 == bench.get("/crls").status
+        assert ["issuing-2", "issuing"] == asked

@@ -69,7 +69,7 @@ class Distribution:
         :raises UnknownCertificate: none is published.
         """
         crls: list[StoredCRL] = []
-        for authority in self._authorities(endpoint):
+        for authority in self._authorities(self._ra.serving(endpoint)):
             try:
                 crls.append(await self._ra.revocation.crl(authority, ""))
             except UnknownCertificate:
