@@ -348,6 +348,16 @@ class RefusalTests:
             *("-subject", "/CN=dev", "-certout", "x.pem"),
         )
 
+    def test_a_proof_by_encryption(self, site: Site) -> None:
+        """OpenSSL 3 asks for it in version 2, where nothing is encrypted."""
+        key = site.key("rsa.key", "-algorithm", "RSA")
+        told = site.cmp(
+            *("-cmd", "ir", *site.secret(), "-popo", "2", "-newkey", key),
+            *("-subject", "/CN=dev", "-certout", "x.pem"),
+            status=1,
+        )
+        assert "[pop-needs-version-3]" in told
+
     def test_a_wrong_secret(self, site: Site) -> None:
         """As an unknown one; the answer is signed."""
         new = ("-newkey", site.key("w.key"), "-subject", "/CN=w")
