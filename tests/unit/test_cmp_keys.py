@@ -309,6 +309,15 @@ class GenerationTests:
         )
         assert not any(encrypted in each for each in contents(site.store))
 
+    def test_what_is_not_confirmed_is_forgotten(self) -> None:
+        """D-3: the encrypted key does not outlive its certificate."""
+        site = key_site()
+        reply = site.send(protected_by_secret(site.secret(), wishes(), **V3))
+        encrypted = private_key_message(reply)[-64:]
+        site.clock.advance(601)
+        result_of(Deferred.fromCoroutine(site.ra.tend()))
+        assert not any(encrypted in each for each in contents(site.store))
+
 
 class RefusedGenerationTests:
     """Whoever gets no key is told why, and nothing was made."""

@@ -14,8 +14,8 @@ D-2  *Signed first*, by a credential with cmKGA as its purpose, so that the
      recipient knows who has made the key.
 D-3  *Kept by nobody.*  The key is a value on its way into the answer.  Of
      the answer the store has what the recipient has: the encrypted form.
-     Under a shared secret that the gateway could derive again, so that the
-     answer is kept until it is confirmed, and no longer.
+     The gateway could derive a shared secret again, so that the answer is
+     kept until it is confirmed, or cannot be any more, and no longer.
 D-4  *A certificate as the proof*: encrypted to the key that it certifies,
      it can be confirmed by that key's owner only.
 """

@@ -265,6 +265,7 @@ class Enrollment:
                 "renewed": outcome.former,
             },
             serial="" if outcome.replayed else outcome.serial,
+            has_key=generation is not None,
         )
 
     async def _private_key(

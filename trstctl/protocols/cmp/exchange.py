@@ -69,6 +69,8 @@ class Reply:
     :ivar notes: what the dialogue remembers from now on.
     :ivar serial: of a certificate that was issued just now, or empty.
     :ivar until: the dialogue is kept until then at least.
+    :ivar has_key: whether a private key is in it, encrypted: it is forgotten
+        once it cannot be confirmed any more.
     """
 
     body: PKIBody
@@ -79,3 +81,4 @@ class Reply:
     notes: Mapping[str, str] = field(factory=dict)
     serial: str = ""
     until: datetime | None = None
+    has_key: bool = False

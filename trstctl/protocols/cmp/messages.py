@@ -338,6 +338,8 @@ class PKIMessages:
         ra, endpoint = self._ra, self._served.endpoint
         party, now = asked.known, self._ra.now()
         memory = _WAITING_MEMORY if reply.state == WAITING else _MEMORY
+        if reply.has_key:
+            memory = timedelta(0)
         begun = asked.dialogue.notes if asked.dialogue else {}
         notes = {
             "actor": party.actor,
