@@ -404,6 +404,22 @@ class RefusedGenerationTests:
         body = wishes(algorithm=ML_DSA_65)
         self.refused(key_site(), body, "badAlg", "unsupported-algorithm")
 
+    def test_a_secret_that_is_used_up(self) -> None:
+        """It buys one certificate, whatever it asks for."""
+        site = key_site()
+        secret = site.secret()
+        site.send(protected_by_secret(secret, wishes(), **V3))
+        maker: Any = CountingMaker(site.ra.key_maker)
+        site.ra.key_maker = maker
+        body = wishes(name="another")
+        reply = site.send(protected_by_secret(secret, body, **V3))
+        assert ("notAuthorized", "secret-used-up") == (
+            reply.failure,
+            reply.code,
+        )
+        assert 0 == maker.made
+        assert 1 == len(site.store._certificates)
+
     def test_kur_under_a_secret(self) -> None:
         """RFC 9483, section 4.1.3."""
         failure = ("wrongIntegrity", "must-be-signed")
