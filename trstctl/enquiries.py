@@ -149,6 +149,9 @@ class Enquiries:
             for row in await self._store.list_certificates(query):
                 if (
                     row.authority not in issuers
+                    # RFC 9810, section 5.2.8.3.2: whoever can tell what is
+                    # in a certificate may prove a key by that.
+                    or row.confirm_by is not None
                     or not row.not_before <= now < row.not_after
                 ):
                     continue

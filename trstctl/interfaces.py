@@ -464,7 +464,8 @@ class IEnquiries(Interface):
     ) -> Deferred[tuple[bytes, ...]]:
         """
         Return the DER of the certificates that some names have now: valid,
-        in date, of the endpoint's tenant and authorities, a few of each.
+        in date, confirmed, of the endpoint's tenant and authorities, a few
+        of each.
 
         :param names: exact common names or subject alternative names.
         """

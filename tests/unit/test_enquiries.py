@@ -254,6 +254,16 @@ class CurrentTests:
         bench.ra.revoke(TENANT, row.serial, "unspecified", "test")
         assert () == bench.names("one")
 
+    def test_nothing_that_is_not_confirmed(self) -> None:
+        """RFC 9810, section 5.2.8.3.2: it may be its owner's proof."""
+        bench = EnquiryBench()
+        row = bench.record(bench.issued(make_csr_with({}, "one")))
+        waiting = evolve(row, confirm_by=row.not_after)
+        bench.store._certificates[TENANT, row.serial] = waiting
+        assert () == bench.names("one")
+        result_of(bench.ra.confirm(TENANT, row.serial, "", "test"))
+        assert (row.der,) == bench.names("one")
+
     def test_few_of_a_name(self) -> None:
         """A name that many have does not make the answer long."""
         bench = EnquiryBench()
