@@ -104,9 +104,8 @@ class FullCMC:
         :param presented: returns what came by TLS and HTTP.
         """
         # First: nothing is done that could not be told.
-        credential = await self._ra.credentials.get(
-            self._served.endpoint.authority, Purpose.CMP
-        )
+        now = self._ra.succession(self._served.endpoint)
+        credential = await self._ra.credentials.get(now.authority, Purpose.CMP)
         echo = Echo()
         try:
             message = self._read_message(http.body)
@@ -185,8 +184,7 @@ class FullCMC:
     ) -> bytes:
         """Return a Full PKI Response (sections 4.2 and 6.6; F-4)."""
         ra = self._ra
-        now = ra.succession(self._served.endpoint)
-        credential = await ra.credentials.get(now.authority, Purpose.CMP)
+        bridge = ra.succession(self._served.endpoint).bridge
         controls = [(CONTROLS["statusInfoV2"], status.der())]
         if echo.transaction is not None:
             number = der.tlv(der.INTEGER, echo.transaction)
@@ -206,7 +204,7 @@ class FullCMC:
             attributes={},
             content_type=PKI_RESPONSE,
             certificates=tuple(
-                dict.fromkeys((*certificates, *credential.chain, *now.bridge))
+                dict.fromkeys((*certificates, *credential.chain, *bridge))
             ),
             signing_time=ra.now(),
         )
