@@ -251,12 +251,20 @@ class PkilintTests:
         return fetch(gateway, "/crl/issuing.crl")
 
     def certificates(self, gateway: Gateway) -> list[tuple[str, bytes]]:
-        """Return the CA's, and each of the inventory, its own keys' too."""
+        """
+        Return the CA's, those of its next key and root with the links
+        between them, and each of the inventory, its own keys' too.
+        """
+        trstctl(
+            *("ca", "rollover", "prepare", "issuing", "--new-root"),
+            config=gateway.config,
+        )
+        folder = gateway.folder / "ca"
+        assert (folder / "issuing-2-links.pem").exists()
         chain = [
-            x509.load_pem_x509_certificate(
-                (gateway.folder / "ca" / f"{name}.pem").read_bytes()
-            ).public_bytes(Encoding.DER)
-            for name in ("root", "issuing")
+            each.public_bytes(Encoding.DER)
+            for path in sorted(folder.glob("*.pem"))
+            for each in x509.load_pem_x509_certificates(path.read_bytes())
         ]
         with sqlite3.connect(gateway.folder / "trstctl.db") as store:
             rows = store.execute(
