@@ -241,11 +241,14 @@ _WIDE_LETTERS = {28: b"\0\0\0x", 30: b"\0x"}
 def without_challenge(request: CertificateRequest) -> bytes:
     """
     Return a request as it may be kept: a challenge password is a secret, and
-    so is a one-time password (RFC 7894, section 3.1).
+    so are a one-time password (RFC 7894, section 3.1) and some controls of
+    CRMF.
 
     :returns: the request's DER, with each character of them replaced by
         ``x``.  Its signature does not verify any more.
     """
+    if request.kept is not None:
+        return request.kept
     if request.challenge_password is None and (
         OTP_CHALLENGE not in request.attributes
     ):
