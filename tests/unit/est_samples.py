@@ -38,6 +38,7 @@ from trstctl.pkix.names import encode_general_names, encode_name
 from trstctl.plugin import ProtocolPlugin
 from trstctl.policy.profile import Profile, builtin_profiles
 from trstctl.protocols.est.codec import encode_base64
+from trstctl.protocols.est.csrattrs import CSRAttribute, Item
 from trstctl.testing import (
     EPOCH,
     TENANT,
@@ -250,6 +251,22 @@ def _usual_digest(key: Any) -> Callable[[], Any]:
     if isinstance(key, ec.EllipticCurvePrivateKey) and bits > 256:
         return hashes.SHA384 if bits == 384 else hashes.SHA512
     return hashes.SHA256
+
+
+def read_csr_attributes(data: bytes) -> tuple[Item, ...]:
+    """Return what a DER CsrAttrs holds, in order, as a client would."""
+
+    def read(item: tuple[int, bytes, bytes]) -> Item:
+        if item[0] == der.OBJECT_IDENTIFIER:
+            return der.oid_text(item[1])
+        kind, values = der.children(item[1])
+        return CSRAttribute(
+            der.oid_text(kind[1]),
+            tuple(value[2] for value in der.children(values[1])),
+        )
+
+    der.check(data, max_bytes=len(data))
+    return tuple(map(read, der.children(der.content(data, der.SEQUENCE))))
 
 
 class ObedientClient:

@@ -17,13 +17,11 @@ from est_samples import (
     RequestTemplate,
     decoded,
     make_csr_with,
+    read_csr_attributes,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from pyasn1.codec.der.encoder import encode
 from pyasn1_modules import rfc5280, rfc7030
 
-from trstctl.errors import Malformed
 from trstctl.model import (
     CSRWishes,
     Endpoint,
@@ -43,7 +41,6 @@ from trstctl.protocols.est.csrattrs import (
     advertised,
     encode_csr_attributes,
     missing,
-    read_csr_attributes,
 )
 from trstctl.testing import EPOCH, TENANT
 
@@ -142,37 +139,6 @@ class StructureTests:
         assert isinstance(item, CSRAttribute)
         (extension,) = decoded(item.values[0], rfc5280.Extensions())
         assert "2.5.29.17" == str(extension["extnID"])
-
-    @pytest.mark.parametrize(
-        "data",
-        [
-            b"",
-            b"\x31\x00",
-            b"\x30\x01",
-            bytes.fromhex("3003020100"),
-            bytes.fromhex("30023000"),
-            bytes.fromhex("300730050603550405"),
-            bytes.fromhex("3009300706035504050500"),
-            bytes.fromhex("3007300502010031 00".replace(" ", "")),
-            bytes.fromhex("3009310706035504053100"),
-        ],
-    )
-    def test_malformed(self, data: bytes) -> None:
-        """What is no CsrAttrs is refused."""
-        with pytest.raises(Malformed):
-            read_csr_attributes(data)
-
-    @settings(derandomize=True, deadline=None, max_examples=200)
-    @given(st.binary(max_size=64))
-    def test_any_octets(self, data: bytes) -> None:
-        """R-5: anything is read or malformed."""
-        try:
-            items = read_csr_attributes(data)
-        except Malformed:
-            return
-        if items:
-            again = encode_csr_attributes(items)
-            assert len(items) == len(read_csr_attributes(again))
 
 
 ADVERTISED: list[tuple[CSRWishes, list[tuple[str, list[str]]]]] = [

@@ -25,7 +25,6 @@ from collections.abc import Iterable, Sequence
 
 from attrs import field, frozen
 
-from trstctl.errors import Malformed, RequestError
 from trstctl.model import (
     CertificateRequest,
     CSRWishes,
@@ -72,9 +71,6 @@ _RSA_WITH = {
 }
 _NULL = b"\x05\x00"
 
-#: The longest CsrAttrs that is read, in octets.
-_LARGEST = 16384
-
 
 @frozen
 class CSRAttribute:
@@ -106,41 +102,6 @@ def encode_csr_attributes(items: Sequence[Item]) -> bytes:
             else der.sequence(der.oid(item.oid), der.set_of(*item.values))
             for item in items
         )
-    )
-
-
-def read_csr_attributes(data: bytes) -> tuple[Item, ...]:
-    """
-    Return what a DER CsrAttrs holds, in order, as a client would.
-
-    :raises Malformed: it is none.
-    """
-    try:
-        der.check(data, max_bytes=_LARGEST)
-        return tuple(
-            map(_read_item, der.children(der.content(data, der.SEQUENCE)))
-        )
-    except RequestError:
-        raise
-    except Exception as error:
-        raise Malformed("not CSR attributes") from error
-
-
-def _read_item(item: tuple[int, bytes, bytes]) -> Item:
-    """Return one AttrOrOID; may fail with any exception."""
-    tag, content, _ = item
-    if tag == der.OBJECT_IDENTIFIER:
-        return der.oid_text(content)
-    kind, values = der.children(content)
-    if (tag, kind[0], values[0]) != (
-        der.SEQUENCE,
-        der.OBJECT_IDENTIFIER,
-        der.SET,
-    ):
-        raise Malformed("not CSR attributes")
-    return CSRAttribute(
-        der.oid_text(kind[1]),
-        tuple(value[2] for value in der.children(values[1])),
     )
 
 
