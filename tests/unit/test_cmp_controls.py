@@ -16,9 +16,14 @@ from cmp_client import (
     protected_by_secret,
     signed,
 )
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import AttributeOID
 
 from trstctl.model import RequestState
 from trstctl.pkix import der
+from trstctl.pkix.cmp import PKIBody
 from trstctl.pkix.crmf import CONTROLS
 from trstctl.policy.profile import ProfileSettings
 from trstctl.testing import TENANT, add_challenge, result_of
@@ -227,3 +232,21 @@ class OtherControlTests:
         body = asks("cr", controls=controls(pkiPublicationInfo=dont))
         reply = site.send(signed(site.enrolled(), body))
         assert "accepted" == reply.pki_status
+
+    def test_a_challenge_password(self) -> None:
+        """Not a control, but the same in PKCS #10: ignored, and not kept."""
+        site = make_site()
+        name = x509.NameAttribute(x509.NameOID.COMMON_NAME, "device")
+        csr = (
+            x509.CertificateSigningRequestBuilder(x509.Name([name]))
+            .add_attribute(AttributeOID.CHALLENGE_PASSWORD, b"challenge me")
+            .sign(new_key(), hashes.SHA256())
+            .public_bytes(Encoding.DER)
+        )
+        reply = site.send(
+            protected_by_secret(site.secret(), PKIBody("p10cr", csr))
+        )
+        assert "accepted" == reply.pki_status
+        kept = [row.csr for row in site.store._requests.values()]
+        assert kept
+        assert not any(b"challenge me" in each for each in kept)
