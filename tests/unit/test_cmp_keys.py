@@ -43,7 +43,12 @@ from twisted.internet.defer import Deferred, fail
 from twisted.logger import globalLogPublisher
 
 from trstctl.errors import Unavailable
-from trstctl.model import CertificateStatus, MintedSecret, Purpose
+from trstctl.model import (
+    CertificateStatus,
+    MintedSecret,
+    Purpose,
+    RequestState,
+)
 from trstctl.pkix import der
 from trstctl.pkix.cmp import PKIBody
 from trstctl.pkix.crmf_template import CertTemplate
@@ -69,11 +74,17 @@ ENCIPHERMENT = b"\xa2\x03\x81\x01\x00"
 AGREEMENT = b"\xa3\x03\x81\x01\x00"
 
 
-def key_site(profile: ProfileSettings = AGREEING, **settings: Any) -> Site:
+def key_site(
+    profile: ProfileSettings = AGREEING,
+    profiles: dict[str, ProfileSettings] | None = None,
+    **settings: Any,
+) -> Site:
     """Return a gateway that makes keys."""
     profile = evolve(profile, **MAKING)
     return make_site(
-        {"device": profile}, central_key_generation=True, **settings
+        {"device": profile, **(profiles or {})},
+        central_key_generation=True,
+        **settings,
     )
 
 
@@ -504,6 +515,32 @@ class HeldGenerationTests:
         assert same_key(key, done.certificate)
         assert 1 == maker.made
 
+    def test_a_reg_token_pays_for_it(self) -> None:
+        """Although what is kept of the request does not have it any more."""
+        site = key_site(
+            labels={"held": {"profile": "held", "reg_token": "challenge"}},
+            profiles={
+                "held": evolve(AGREEING, approval="always", **MAKING),
+            },
+        )
+        device = certified(site, new_key())
+        token = site.secret(profile="held")
+        control = der.sequence(
+            der.oid("1.3.6.1.5.5.7.5.1.1"),
+            der.tlv(0x0C, token.secret.encode()),
+        )
+        template = CertTemplate(subject=cn("device"))
+        request = cert_req(
+            template, None, controls=der.sequence(control), proof=b""
+        )
+        body, path = PKIBody("cr", der.sequence(request)), "/cmp/p/held"
+        waiting = site.send(signed(device, body, **V3), path)
+        assert "waiting" == waiting.pki_status
+        approve(site)
+        done = site.send(signed(device, poll_req(), **going_on(waiting)), path)
+        key = new_private_key(done, device.key)
+        assert same_key(key, done.certificate)
+
     def test_a_certificate_is_encrypted_when_it_is_approved(self) -> None:
         """Likewise."""
         site = make_site({"device": evolve(AGREEING, approval="always")})
@@ -520,7 +557,7 @@ class HeldGenerationTests:
 
 def approve(site: Site) -> None:
     """Approve the one held request."""
-    (held,) = result_of(site.store.list_requests(TENANT, None, 9))
+    (held,) = result_of(site.store.list_requests(TENANT, RequestState.HELD, 9))
     now = site.ra.now()
     result_of(
         site.store.decide_request(
