@@ -31,8 +31,11 @@ from pkix_samples import rsa_key
 from pyasn1.codec.der import decoder, encoder
 from pyasn1_alt_modules import rfc5958
 from pydantic import ValidationError
+from twisted.logger import globalLogPublisher
 
+from trstctl.config.reader import ConfigurationError, load
 from trstctl.config.secrets import SecretError
+from trstctl.discovery import discover
 from trstctl.errors import Unavailable
 from trstctl.model import CertificateQuery, CertificateStatus, Purpose
 from trstctl.pkix import der
@@ -47,7 +50,6 @@ from trstctl.pkix.encryption import scheme_identifier
 from trstctl.pkix.signed import read_signed_data, verify_signer
 from trstctl.protocols.est.codec import encode_base64
 from trstctl.protocols.est.key_secrets import identifier_of
-from trstctl.protocols.est.resource import ESTResource
 from trstctl.protocols.est.settings import ESTSettings
 from trstctl.ra import read_kept
 from trstctl.testing import (
@@ -262,13 +264,17 @@ class AnswerTests:
     def test_nothing_is_kept(self) -> None:
         """The private key is in the answer, and nowhere else."""
         bench = _Bench()
+        seen: list[Any] = []
+        globalLogPublisher.addObserver(seen.append)
         made = bench.made(make_csr())
+        globalLogPublisher.removeObserver(seen.append)
         number = made.key.private_numbers().private_value
         octets = number.to_bytes(32, "big")
         rows = result_of(bench.store.list_requests(TENANT, None, 10))
         kept = repr(vars(bench.store)).encode("latin-1", "replace")
         assert octets not in b"".join(row.csr for row in rows)
         assert repr(octets)[2:-1].encode() not in kept
+        assert repr(octets)[2:-1] not in repr(seen)
         (row,) = rows
         assert made.facts.public_key.fingerprint == row.public_key_fingerprint
 
@@ -869,15 +875,28 @@ class SettingsTests:
             labels={"a": {"serverkeygen": True, "pop": "verified"}},  # type: ignore[dict-item]
         )
 
-    def test_approval(self) -> None:
-        """No profile that asks a person: the loader looks at this."""
-        settings = ESTSettings(
-            enabled=True,
-            tenant_id=TENANT,
-            labels={"a": {"serverkeygen": True}},  # type: ignore[dict-item]
+    @pytest.mark.parametrize(
+        ("profile", "refused"),
+        [("held", True), ("free", False)],
+    )
+    def test_approval(
+        self, tmp_path: Path, profile: str, refused: bool
+    ) -> None:
+        """A label that makes keys has no profile that asks a person."""
+        file = tmp_path / "trstctl.yaml"
+        file.write_text(
+            "profiles: {held: {approval: always}, free: {}}\n"
+            f'protocols: {{est: {{enabled: true, tenant_id: "{TENANT}",\n'
+            f"  labels: {{keys: {{serverkeygen: true, profile: {profile}}},\n"
+            "    waits: {profile: held}}}}\n"
         )
-        default, label = ESTResource.endpoints_for("est", settings)
-        assert (True, False) == (default.may_wait, label.may_wait)
+        if not refused:
+            assert load(file, discover().protocols)
+            return
+        with pytest.raises(ConfigurationError) as caught:
+            load(file, discover().protocols)
+        (told,) = map(str, caught.value.faults)
+        assert "labels.keys, clients cannot wait for an approval" in told
 
     @pytest.mark.parametrize(
         ("name", "octets"),

@@ -563,3 +563,59 @@ class PublicKeyTests:
             bad = make_spki(EC_PUBLIC_KEY, parameters, key)
             outcome = refusal(algorithms.describe_public_key, bad)
             assert outcome in {None, "Malformed"}
+
+
+class KeyTypeTests:
+    """A key of which nothing but type and size counts (RFC 7030, 4.4.1)."""
+
+    def test_a_key(self) -> None:
+        """What is a key is described as one."""
+        octets = spki(P256)
+        found = algorithms.describe_key_type(octets)
+        assert algorithms.describe_public_key(octets) == found
+
+    @pytest.mark.parametrize(
+        ("oid", "parameters", "expected"),
+        [
+            (
+                "1.2.840.10045.2.1",
+                der.oid("1.3.132.0.34"),
+                ("p-384", 384),
+            ),
+            (
+                "1.2.840.10045.2.1",
+                der.oid("1.3.132.0.10"),
+                ("other:secp256k1", 256),
+            ),
+            ("1.2.840.113549.1.1.1", b"\x05\x00", ("rsa", 0)),
+            ("1.3.101.112", b"", ("ed25519", 0)),
+        ],
+    )
+    def test_no_value(
+        self, oid: str, parameters: bytes, expected: tuple[str, int]
+    ) -> None:
+        """Where the value is none, the algorithm says type and size."""
+        broken = der.sequence(
+            der.sequence(der.oid(oid), parameters), der.bit_string(bytes(9))
+        )
+        with pytest.raises(Malformed):
+            algorithms.describe_public_key(broken)
+        found = algorithms.describe_key_type(broken)
+        assert (broken, expected) == (
+            found.spki,
+            (found.algorithm, found.bits),
+        )
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            der.sequence(),
+            der.sequence(der.sequence(der.oid("1.2.3"))),
+            der.sequence(der.integer(1), der.bit_string(b"")),
+            der.octet_string(b""),
+        ],
+    )
+    def test_no_structure(self, wrong: bytes) -> None:
+        """What is no SubjectPublicKeyInfo at all is refused."""
+        with pytest.raises(Malformed):
+            algorithms.describe_key_type(wrong)
