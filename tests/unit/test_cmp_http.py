@@ -23,7 +23,7 @@ from trstctl.pkix.certificate import read_certificate
 from trstctl.pkix.cmp import MAX_BYTES, PKIBody, prepare, read_message
 from trstctl.pkix.crmf_template import CertTemplate
 from trstctl.protocols.cmp.header import ANNOUNCEMENTS
-from trstctl.protocols.cmp.messages import LABELS
+from trstctl.protocols.cmp.labels import LABELS
 from trstctl.testing import Connection, read_response, request_octets
 from trstctl.web import HTTPResponse
 

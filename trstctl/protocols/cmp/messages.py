@@ -19,7 +19,8 @@ M-5  *The store decides.*  What goes on with a transaction is found in the
      store, so that any process can answer, also after a crash.  Each step
      can be repeated: the certificate is the one of before, confirming and
      revoking are idempotent, and the dialogue moves on last.
-M-6  *Nobody else goes on*: see P-1 of :mod:`trstctl.protocols.cmp.parties`.
+M-6  *Nobody else goes on*: see :mod:`trstctl.protocols.cmp.continuing`, and
+     P-1 of :mod:`trstctl.protocols.cmp.parties`.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ from trstctl.protocols.cmp.answers import (
     envelope_for,
     envelope_for_unreadable,
 )
+from trstctl.protocols.cmp.continuing import check_continuing, remembered
 from trstctl.protocols.cmp.enrollment import NOT_TAKEN, Enrollment
 from trstctl.protocols.cmp.exchange import (
     FINISHED,
@@ -69,6 +71,7 @@ from trstctl.protocols.cmp.header import (
     VERSIONS,
     check_header,
 )
+from trstctl.protocols.cmp.labels import fits, other_label
 from trstctl.protocols.cmp.nesting import Nesting
 from trstctl.protocols.cmp.original import Originals
 from trstctl.protocols.cmp.parties import (
@@ -94,20 +97,6 @@ _MEMORY = timedelta(days=1)
 
 #: Likewise, while it waits for a person.
 _WAITING_MEMORY = timedelta(days=8)
-
-#: The labels of RFC 9811, section 3.4, and what they are for.
-LABELS: Mapping[str, frozenset[str]] = {
-    "initialization": frozenset({"ir"}),
-    "certification": frozenset({"cr"}),
-    "keyupdate": frozenset({"kur"}),
-    "pkcs10": frozenset({"p10cr"}),
-    "revocation": frozenset({"rr"}),
-    "getcacerts": frozenset({"genm"}),
-    "getrootupdate": frozenset({"genm"}),
-    "getcertreqtemplate": frozenset({"genm"}),
-    "getcrls": frozenset({"genm"}),
-    "nested": frozenset({"nested"}),
-}
 
 
 class PKIMessages:
@@ -184,12 +173,12 @@ class PKIMessages:
             endpoint,
             message,
             asked.request.peer,
-            _remembered(begun) if continuing else b"",
+            remembered(begun) if continuing else b"",
             strict=self._served.strict,
         )
         if continuing:
             asked.party = party
-            self._check_continuing(asked)
+            check_continuing(asked)
         else:
             asked.party = await self._admitted(asked, party, label)
             await self._originals.check(asked)
@@ -214,7 +203,7 @@ class PKIMessages:
         transaction = message.header.transaction_id
         if message.body.type not in CONTINUING or transaction is None:
             return b""
-        return _remembered(await self._dialogue(transaction))
+        return remembered(await self._dialogue(transaction))
 
     async def _carried(self, asked: Exchange, label: str) -> HTTPResponse:
         """Answer what a nested message carries (RFC 9483, 5.2.2)."""
@@ -231,12 +220,12 @@ class PKIMessages:
         asked.party = await self._admitted(asked, party, "")
         # RFC 9483, section 6.1: the label is that of what is inside; a batch
         # has its own.
-        own = not label or _fits(CARRYING, label)
+        own = not label or fits(CARRYING, label)
         answer = await self._nesting.one(asked, "" if own else label)
         if answer is not None:
             return answer
         if not own:
-            raise _other_label(CARRYING)
+            raise other_label(CARRYING)
         reply = await self._nesting.batch(asked)
         return _response(await self._kept(asked, reply), reply.facts)
 
@@ -273,34 +262,9 @@ class PKIMessages:
                 f"a message of type {kind} is not allowed with this "
                 "credential",
             )
-        if label and not _fits(kind, label):
-            raise _other_label(kind)
+        if label and not fits(kind, label):
+            raise other_label(kind)
         return party
-
-    def _check_continuing(self, asked: Exchange) -> None:
-        """Let nobody but who began a transaction go on with it (M-6)."""
-        message, begun, party = asked.message, asked.dialogue, asked.known
-        if begun is None:
-            raise refuse(
-                "badRequest",
-                "transaction-unknown",
-                "there is no such transaction",
-            )
-        if party.id != begun.party:
-            raise _other_party(party, begun)
-        # RFC 9483, section 3.1.
-        if message.header.recip_nonce != bytes.fromhex(begun.notes["nonce"]):
-            raise refuse(
-                "badRecipientNonce",
-                "recip-nonce",
-                "recipNonce is not the senderNonce of the last answer",
-            )
-        if message.header.sender_nonce == bytes.fromhex(begun.notes["theirs"]):
-            raise refuse(
-                "badSenderNonce",
-                "sender-nonce-used",
-                "the senderNonce has been used before",
-            )
 
     async def _acted(self, asked: Exchange) -> Reply:
         """Do what the message asks for."""
@@ -449,42 +413,6 @@ class PKIMessages:
         return Answered(told, _response(octets, {}))
 
 
-def _fits(kind: str, label: str) -> bool:
-    """Tell whether a label of the path is for a type of message."""
-    return kind in LABELS[label]
-
-
-def _other_label(kind: str) -> TrstctlError:
-    """Return what is told of a message that came to the wrong path."""
-    return refuse(
-        "badRequest", "label", f"the path is not for a message of type {kind}"
-    )
-
-
 def _response(octets: bytes, facts: Mapping[str, str]) -> HTTPResponse:
     """Return a PKIMessage as HTTP carries it (RFC 9811, section 3.3)."""
     return HTTPResponse(200, MEDIA_TYPE, octets, facts=facts)
-
-
-def _remembered(begun: Dialogue | None) -> bytes:
-    """Return the certificate that signed before, if one did."""
-    if begun is None:
-        return b""
-    return base64.b64decode(begun.notes.get("signer", ""))
-
-
-def _other_party(party: Party, begun: Dialogue) -> TrstctlError:
-    """Return what is wrong with who goes on with another's transaction."""
-    technique, before = party.id.partition(":")[0], begun.party
-    if technique == before.partition(":")[0]:
-        return refuse(
-            "wrongAuthority",
-            "other-party",
-            "somebody else has begun this transaction",
-        )
-    signed = "signature" in {technique, before.partition(":")[0]}
-    return refuse(
-        "wrongIntegrity" if signed else "badMessageCheck",
-        "other-technique",
-        "a transaction keeps to one kind of protection",
-    )

@@ -16,7 +16,8 @@ from trstctl.errors import Malformed, TrstctlError, UnsupportedMediaType
 from trstctl.interfaces import IRegistrationAuthority
 from trstctl.model import Endpoint
 from trstctl.pkix.cmp import MAX_BYTES
-from trstctl.protocols.cmp.messages import LABELS, MEDIA_TYPE, PKIMessages
+from trstctl.protocols.cmp.labels import LABELS
+from trstctl.protocols.cmp.messages import MEDIA_TYPE, PKIMessages
 from trstctl.protocols.cmp.settings import CMPSettings, all_served
 from trstctl.settings import ProtocolSettings
 from trstctl.web import HTTPRequest, HTTPResponse, ProtocolResource
