@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +13,12 @@ from cmp_client import new_key
 from cryptography import x509
 from rollover_samples import Lineage, lineage
 
-from trstctl.errors import NotAuthenticated, UnknownCertificate
+from trstctl.ca.pointers import key_identifier
+from trstctl.errors import (
+    NotAuthenticated,
+    PolicyViolation,
+    UnknownCertificate,
+)
 from trstctl.model import (
     ClientCertificate,
     Credential,
@@ -25,6 +31,7 @@ from trstctl.model import (
     PollRequest,
 )
 from trstctl.pkix.certificate import read_certificate
+from trstctl.policy.profile import builtin_profiles
 from trstctl.testing import (
     TENANT,
     MemoryStore,
@@ -42,11 +49,13 @@ ALL = [Phase.PREPARED, Phase.ACTIVE, Phase.FINISHED]
 class Bench:
     """A registration authority over an authority with two keys."""
 
-    def __init__(self) -> None:
+    def __init__(self, profiles: Any = None) -> None:
         self.lineage: Lineage = lineage()
         self.store: Any = MemoryStore()
         self.ra: Any = make_ra(
-            self.store, authorities=self.lineage.authorities
+            self.store,
+            authorities=self.lineage.authorities,
+            profiles=profiles,
         )
         add_password(self.store, "device", "a password")
 
@@ -243,6 +252,66 @@ class IssuingTests:
         bench.put(Phase.FINISHED)
         with pytest.raises(UnknownCertificate):
             result_of(bench.ra.poll(question))
+
+
+class EarlyTests:
+    """Who has a certificate of the old key need not wait."""
+
+    def bench(self) -> Bench:
+        """Return a bench whose profile lets nobody renew early."""
+        settings = evolve(
+            builtin_profiles()["device"], renewal_window=timedelta(days=1)
+        )
+        return Bench({"device": settings})
+
+    def test_renewal_window(self) -> None:
+        """The profile's window is for certificates of the key that signs."""
+        bench = self.bench()
+        old = bench.ask()
+        bench.put(Phase.PREPARED)
+        with pytest.raises(PolicyViolation, match="can be renewed from"):
+            bench.renew(old)
+        bench.put(Phase.ACTIVE)
+        new = bench.renew(old)
+        with pytest.raises(PolicyViolation, match="can be renewed from"):
+            bench.renew(new)
+
+    def test_suggested_window(self) -> None:
+        """
+        draft-ietf-lamps-est-renewal-info: a window in the past tells to renew
+        now; of a key that is retired, nothing is known any more.
+        """
+        bench = self.bench()
+        old = bench.ask()
+
+        def ended(phase: Phase) -> bool:
+            bench.put(phase)
+            identifier = key_identifier(
+                bench.lineage.authorities["issuing"].certificate
+            )
+            found = result_of(
+                bench.ra.enquiries.renewal(ENDPOINT, identifier, old.serial)
+            )
+            return bool(found.end < bench.ra.now() + timedelta(days=30))
+
+        assert not ended(Phase.PREPARED)
+        assert ended(Phase.ACTIVE)
+        with pytest.raises(UnknownCertificate):
+            ended(Phase.FINISHED)
+
+    def test_peers(self) -> None:
+        """The certificates of peers are of whichever key still counts."""
+        bench = self.bench()
+        old = bench.ask()
+        for phase, found in (
+            (Phase.PREPARED, (old.certificate,)),
+            (Phase.ACTIVE, (old.certificate,)),
+            (Phase.FINISHED, ()),
+        ):
+            bench.put(phase)
+            assert found == result_of(
+                bench.ra.enquiries.current(ENDPOINT, ("device",))
+            )
 
 
 class TellingTests:

@@ -28,7 +28,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from rollover_samples import Lineage, lineage
 from scep_bench import BAD_CERT_ID, BAD_CHECK, PATH, SUCCESS, Bench
-from scep_samples import csr, issuer_and_serial, rsa_key, subject_of
+from scep_samples import (
+    certificates_and_crls,
+    csr,
+    issuer_and_serial,
+    rsa_key,
+    subject_of,
+)
 from test_cmp_general import genm, told
 from test_cmp_resource import going_on
 from twisted.internet.defer import Deferred
@@ -99,6 +105,27 @@ class ESTTests:
                 answer = exchange(resource, "GET", "/.well-known/est/cacerts")
                 found = read_certs_only(base64.b64decode(answer.body))
                 assert line.succession(phase).certificates == found
+
+    def test_crls(self) -> None:
+        """RFC 8295, section 4: those of both keys, while both count."""
+        line = lineage()
+        ra: Any = make_ra(authorities=line.authorities)
+        publisher: Any = ra.revocation
+        crls = {
+            name: result_of(publisher.crl(name, "")).der
+            for name in line.authorities
+        }
+        resource = PLUGIN.make_resource(ra, settings_for(PLUGIN, crls=True))
+        for phase, names in (
+            (Phase.PREPARED, ["issuing", "issuing-2"]),
+            (Phase.ACTIVE, ["issuing-2", "issuing"]),
+            (Phase.FINISHED, ["issuing-2"]),
+        ):
+            line.put(ra, phase)
+            answer = exchange(resource, "GET", "/.well-known/est/crls")
+            body = base64.b64decode(answer.body)
+            _, found = certificates_and_crls(body)
+            assert [crls[name] for name in names] == found
 
 
 # --- SCEP -------------------------------------------------------------------

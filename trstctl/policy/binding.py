@@ -268,7 +268,12 @@ def renewal_window(case: Case, window: timedelta | None) -> str | None:
     certificate = case.principal.certificate
     if certificate is None:
         return "there is no client certificate"
-    if window is None:
+    record = case.principal.record
+    if window is None or (
+        # Whose authority another key has taken over from need not wait.
+        record is not None
+        and record.authority != case.request.endpoint.authority
+    ):
         return None
     opens = certificate.not_after - window
     if case.now < opens:

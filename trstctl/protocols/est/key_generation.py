@@ -120,16 +120,15 @@ class NewKey:
         encrypt = self._recipients.seal(
             self._protection, self._client_certificate, self._ra.random_bytes
         )
-        signer = await self._ra.credentials.get(
-            self._endpoint.authority, Purpose.KGA
-        )
+        now = self._ra.succession(self._endpoint)
+        signer = await self._ra.credentials.get(now.authority, Purpose.KGA)
 
         async def seal(made: MadeKey) -> bytes:
             prepared = prepare_key_package(
                 asymmetric_key_package(made.private_key, made.public_key.spki),
                 certificate=signer.certificate,
                 algorithm=signer.algorithm,
-                certificates=signer.chain,
+                certificates=(*signer.chain, *now.bridge),
                 signing_time=self._ra.now(),
             )
             signature = await signer.sign(prepared.to_sign, prepared.algorithm)
