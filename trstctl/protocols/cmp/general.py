@@ -235,8 +235,8 @@ class GeneralMessages:
 
 def root_of(certificates: tuple[bytes, ...]) -> bytes:
     """Return the root of the chain that comes first."""
-    for certificate in certificates:
-        facts = read_certificate(certificate)
-        if facts.subject == facts.issuer:
-            return certificate
-    return certificates[-1]
+    read = ((each, read_certificate(each)) for each in certificates)
+    return next(
+        (each for each, facts in read if facts.subject == facts.issuer),
+        certificates[-1],
+    )
