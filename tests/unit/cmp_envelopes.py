@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from cmp_client import Reply
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 from pyasn1.codec.der import decoder, encoder
-from pyasn1_alt_modules import rfc5652, rfc5753, rfc5958
+from pyasn1_alt_modules import rfc5652, rfc5753, rfc5958, rfc8018
 from second_decoder import read_answer
 
 from trstctl.pkix import der
@@ -27,6 +28,7 @@ from trstctl.pkix.enveloped import read_enveloped
 from trstctl.pkix.key_package import KEY_PACKAGE
 from trstctl.pkix.signed import read_signed_data, verify_signer
 
+AES256_WRAP = "2.16.840.1.101.3.4.1.45"
 CM_KGA = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.32")
 
 _DIGESTS: dict[str, Any] = {
@@ -72,6 +74,22 @@ def agreed_key(recipient: Any, owner: Any, digest: Any, size: int) -> bytes:
     return aes_key_unwrap(kek, bytes(each["encryptedKey"]))
 
 
+def _with_password(message: bytes, info: Any, password: bytes) -> bytes | None:
+    """Return the content's key, wrapped by RFC 3394 or by RFC 3211."""
+    wrap = str(info["keyEncryptionAlgorithm"]["algorithm"])
+    if wrap != AES256_WRAP:
+        (recipient,) = read_enveloped(message).password_recipients
+        return recipient.unwrap(password)
+    parameters, _ = decoder.decode(
+        info["keyDerivationAlgorithm"]["parameters"], rfc8018.PBKDF2_params()
+    )
+    assert "1.2.840.113549.2.9" == str(parameters["prf"]["algorithm"])
+    salt = bytes(parameters["salt"]["specified"])
+    count = int(parameters["iterationCount"])
+    kek = hashlib.pbkdf2_hmac("sha256", password, salt, count, 32)
+    return aes_key_unwrap(kek, bytes(info["encryptedKey"]))
+
+
 def opened(message: bytes, owner: Any) -> bytes:
     """
     Return the content of an EnvelopedData with one recipient.
@@ -82,8 +100,7 @@ def opened(message: bytes, owner: Any) -> bytes:
     (info,) = found["recipientInfos"]
     if isinstance(owner, str):
         assert "pwri" == info.getName()
-        (recipient,) = read_enveloped(message).password_recipients
-        key = recipient.unwrap(owner.encode())
+        key = _with_password(message, info["pwri"], owner.encode())
     elif isinstance(owner, rsa.RSAPrivateKey):
         ciphertext = bytes(info["ktri"]["encryptedKey"])
         key = owner.decrypt(ciphertext, padding.PKCS1v15())

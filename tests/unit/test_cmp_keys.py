@@ -31,6 +31,7 @@ from cmp_client import (
     spki,
 )
 from cmp_envelopes import (
+    AES256_WRAP,
     encrypted_certificate,
     enveloped,
     new_private_key,
@@ -198,6 +199,22 @@ class GenerationTests:
         )
         assert "pkiconf" == done.type
         assert site.record(reply.certificate).confirm_by is None
+
+    def test_by_the_letter_it_is_wrapped_with_aes(self) -> None:
+        """RFC 9481, section 4.3.1, in strict mode; else RFC 3211."""
+        for mode, wrap in (
+            ("strict", AES256_WRAP),
+            ("interop", "1.2.840.113549.1.9.16.3.9"),
+        ):
+            site = key_site(mode=mode)
+            secret = site.secret()
+            reply = site.send(protected_by_secret(secret, wishes(), **V3))
+            message = private_key_message(reply)
+            (info,) = enveloped(message)["recipientInfos"]
+            used = info["pwri"]["keyEncryptionAlgorithm"]["algorithm"]
+            assert wrap == str(used)
+            key = new_private_key(reply, secret.secret)
+            assert same_key(key, reply.certificate)
 
     @pytest.mark.parametrize("kind", ["cr", "kur"])
     @pytest.mark.parametrize("is_rsa", [True, False])

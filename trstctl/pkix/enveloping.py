@@ -135,6 +135,7 @@ def envelope_for_password(
     random_bytes: Callable[[int], bytes],
     iterations: int = 10_000,
     content_type: str = DATA,
+    aes_wrap: bool = False,
 ) -> bytes:
     """
     Encrypt to whoever knows a password (RFC 8894, section 3.1).
@@ -147,6 +148,7 @@ def envelope_for_password(
         content and for its key.
     :param random_bytes: a cryptographically secure source.
     :param content_type: dotted.
+    :param aes_wrap: as for :func:`trstctl.pkix.password.wrap_for_password`.
     :returns: a ContentInfo.
     :raises UnsupportedAlgorithm: no such cipher.
     """
@@ -157,6 +159,7 @@ def envelope_for_password(
         cipher=cipher,
         iterations=iterations,
         random_bytes=random_bytes,
+        aes_wrap=aes_wrap,
     )
     # RFC 5652, section 6.1: version 3 with a password.
     return enveloped_data(

@@ -16,10 +16,16 @@ import hmac
 from collections.abc import Callable, Mapping
 
 from attrs import field, frozen
+from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 
 from trstctl.errors import Malformed, TooLarge, UnsupportedAlgorithm
 from trstctl.pkix import der
-from trstctl.pkix.encryption import content_cipher, read_cipher
+from trstctl.pkix.encryption import (
+    KEY_WRAPS,
+    ContentCipher,
+    content_cipher,
+    read_cipher,
+)
 
 #: More PBKDF2 iterations are refused before any: this many take 50 ms.
 MAX_ITERATIONS = 100_000
@@ -154,6 +160,7 @@ def wrap_for_password(
     cipher: str,
     iterations: int,
     random_bytes: Callable[[int], bytes],
+    aes_wrap: bool = False,
 ) -> bytes:
     """
     Return a PasswordRecipientInfo that holds ``key``.
@@ -162,21 +169,19 @@ def wrap_for_password(
     :meth:`PasswordRecipient.unwrap` for what it costs.
 
     :param cipher: a name of :mod:`trstctl.pkix.encryption`.
+    :param aes_wrap: wrap the key by RFC 3394 (RFC 9481, section 4.3.1), with
+        a key as long as the cipher's; else by RFC 3211 with the cipher.
     :raises UnsupportedAlgorithm: no such cipher.
     """
     chosen = content_cipher(cipher)
-    size = chosen.block_size
-    salt, iv = random_bytes(16), random_bytes(size)
+    salt = random_bytes(16)
     kek = hashlib.pbkdf2_hmac(
         "sha256", password, salt, iterations, chosen.key_size
     )
-    # RFC 3211, section 2.3.1: length, check value, key, random padding to
-    # at least two whole blocks; encrypted twice in one chain.
-    check = bytes(octet ^ 0xFF for octet in key[:3])
-    plain = bytes((len(key),)) + check + key
-    plain += random_bytes(max(2 * size - len(plain), -len(plain) % size))
-    once = chosen.encrypt(kek, iv, plain)
-    wrapped = chosen.encrypt(kek, once[-size:], once)
+    if aes_wrap:
+        algorithm, wrapped = KEY_WRAPS[len(kek)], aes_key_wrap(kek, key)
+    else:
+        algorithm, wrapped = _wrap(key, kek, chosen, random_bytes)
     derivation = _PBKDF2 + der.sequence(
         der.octet_string(salt),
         der.integer(iterations),
@@ -186,6 +191,25 @@ def wrap_for_password(
         0xA3,
         der.integer(0)
         + der.tlv(_DERIVATION_TAG, derivation)
-        + der.sequence(_PWRI_KEK, chosen.identifier(iv))
+        + algorithm
         + der.octet_string(wrapped),
     )
+
+
+def _wrap(
+    key: bytes,
+    kek: bytes,
+    chosen: ContentCipher,
+    random_bytes: Callable[[int], bytes],
+) -> tuple[bytes, bytes]:
+    """Return id-alg-PWRI-KEK with its cipher, and the wrapped key."""
+    size = chosen.block_size
+    iv = random_bytes(size)
+    # RFC 3211, section 2.3.1: length, check value, key, random padding to
+    # at least two whole blocks; encrypted twice in one chain.
+    check = bytes(octet ^ 0xFF for octet in key[:3])
+    plain = bytes((len(key),)) + check + key
+    plain += random_bytes(max(2 * size - len(plain), -len(plain) % size))
+    once = chosen.encrypt(kek, iv, plain)
+    wrapped = chosen.encrypt(kek, once[-size:], once)
+    return der.sequence(_PWRI_KEK, chosen.identifier(iv)), wrapped

@@ -95,6 +95,8 @@ class Generation:
     :param party: who will get it.
     :param signer: a credential with cmKGA as its purpose.
     :param bridge: what leads from its root to the one before.
+    :param strict: wrap a key under a secret as RFC 9481, section 4.3.1, has
+        it, and not as OpenSSL and BouncyCastle read it (RFC 3211).
     """
 
     def __init__(
@@ -103,11 +105,14 @@ class Generation:
         party: Party,
         signer: IMessageCredential,
         bridge: tuple[bytes, ...] = (),
+        *,
+        strict: bool = False,
     ) -> None:
         self._ra = ra
         self._party = party
         self._signer = signer
         self._bridge = bridge
+        self._strict = strict
         self._made: MadeKey | None = None
 
     async def __call__(self, wanted: CertificateRequest) -> CertificateRequest:
@@ -153,6 +158,7 @@ class Generation:
                 cipher=_CIPHER,
                 random_bytes=random_bytes,
                 content_type=SIGNED_DATA,
+                aes_wrap=self._strict,
             )
         return _to_key(
             content, party.certificate.der, SIGNED_DATA, random_bytes

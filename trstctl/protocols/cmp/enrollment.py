@@ -169,7 +169,13 @@ class Enrollment:
         # Known before anything is issued, as it may be unavailable.
         now = self._ra.succession(self._served.endpoint)
         signer = await self._ra.credentials.get(now.authority, Purpose.KGA)
-        return Generation(self._ra, asked.known, signer, now.bridge)
+        return Generation(
+            self._ra,
+            asked.known,
+            signer,
+            now.bridge,
+            strict=self._served.strict,
+        )
 
     def _issuer_name(self) -> Name:
         """Return the subject of the endpoint's CA."""
