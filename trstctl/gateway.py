@@ -99,7 +99,8 @@ from trstctl.own_keys import OwnCredentials
 from trstctl.pkix.certificate import read_certificate
 from trstctl.policy.profile import Profile
 from trstctl.policy.settings import GATEWAY_PROFILE, gateway_profiles
-from trstctl.ra import RegistrationAuthority, Rules, Windows, unmarked
+from trstctl.ra import RegistrationAuthority, unmarked
+from trstctl.rules import Rules, Windows
 from trstctl.server_certificate import ServerCertificate, read_files
 from trstctl.tls import ServerTLS, make_context, wrap_site
 from trstctl.vouching import DeviceSecrets

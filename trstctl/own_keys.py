@@ -69,7 +69,8 @@ from trstctl.model import (
 )
 from trstctl.pkix.certificate import read_certificate
 from trstctl.pkix.csr import read_csr
-from trstctl.ra import RegistrationAuthority, Rules
+from trstctl.ra import RegistrationAuthority
+from trstctl.rules import Rules
 
 #: Where the message credentials are, below the state directory.
 CREDENTIALS_DIRECTORY = "credentials"

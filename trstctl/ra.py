@@ -69,13 +69,11 @@ I-17 *One generation issues.*  Where an authority has had several keys, a
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any, TypeVar
 
-from attrs import evolve, field, frozen
+from attrs import evolve
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -83,26 +81,30 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from trstctl.asked import (
+    Asked,
+    ask,
+    gates_of,
+    is_approved,
+    refuse_revoked,
+    settled,
+    settled_in_flight,
+    wish,
+)
 from trstctl.ca.authority import new_serial
 from trstctl.enquiries import Enquiries
 from trstctl.errors import (
-    ChallengeRejected,
     Conflict,
     Internal,
-    Malformed,
-    NotAuthenticated,
-    NotAuthorized,
     PolicyViolation,
     RequestError,
     SerialTaken,
     Stale,
     Unavailable,
-    UnknownCertificate,
 )
+from trstctl.gates import Gates
 from trstctl.interfaces import (
     IAuthenticator,
-    IAuthority,
-    IChallengeGate,
     IChallengeTokens,
     ICredentials,
     IDeviceSecrets,
@@ -110,23 +112,17 @@ from trstctl.interfaces import (
     IEnquiries,
     IKeyMaker,
     IOutbound,
-    IProfilePolicy,
     IRegistrar,
     IRegistrationAuthority,
     IRevocation,
     IStore,
 )
-from trstctl.key_maker import as_asked
-from trstctl.minting import Registrar, principal_of
+from trstctl.minting import Registrar
 from trstctl.model import (
     SUPERSEDED,
     Approved,
-    CertificateQuery,
     CertificateRecord,
     CertificateRequest,
-    CertificateStatus,
-    Challenge,
-    ClientCertificate,
     CSRWishes,
     Endpoint,
     EnrollmentRequest,
@@ -135,37 +131,23 @@ from trstctl.model import (
     Issued,
     NewRequest,
     Opened,
-    Operation,
     Pending,
     PollRequest,
     Principal,
-    PublicKey,
     RegistrarCall,
-    RequestKey,
     RequestState,
     StoredRequest,
     Succession,
 )
-from trstctl.pkix.certificate import read_certificate
-from trstctl.pkix.crmf import certificate_request, read_cert_req_messages
-from trstctl.pkix.csr import read_csr, verify_proof, without_challenge
-from trstctl.pkix.der import sequence
+from trstctl.pkix.csr import verify_proof, without_challenge
 from trstctl.pkix.names import name_text
 from trstctl.pkix.signing import prepare_signed
 from trstctl.policy.registration import check_linking
+from trstctl.polls import Polls
 from trstctl.refusals import RefusalAudit
+from trstctl.renewals import Renewals, find_certificate
+from trstctl.rules import Rules, Windows
 from trstctl.shield import Shield
-
-#: Why a certificate is revoked that its gate could not hear of: nobody has
-#: it, and nothing is known against its key.
-WITHDRAWN = "cessationOfOperation"
-
-#: What the key of a request begins with whose own key is made here: no row
-#: of such a request answers another.
-_ANEW = "anew:"
-
-#: Unconfirmed certificates that one round revokes.
-_OVERDUE = 100
 
 #: How often expired dialogues are forgotten.
 _PURGE = timedelta(minutes=10)
@@ -176,181 +158,11 @@ _SERIAL_TRIES = 3
 #: How often a request that others move about is looked at again.
 _ROUNDS = 5
 
-
-@frozen
-class Windows:
-    """
-    For how long things are remembered or waited for.
-
-    :ivar retry: life of a derived idempotency key; a renewal with the same
-        CSR after it is a new certificate.
-    :ivar retention: life of a client's own idempotency key.
-    :ivar held: life of a request that waits for a person.
-    :ivar in_flight: seconds that a repeated request waits for the first.
-    :ivar sign: seconds that a signature may take.
-    :ivar lease: life of a silent owner's claim on its open intents.
-    """
-
-    retry: timedelta = timedelta(minutes=15)
-    retention: timedelta = timedelta(days=7)
-    held: timedelta = timedelta(days=7)
-    in_flight: float = 10.0
-    sign: float = 30.0
-    lease: timedelta = timedelta(seconds=60)
-
-
 _AnyRequest = TypeVar("_AnyRequest", EnrollmentRequest, PollRequest)
-
-#: Endpoints whose present form is kept.
-_SERVING = 256
-
-
-@frozen
-class Rules:
-    """
-    What a reload replaces, as one value: no request sees half of it.
-
-    :ivar authorities: by name; each generation is one.
-    :ivar profiles: by name.
-    :ivar successions: of those authorities that have had several keys.
-    """
-
-    authorities: Mapping[str, IAuthority]
-    profiles: Mapping[str, IProfilePolicy]
-    successions: Mapping[str, Succession] = field(factory=dict)
-    # By identity: endpoints are made once, with the resources.
-    _serving: dict[int, tuple[Endpoint, Endpoint]] = field(
-        factory=dict, init=False, repr=False, eq=False
-    )
-
-    def succession(self, authority: str) -> Succession:
-        """Return what an authority is now."""
-        found = self.successions.get(authority)
-        if found is not None:
-            return found
-        return Succession(authority, tuple(self.authorities[authority].chain))
-
-    def serving(self, endpoint: Endpoint) -> Endpoint:
-        """Return the endpoint as it is now; itself, if nothing changes."""
-        if not self.successions:
-            return endpoint
-        known = self._serving.get(id(endpoint))
-        if known is not None and known[0] is endpoint:
-            return known[1]
-        found = self._as_now(endpoint)
-        if len(self._serving) >= _SERVING:
-            self._serving.clear()
-        self._serving[id(endpoint)] = endpoint, found
-        return found
-
-    def _as_now(self, endpoint: Endpoint) -> Endpoint:
-        """Put the generations in the places of the authorities."""
-        names = [
-            name
-            for authority in (endpoint.authority, *endpoint.issuers)
-            for name in self._generations(authority)
-        ]
-        issuing, *others = dict.fromkeys(names)
-        if (issuing, *others) == (endpoint.authority, *endpoint.issuers):
-            return endpoint
-        return evolve(endpoint, authority=issuing, issuers=tuple(others))
-
-    def _generations(self, authority: str) -> tuple[str, ...]:
-        """Return the generation that issues, and the others that count."""
-        found = self.successions.get(authority)
-        if found is None:
-            return (authority,)
-        return (found.authority, *found.accepted)
-
-
-@frozen
-class _Asked:
-    """
-    One request with everything that was found out before judging it.
-
-    :ivar authorities: all of this moment, for what an earlier one issued.
-    :ivar key_life: for how long its idempotency key is remembered.
-    :ivar gates: what has admitted it, and is to hear what comes of it.
-    :ivar former: the certificate that a renewal is to replace.
-    :ivar proven: whether it comes from the store, which keeps no request
-        that was not proven.
-    """
-
-    request: EnrollmentRequest
-    principal: Principal
-    policy: IProfilePolicy
-    authority: IAuthority
-    authorities: Mapping[str, IAuthority] = field(repr=False)
-    key: RequestKey
-    key_life: timedelta
-    fingerprint: str = field(repr=False)
-    gates: tuple[IChallengeGate, ...] = ()
-    former: CertificateRecord | None = None
-    proven: bool = False
-
-    @property
-    def replaces(self) -> CertificateRecord | None:
-        """What the new certificate replaces at once (I-14)."""
-        if self.request.confirm_within is not None:
-            return None
-        return self.former
 
 
 def unmarked(point: str) -> None:
     """Pass a failure point; what a drill puts here kills the process."""
-
-
-def fingerprint_of(
-    request: EnrollmentRequest, content: bytes | None = None
-) -> str:
-    """
-    Return what two requests must share to be the same request.
-
-    SHA-256 over operation, endpoint and DER, so that a key that is reused
-    for another operation or endpoint is a conflict, not an answer.
-
-    :param content: takes the place of the DER.
-    """
-    digest = hashlib.sha256()
-    endpoint = request.endpoint
-    for part in (request.operation.value, endpoint.protocol, endpoint.name):
-        digest.update(b"%d:%s" % (len(part), part.encode()))
-    digest.update(request.wanted.der if content is None else content)
-    return digest.hexdigest()
-
-
-def read_kept(der: bytes) -> CertificateRequest:
-    """
-    Read a request that the store has kept: PKCS#10 or CRMF.
-
-    What was forgiven when it came in is forgiven now, and what proof was
-    accepted then, which was before it was kept, is accepted now.
-
-    :raises Malformed: it is neither.
-    """
-    try:
-        return read_csr(der, lenient=True)
-    except Malformed:
-        (message,) = read_cert_req_messages(sequence(der))
-        wanted = certificate_request(message, lenient=True)
-        proof = evolve(wanted.proof, accepted=wanted.proof.kind != "signature")
-        return evolve(wanted, proof=proof)
-
-
-def gates_of(request: EnrollmentRequest) -> tuple[IChallengeGate, ...]:
-    """
-    Return the gates that a request has to pass.
-
-    If it renews by certificate, only those that judge renewals, too.
-    """
-    renewing = request.operation is Operation.RENEW and any(
-        isinstance(each, ClientCertificate) for each in request.credentials
-    )
-    return tuple(
-        each.gate
-        for each in request.credentials
-        if isinstance(each, Challenge) and (each.gate.renewals or not renewing)
-    )
 
 
 @implementer(IRegistrationAuthority)
@@ -408,6 +220,9 @@ class RegistrationAuthority:
         self._unsettled: dict[str, Intent] = {}
         self._elsewhere = elsewhere or _here
         self._purge_at = now()
+        self._renewals = Renewals(store, now, reached)
+        self._gates = Gates(store, now)
+        self._polls = Polls(store, authenticator, self.windows, now)
 
     # --- the heart ----------------------------------------------------------
 
@@ -433,7 +248,7 @@ class RegistrationAuthority:
                 request, self.now()
             )
             check_linking(request, principal)
-            asked = self._asked(request, principal, self.rules)
+            asked = ask(request, principal, self.rules, self.windows)
             if request.anew and request.generate is not None:
                 asked = await self._with_key(asked, request.generate)
             return await self._answer(asked)
@@ -443,7 +258,7 @@ class RegistrationAuthority:
             gates = gates_of(request)
             if gates and principal is not None:
                 await self._shield.run(
-                    self._tell_refused(gates, request, error)
+                    self._gates.tell_refused(gates, request, error)
                 )
             raise
 
@@ -466,14 +281,14 @@ class RegistrationAuthority:
         :param rules: those that a reload is about to put in place.
         """
         gateway = Principal("system", "gateway", request.endpoint.tenant_id)
-        asked = self._asked(request, gateway, rules or self.rules)
+        asked = ask(request, gateway, rules or self.rules, self.windows)
         return await self._answer(asked)
 
     async def _with_key(
         self,
-        asked: _Asked,
+        asked: Asked,
         generate: Callable[[], Awaitable[CertificateRequest]],
-    ) -> _Asked:
+    ) -> Asked:
         """Let the key be made, once the profile allows the rest (I-15)."""
         rules = self.rules
         self._decide(asked)
@@ -481,9 +296,9 @@ class RegistrationAuthority:
         if not wanted.public_key.spki:
             raise Internal("there is still no key")
         request = evolve(asked.request, wanted=wanted, generate=None)
-        return self._asked(request, asked.principal, rules)
+        return ask(request, asked.principal, rules, self.windows)
 
-    async def _answer(self, asked: _Asked) -> Issued | Pending:
+    async def _answer(self, asked: Asked) -> Issued | Pending:
         """
         Answer from what the store knows, or decide and issue.
 
@@ -494,22 +309,24 @@ class RegistrationAuthority:
         pause, rounds = 0.02, 0
         while rounds < _ROUNDS:
             earlier = await self._earlier(asked)
-            settled = self._settled(asked, earlier)
-            if settled is not None:
-                if not settled_in_flight(settled):
-                    if asked.gates and isinstance(settled, Issued):
-                        await self._shielded(self._told(asked, settled))
-                    if asked.replaces and isinstance(settled, Issued):
-                        await self._replace(asked, asked.replaces, settled)
-                    return settled
+            answer = settled(asked, earlier, self.now())
+            if answer is not None:
+                if not settled_in_flight(answer):
+                    if asked.gates and isinstance(answer, Issued):
+                        await self._shielded(self._gates.told(asked, answer))
+                    if asked.replaces and isinstance(answer, Issued):
+                        await self._renewals.replace(
+                            asked, asked.replaces, answer
+                        )
+                    return answer
                 if self._clock.seconds() >= patience:
-                    return settled
+                    return answer
                 await deferLater(self._clock, pause)
                 pause = min(pause * 2, 0.25)
                 continue
             rounds += 1
-            _refuse_revoked(asked.former)
-            await self._refuse_unconfirmed(asked)
+            refuse_revoked(asked.former)
+            await self._renewals.refuse_unconfirmed(asked)
             decision = self._decide(asked, earlier)
             if not asked.proven:
                 verify_proof(request.wanted)
@@ -526,7 +343,7 @@ class RegistrationAuthority:
         raise Unavailable
 
     def _decide(
-        self, asked: _Asked, earlier: StoredRequest | None = None
+        self, asked: Asked, earlier: StoredRequest | None = None
     ) -> Approved | Held:
         """Let the profile decide; what is made anew cannot be held."""
         decision = asked.policy.decide(
@@ -534,7 +351,7 @@ class RegistrationAuthority:
             asked.principal,
             self.now(),
             asked.authority.not_after,
-            approved=_is_approved(earlier),
+            approved=is_approved(earlier),
         )
         if asked.request.anew and isinstance(decision, Held):
             # What a person approves is a key, and it would be gone by then.
@@ -546,7 +363,7 @@ class RegistrationAuthority:
         return decision
 
     async def _with_made_key(
-        self, asked: _Asked, decision: Approved
+        self, asked: Asked, decision: Approved
     ) -> Approved:
         """Let the key be made that the profile has approved (I-16)."""
         if asked.request.generate is None:
@@ -554,7 +371,7 @@ class RegistrationAuthority:
         wanted = await asked.request.generate()
         return evolve(decision, public_key=wanted.public_key)
 
-    async def _earlier(self, asked: _Asked) -> StoredRequest | None:
+    async def _earlier(self, asked: Asked) -> StoredRequest | None:
         """
         Return the row that the request has, if it was here before.
 
@@ -568,7 +385,7 @@ class RegistrationAuthority:
                 return row
         return None
 
-    async def _transactions(self, asked: _Asked) -> list[StoredRequest]:
+    async def _transactions(self, asked: Asked) -> list[StoredRequest]:
         """Return the principal's rows of the transaction, newest first."""
         endpoint = asked.request.endpoint
         rows = await self._store.find_transactions(
@@ -582,18 +399,6 @@ class RegistrationAuthority:
             row for row in rows if row.key.principal == asked.key.principal
         ]
 
-    async def _refuse_unconfirmed(self, asked: _Asked) -> None:
-        """Let a client confirm one renewal before it asks for the next."""
-        if asked.former is None or asked.replaces is not None:
-            return
-        for record in await self._store.list_certificates(
-            CertificateQuery(
-                asked.key.tenant_id, principal=asked.principal.id, limit=1
-            )
-        ):
-            if record.confirm_by is not None:
-                raise Stale("the last certificate has not been confirmed yet")
-
     def _shielded(
         self, work: Coroutine[Any, Any, Issued | None]
     ) -> Deferred[Issued | None]:
@@ -604,7 +409,7 @@ class RegistrationAuthority:
             raise Unavailable
         return self._shield.run(work)
 
-    async def _issue(self, asked: _Asked, approved: Approved) -> Issued | None:
+    async def _issue(self, asked: Asked, approved: Approved) -> Issued | None:
         """
         Commit the intent, then sign; to be run behind the shield.
 
@@ -625,10 +430,10 @@ class RegistrationAuthority:
             issued = await self._sign(asked, intent)
             if asked.request.anew:
                 await self._revoke_earlier(asked, issued)
-            return await self._told(asked, issued)
+            return await self._gates.told(asked, issued)
         raise Internal("no free serial number was found")
 
-    async def _sign(self, asked: _Asked, intent: Intent) -> Issued:
+    async def _sign(self, asked: Asked, intent: Intent) -> Issued:
         """Sign an open intent once, and commit what came of it."""
         try:
             self._reached("after-intent")
@@ -655,10 +460,10 @@ class RegistrationAuthority:
             former=asked.former.serial if asked.former else "",
         )
         if asked.replaces is not None:
-            await self._replace(asked, asked.replaces, issued)
+            await self._renewals.replace(asked, asked.replaces, issued)
         return issued
 
-    async def _revoke_earlier(self, asked: _Asked, issued: Issued) -> None:
+    async def _revoke_earlier(self, asked: Asked, issued: Issued) -> None:
         """
         Revoke what the transaction has brought before (I-15).
 
@@ -678,140 +483,7 @@ class RegistrationAuthority:
                     self.now(),
                 )
 
-    async def _replace(
-        self, asked: _Asked, former: CertificateRecord, issued: Issued
-    ) -> None:
-        """
-        Record what a renewal has replaced (I-13).
-
-        Who renews a replaced certificate once more never got the one that
-        replaced it: both are replaced then.  The replay of an older renewal
-        replaces nothing.
-        """
-        tenant_id = former.tenant_id
-        try:
-            # Another renewal may have come to its end since it was read.
-            former = await self.find(tenant_id, former.serial)
-            if issued.replayed and (
-                former.superseded_by not in {"", issued.serial}
-                or await self._is_older(issued, former)
-            ):
-                return
-            await self._supersede(
-                former, issued.serial, asked.policy, asked.principal.id
-            )
-        except Exception:  # noqa: BLE001 (the certificate is issued)
-            self._log.failure(
-                "what a renewal replaced was not recorded",
-                event="renewal.unrecorded",
-                tenant=tenant_id,
-                serial=former.serial,
-            )
-
-    async def _is_older(
-        self, issued: Issued, former: CertificateRecord
-    ) -> bool:
-        """
-        Tell whether what is handed out again is itself what was replaced.
-
-        A registration authority renews what its device has now, which may be
-        newer than the answer that it asks for once more.
-        """
-        own = await self.find(former.tenant_id, issued.serial)
-        return (
-            own.superseded_by == former.serial
-            or own.issued_at < former.issued_at
-        )
-
-    async def _supersede(
-        self,
-        former: CertificateRecord,
-        by: str,
-        policy: IProfilePolicy | None,
-        actor: str,
-    ) -> None:
-        """Put a certificate in the place of another, and of its last."""
-        for serial in (former.serial, former.superseded_by):
-            if serial in {"", by}:
-                continue
-            await self._store.supersede_certificate(
-                former.tenant_id, serial, by, actor, self.now()
-            )
-            if policy is not None and policy.revoke_on_reenroll:
-                await self._store.revoke_certificate(
-                    former.tenant_id, serial, SUPERSEDED, actor, self.now()
-                )
-
-    def confirm(
-        self, tenant_id: str, serial: str, former: str, actor: str
-    ) -> Deferred[CertificateRecord]:
-        """Hear that the client takes a certificate (I-14)."""
-
-        async def confirm() -> CertificateRecord:
-            self._reached("before-confirm")
-            record = await self._store.confirm_certificate(
-                tenant_id, serial, actor, self.now()
-            )
-            replaced = await self._store.find_certificate(tenant_id, former)
-            if replaced is not None:
-                policy = self.rules.profiles.get(record.profile)
-                await self._supersede(replaced, serial, policy, actor)
-            self._reached("after-confirm")
-            return record
-
-        return Deferred.fromCoroutine(confirm())
-
     # --- the gate -----------------------------------------------------------
-
-    async def _told(self, asked: _Asked, issued: Issued) -> Issued:
-        """Let each gate hear of the certificate, or revoke it (I-12)."""
-        for gate in asked.gates:
-            try:
-                await gate.issued(asked.request, asked.principal, issued)
-            except Exception as error:
-                await self._withdraw(asked, issued, error)
-                raise Unavailable from error
-        return issued
-
-    async def _withdraw(
-        self, asked: _Asked, issued: Issued, error: Exception
-    ) -> None:
-        """
-        Revoke a certificate that may not be handed out.
-
-        If that fails, too, the next try to hand it out comes here again.
-        """
-        tenant_id = asked.key.tenant_id
-        self._log.error(
-            "a gate could not be told of a certificate: {reason}",
-            event="issuance.withdrawn",
-            request_id=asked.request.request_id,
-            tenant=tenant_id,
-            principal=asked.principal.id,
-            serial=issued.serial,
-            reason=f"{type(error).__name__}: {error}",
-        )
-        await self._store.revoke_certificate(
-            tenant_id, issued.serial, WITHDRAWN, "gateway", self.now()
-        )
-
-    async def _tell_refused(
-        self,
-        gates: tuple[IChallengeGate, ...],
-        request: EnrollmentRequest,
-        error: RequestError,
-    ) -> None:
-        """Let each gate hear that the request was refused after all."""
-        for gate in gates:
-            try:
-                await gate.refused(request, error)
-            except Exception:  # noqa: BLE001 (the refusal stays what it is)
-                self._log.failure(
-                    "a gate could not be told of a refusal",
-                    event="gate.failed",
-                    request_id=request.request_id,
-                    tenant=request.endpoint.tenant_id,
-                )
 
     # --- what became of it --------------------------------------------------
 
@@ -824,267 +496,24 @@ class RegistrationAuthority:
         who = ""
         try:
             request = self._as_now(request)
-            row = await self._polled(request)
+            row = await self._polls.find(request)
             who = row.key.principal
-            return await self._answer(await self._taken_up(request, row))
+            return await self._answer(
+                await self._polls.taken_up(request, row, self.rules)
+            )
         except RequestError as error:
             await self._refuse(request, "poll", who, error)
             raise
 
-    async def _polled(self, request: PollRequest) -> StoredRequest:
-        """Return the newest request of the transaction and the signer."""
-        endpoint = request.endpoint
-        if not endpoint.may_wait:
-            # Nobody was told to come back, and the gate wants to hear of the
-            # request itself (I-12).
-            raise UnknownCertificate("there is no such request")
-        rows = await self._store.find_transactions(
-            endpoint.tenant_id,
-            endpoint.protocol,
-            endpoint.name,
-            request.transaction,
-            self.now(),
-        )
-        # Whether it is ours is proven before anything is told.
-        signers = set()
-        for one in request.credentials:
-            if isinstance(one, ClientCertificate):
-                serial = read_certificate(one.der).serial
-                digest = hashlib.sha256(one.der).hexdigest()
-                signers.add(f"idevid:{digest}")
-                signers.update(
-                    f"{kind}:{authority}:{serial}"
-                    for kind in ("certificate", "ra")
-                    for authority in (endpoint.authority, *endpoint.issuers)
-                )
-        for row in rows:
-            if row.key.key.startswith(_ANEW):
-                continue  # its key was handed out, or is gone
-            if (
-                row.public_key_fingerprint == request.public_key_fingerprint
-                or row.key.principal in signers
-            ):
-                return row
-        raise UnknownCertificate("there is no such request")
-
-    async def _taken_up(
-        self, request: PollRequest, row: StoredRequest
-    ) -> _Asked:
-        """Return the request as it was, of whoever it was, if he still is."""
-        wanted, generate = read_kept(row.csr), request.generate
-        policy = self.rules.profiles.get(request.endpoint.profile)
-        if not wanted.public_key.spki and policy is not None:
-            key = as_asked(policy.wishes(), wanted.public_key)
-            wanted = evolve(wanted, public_key=key)
-        again = EnrollmentRequest(
-            endpoint=request.endpoint,
-            operation=Operation(row.operation),
-            wanted=wanted,
-            credentials=request.credentials,
-            request_id=request.request_id,
-            peer=request.peer,
-            transaction=request.transaction,
-            confirm_within=request.confirm_within,
-            generate=generate and partial(generate, wanted),
-        )
-        principal = await self._principal_of(again, row)
-        asked = self._asked(again, principal, self.rules)
-        renewing = again.operation is Operation.RENEW
-        return evolve(
-            asked,
-            key=row.key,
-            fingerprint=row.fingerprint,
-            gates=tuple(
-                one for one in asked.gates if one.renewals or not renewing
-            ),
-            # Without its challenge, its signature proves nothing any more.
-            proven=True,
-        )
-
-    async def _principal_of(
-        self, request: EnrollmentRequest, row: StoredRequest
-    ) -> Principal:
-        """
-        Return who made a request, as the store knows him now.
-
-        :raises RequestError: his credential was revoked since.
-        """
-        tenant_id = row.key.tenant_id
-        kind, _, name = row.key.principal.partition(":")
-        if kind == "certificate" or (
-            kind in {"ra", "idevid"} and request.credentials
-        ):
-            return await self._certified(request, row.key.principal)
-        if kind in {"basic", "bearer"} and request.credentials:
-            principal = await self._authenticator.authenticate(
-                request, self.now()
-            )
-            if principal.id != row.key.principal:
-                raise NotAuthenticated
-            return principal
-        if row.secret_id is not None:
-            secret = await self._store.find_secret_by_id(
-                tenant_id, row.secret_id
-            )
-            if secret is None or secret.revoked_at is not None:
-                raise ChallengeRejected
-            return evolve(principal_of(secret), kind=kind, name=name)
-        if kind in {"mdm", "anonymous"}:
-            # What bound it was judged with this very request.
-            return Principal(kind, name, tenant_id)
-        raise UnknownCertificate("there is no such request")
-
-    async def _certified(
-        self, request: EnrollmentRequest, principal_id: str
-    ) -> Principal:
-        """Return the principal of the certificate that made a request."""
-        own = tuple(
-            one
-            for one in request.credentials
-            if isinstance(one, ClientCertificate)
-        )
-        if not own:
-            # The new key has signed: it may ask, while the old one is good.
-            record = await self._store.find_certificate(
-                request.endpoint.tenant_id, principal_id.rpartition(":")[2]
-            )
-            if record is None:
-                raise UnknownCertificate
-            own = (ClientCertificate(record.der),)
-        # The gate has judged the request itself; a question it cannot.
-        request = evolve(request, credentials=own)
-        principal = await self._authenticator.authenticate(request, self.now())
-        if principal.id != principal_id:
-            raise NotAuthenticated
-        return principal
-
     # --- its steps ----------------------------------------------------------
 
-    def _asked(
-        self, request: EnrollmentRequest, principal: Principal, rules: Rules
-    ) -> _Asked:
-        """Pin the rules of this moment, and derive key and fingerprint."""
-        endpoint = request.endpoint
-        renewing = request.operation is Operation.RENEW
-        if renewing and principal.record is None:
-            raise NotAuthorized(
-                "a renewal needs the current certificate as TLS client "
-                "certificate"
-            )
-        own, key_life = request.idempotency_key, self.windows.retention
-        if request.anew:
-            _refuse_repeatable(request)
-            # The key is another each time, and so is all of the request.
-            content = request.content or request.wanted.der
-            fingerprint = fingerprint_of(
-                request, content + request.wanted.public_key.spki
-            )
-            key_life = self.windows.retry
-            key = f"{_ANEW}{fingerprint}"
-        elif principal.secret_id is not None:
-            # The secret is an idempotency key already.  A device that lost
-            # the answer may sign its request anew, which changes the bytes
-            # (an ECDSA signature is random), and name any key of its own:
-            # it still asks for the one certificate that the secret buys.
-            fingerprint = fingerprint_of(
-                request, request.content or request.wanted.proof.signed
-            )
-            key = f"csr:{fingerprint}"
-        else:
-            fingerprint = fingerprint_of(request, request.content)
-            if own is not None:
-                key = f"key:{own}"
-            else:
-                key_life = self.windows.retry
-                key = f"csr:{fingerprint}"
-                if request.transaction:  # I-11
-                    key = f"tid:{request.transaction}:{fingerprint}"
-        policy = rules.profiles.get(endpoint.profile)
-        authority = rules.authorities.get(endpoint.authority)
-        if policy is None or authority is None:
-            # A reload took them away while this request was on its way in.
-            raise Unavailable
-        return _Asked(
-            request=request,
-            principal=principal,
-            policy=policy,
-            authority=authority,
-            authorities=rules.authorities,
-            key=RequestKey(
-                endpoint.tenant_id, endpoint.protocol, principal.id, key
-            ),
-            key_life=key_life,
-            fingerprint=fingerprint,
-            gates=gates_of(request),
-            former=principal.record if renewing else None,
-        )
-
-    def _settled(
-        self, asked: _Asked, stored: StoredRequest | None
-    ) -> Issued | Pending | None:
-        """Return the answer that the store already holds, if any (I-4)."""
-        if stored is None:
-            return None
-        if asked.request.anew:
-            return self._pending(asked, stored, in_flight=True)
-        if stored.fingerprint != asked.fingerprint:
-            raise Conflict
-        if stored.csr != asked.request.wanted.der:
-            # Signed anew; the key is the one that was judged before.
-            verify_proof(asked.request.wanted)
-        match stored.state:
-            case RequestState.ISSUED:
-                return self._replay(asked, stored)
-            case RequestState.DENIED:
-                raise NotAuthorized(
-                    f"request {stored.id} was denied: "
-                    f"{stored.reason or 'no reason given'}"
-                )
-            case RequestState.HELD:
-                return self._pending(asked, stored)
-            case RequestState.OPEN:
-                return self._pending(asked, stored, in_flight=True)
-        return None  # approved or abandoned: to be signed
-
-    def _replay(self, asked: _Asked, stored: StoredRequest) -> Issued:
-        """Answer with the certificate of the earlier request, if it lives."""
-        if stored.certificate is None or stored.serial is None:
-            raise Internal
-        if stored.revoked:
-            raise Stale("the certificate of this request has been revoked")
-        if stored.not_after is None or stored.not_after <= self.now():
-            raise Stale("the certificate of this request has expired")
-        # I-17: who issued it may be the generation before.
-        issuer = asked.authorities.get(stored.authority, asked.authority)
-        return Issued(
-            certificate=stored.certificate,
-            chain=tuple(issuer.chain),
-            serial=stored.serial,
-            profile=stored.profile,
-            principal=asked.principal.id,
-            replayed=True,
-            former=asked.former.serial if asked.former else "",
-        )
-
-    def _pending(
-        self, asked: _Asked, stored: StoredRequest, *, in_flight: bool = False
-    ) -> Pending:
-        """Ask the client to come back."""
-        return Pending(
-            retry_after=2 if in_flight else asked.policy.retry_after,
-            reference=stored.id,
-            principal=asked.principal.id,
-            profile=stored.profile,
-            in_flight=in_flight,
-        )
-
-    async def _hold(self, asked: _Asked, held: Held) -> None:
+    async def _hold(self, asked: Asked, held: Held) -> None:
         """Keep the request for a person; the next look finds it."""
         now = self.now()
         row = self._row(asked, held.approved, now + self.windows.held)
         await self._store.hold(row, now)
 
-    def _intent(self, asked: _Asked, approved: Approved) -> Intent:
+    def _intent(self, asked: Asked, approved: Approved) -> Intent:
         """Build the bytes to sign, under a fresh serial."""
         serial = new_serial(self.random_bytes)
         within = asked.request.confirm_within
@@ -1102,7 +531,7 @@ class RegistrationAuthority:
         )
 
     def _row(
-        self, asked: _Asked, approved: Approved, key_expires: datetime
+        self, asked: Asked, approved: Approved, key_expires: datetime
     ) -> NewRequest:
         """Return what the store keeps of the request."""
         request = asked.request
@@ -1124,7 +553,7 @@ class RegistrationAuthority:
             peer=request.peer,
             transaction=request.transaction,
             secret_id=asked.principal.secret_id,
-            wish=_wish(request.wanted.public_key),
+            wish=wish(request.wanted.public_key),
         )
 
     def _new_id(self) -> str:
@@ -1237,14 +666,19 @@ class RegistrationAuthority:
 
     def find(self, tenant_id: str, serial: str) -> Deferred[CertificateRecord]:
         """Return a certificate of the tenant."""
+        return Deferred.fromCoroutine(
+            find_certificate(self._store, tenant_id, serial)
+        )
 
-        async def find() -> CertificateRecord:
-            record = await self._store.find_certificate(tenant_id, serial)
-            if record is None:
-                raise UnknownCertificate
-            return record
-
-        return Deferred.fromCoroutine(find())
+    def confirm(
+        self, tenant_id: str, serial: str, former: str, actor: str
+    ) -> Deferred[CertificateRecord]:
+        """Hear that the client takes a certificate (I-14)."""
+        return Deferred.fromCoroutine(
+            self._renewals.confirm(
+                tenant_id, serial, former, actor, self.rules
+            )
+        )
 
     def revoke(
         self, tenant_id: str, serial: str, reason: str, actor: str
@@ -1301,24 +735,11 @@ class RegistrationAuthority:
                 event="intent.retired",
                 count=retired,
             )
-        await self._withdraw_unconfirmed(now)
+        await self._renewals.withdraw_unconfirmed(now)
         if now >= self._purge_at:
             await self._store.purge_dialogues(now)
             self._purge_at = now + _PURGE
         await self._refusals.flush()
-
-    async def _withdraw_unconfirmed(self, now: datetime) -> None:
-        """Revoke what nobody has confirmed in time (I-14)."""
-        for record in await self._store.list_unconfirmed(now, _OVERDUE):
-            self._log.warn(
-                "a certificate was not confirmed in time",
-                event="certificate.overdue",
-                tenant=record.tenant_id,
-                serial=record.serial,
-            )
-            await self._store.revoke_certificate(
-                record.tenant_id, record.serial, WITHDRAWN, "gateway", now
-            )
 
     async def drain(self) -> None:
         """
@@ -1333,42 +754,3 @@ class RegistrationAuthority:
 def _here(function: Callable[..., Any], *args: object) -> Awaitable[Any]:
     """Run a function here and now."""
     return defer.execute(function, *args)
-
-
-def _is_approved(stored: StoredRequest | None) -> bool:
-    """
-    Tell whether a person has approved this very request.
-
-    What came to nothing afterwards needs no second approval.
-    """
-    return stored is not None and (
-        stored.state is RequestState.APPROVED
-        or (stored.state is RequestState.ABANDONED and stored.decided_by != "")
-    )
-
-
-def _wish(key: PublicKey) -> str:
-    """Return what stands for a key that is yet to be made."""
-    return "" if key.spki else key.fingerprint
-
-
-def _refuse_repeatable(request: EnrollmentRequest) -> None:
-    """Let nobody rely on the same answer where the key is new (I-15)."""
-    if request.idempotency_key is not None:
-        raise Malformed(
-            "a key that is made here is handed out once, so that a repeated "
-            "request gets another; leave the idempotency key out"
-        )
-    if not request.transaction:
-        raise Internal("a request for a new key is without a transaction")
-
-
-def _refuse_revoked(former: CertificateRecord | None) -> None:
-    """Let nothing new take the place of a revoked certificate."""
-    if former is not None and former.status is CertificateStatus.REVOKED:
-        raise NotAuthorized("the client certificate has been revoked")
-
-
-def settled_in_flight(outcome: Issued | Pending) -> bool:
-    """Tell whether the answer may still become a better one by waiting."""
-    return isinstance(outcome, Pending) and outcome.in_flight

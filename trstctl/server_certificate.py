@@ -27,7 +27,8 @@ from trstctl.own_keys import OwnKey
 from trstctl.pkix.certificate import read_certificate
 from trstctl.pkix.csr import read_csr
 from trstctl.policy.settings import GATEWAY_PROFILE
-from trstctl.ra import RegistrationAuthority, Rules
+from trstctl.ra import RegistrationAuthority
+from trstctl.rules import Rules
 
 _Served = tuple[tuple[bytes, ...], CertificateIssuerPrivateKeyTypes]
 

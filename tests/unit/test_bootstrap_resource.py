@@ -37,7 +37,7 @@ from trstctl.pkix.signing import PreparedSignedData, prepare_signed
 from trstctl.policy.profile import builtin_profiles
 from trstctl.protocols.bootstrap.resource import CODES, BootstrapResource
 from trstctl.protocols.bootstrap.settings import BootstrapSettings
-from trstctl.ra import Windows
+from trstctl.rules import Windows
 from trstctl.settings import ProtocolSettings
 from trstctl.testing import (
     EPOCH,

@@ -34,6 +34,7 @@ from pyasn1_alt_modules import rfc5958
 from pydantic import ValidationError
 from twisted.logger import globalLogPublisher
 
+from trstctl.asked import read_kept
 from trstctl.config.reader import ConfigurationError, load
 from trstctl.config.secrets import SecretError
 from trstctl.discovery import discover
@@ -53,7 +54,6 @@ from trstctl.pkix.signed import read_signed_data, verify_signer
 from trstctl.protocols.est.codec import encode_base64
 from trstctl.protocols.est.key_secrets import identifier_of
 from trstctl.protocols.est.settings import ESTSettings
-from trstctl.ra import read_kept
 from trstctl.testing import (
     TENANT,
     Connection,

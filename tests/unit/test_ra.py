@@ -18,6 +18,7 @@ from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from trstctl import ra as ra_module
+from trstctl.asked import fingerprint_of
 from trstctl.audit import ChainHead, verify_records
 from trstctl.errors import (
     ChallengeRejected,
@@ -53,13 +54,8 @@ from trstctl.model import (
 from trstctl.pkix.certificate import read_certificate
 from trstctl.pkix.csr import read_csr
 from trstctl.policy.profile import Profile, builtin_profiles
-from trstctl.ra import (
-    RegistrationAuthority,
-    Rules,
-    Windows,
-    fingerprint_of,
-    unmarked,
-)
+from trstctl.ra import RegistrationAuthority, unmarked
+from trstctl.rules import Rules, Windows
 from trstctl.testing import (
     EPOCH,
     OTHER_TENANT,

@@ -11,6 +11,7 @@ from attrs import evolve
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 
+from trstctl.asked import read_kept
 from trstctl.errors import (
     ChallengeRejected,
     Conflict,
@@ -40,7 +41,7 @@ from trstctl.model import (
     SignatureProof,
 )
 from trstctl.policy.profile import ProfileSettings, builtin_profiles
-from trstctl.ra import RegistrationAuthority, read_kept
+from trstctl.ra import RegistrationAuthority
 from trstctl.testing import (
     OTHER_TENANT,
     TENANT,

@@ -23,6 +23,7 @@ from twisted.logger import globalLogPublisher
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from trstctl.asked import gates_of
 from trstctl.errors import (
     ChallengeRejected,
     Conflict,
@@ -53,7 +54,7 @@ from trstctl.model import (
 )
 from trstctl.pkix.csr import read_csr
 from trstctl.policy.profile import builtin_profiles
-from trstctl.ra import WITHDRAWN, gates_of
+from trstctl.renewals import WITHDRAWN
 from trstctl.testing import (
     TENANT,
     FakeSigner,

@@ -9,6 +9,7 @@ import pytest
 from attrs import define, field
 from twisted.internet.defer import Deferred
 
+from trstctl.asked import gates_of
 from trstctl.errors import Unavailable
 from trstctl.model import (
     Challenge,
@@ -20,7 +21,6 @@ from trstctl.model import (
 from trstctl.protocols.scep.intune import IntuneGate
 from trstctl.protocols.scep.resource import SCEPResource
 from trstctl.protocols.scep.settings import SCEPSettings
-from trstctl.ra import gates_of
 from trstctl.testing import TENANT, make_ra, make_request, result_of
 
 

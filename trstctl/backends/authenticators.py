@@ -37,6 +37,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from trstctl.asked import gates_of
 from trstctl.backends.client_certificates import ClientCertificates
 from trstctl.backends.passwords import (
     DECOY,
@@ -73,7 +74,6 @@ from trstctl.model import (
     Principal,
     RegistrarCall,
 )
-from trstctl.ra import gates_of
 
 #: Seconds for which a right password is remembered, and how many are.
 _REMEMBERED_SECONDS = 600.0

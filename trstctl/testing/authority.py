@@ -51,7 +51,8 @@ from trstctl.model import (
 )
 from trstctl.pkix import algorithms
 from trstctl.policy.profile import Profile, ProfileSettings, builtin_profiles
-from trstctl.ra import RegistrationAuthority, Rules, Windows, unmarked
+from trstctl.ra import RegistrationAuthority, unmarked
+from trstctl.rules import Rules, Windows
 from trstctl.testing.credentials import FakeCredentials
 from trstctl.testing.outbound import FakeOutbound
 from trstctl.testing.requests import CHALLENGE_KEYS, Key

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: MIT
+"""What became of a request: finds it again, and takes it up as it was."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+
+from attrs import evolve
+
+from trstctl.asked import ANEW, Asked, ask, read_kept
+from trstctl.errors import (
+    ChallengeRejected,
+    NotAuthenticated,
+    UnknownCertificate,
+)
+from trstctl.interfaces import IAuthenticator, IStore
+from trstctl.key_maker import as_asked
+from trstctl.minting import principal_of
+from trstctl.model import (
+    ClientCertificate,
+    EnrollmentRequest,
+    Operation,
+    PollRequest,
+    Principal,
+    StoredRequest,
+)
+from trstctl.pkix.certificate import read_certificate
+from trstctl.rules import Rules, Windows
+
+
+class Polls:
+    """
+    Finds the request that a client asks for.
+
+    :param now: the wall clock, UTC.
+    """
+
+    def __init__(
+        self,
+        store: IStore,
+        authenticator: IAuthenticator,
+        windows: Windows,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._authenticator = authenticator
+        self._windows = windows
+        self._now = now
+
+    async def find(self, request: PollRequest) -> StoredRequest:
+        """
+        Return the newest request of the transaction and the signer.
+
+        :raises UnknownCertificate: there is none.
+        """
+        endpoint = request.endpoint
+        if not endpoint.may_wait:
+            # Nobody was told to come back, and the gate wants to hear of the
+            # request itself (I-12).
+            raise UnknownCertificate("there is no such request")
+        rows = await self._store.find_transactions(
+            endpoint.tenant_id,
+            endpoint.protocol,
+            endpoint.name,
+            request.transaction,
+            self._now(),
+        )
+        # Whether it is ours is proven before anything is told.
+        signers = set()
+        for one in request.credentials:
+            if isinstance(one, ClientCertificate):
+                serial = read_certificate(one.der).serial
+                digest = hashlib.sha256(one.der).hexdigest()
+                signers.add(f"idevid:{digest}")
+                signers.update(
+                    f"{kind}:{authority}:{serial}"
+                    for kind in ("certificate", "ra")
+                    for authority in (endpoint.authority, *endpoint.issuers)
+                )
+        for row in rows:
+            if row.key.key.startswith(ANEW):
+                continue  # its key was handed out, or is gone
+            if (
+                row.public_key_fingerprint == request.public_key_fingerprint
+                or row.key.principal in signers
+            ):
+                return row
+        raise UnknownCertificate("there is no such request")
+
+    async def taken_up(
+        self, request: PollRequest, row: StoredRequest, rules: Rules
+    ) -> Asked:
+        """
+        Return the request as it was, of whoever it was, if he still is.
+
+        :raises RequestError: his credential was revoked since.
+        """
+        wanted, generate = read_kept(row.csr), request.generate
+        policy = rules.profiles.get(request.endpoint.profile)
+        if not wanted.public_key.spki and policy is not None:
+            key = as_asked(policy.wishes(), wanted.public_key)
+            wanted = evolve(wanted, public_key=key)
+        again = EnrollmentRequest(
+            endpoint=request.endpoint,
+            operation=Operation(row.operation),
+            wanted=wanted,
+            credentials=request.credentials,
+            request_id=request.request_id,
+            peer=request.peer,
+            transaction=request.transaction,
+            confirm_within=request.confirm_within,
+            generate=generate and partial(generate, wanted),
+        )
+        principal = await self._principal_of(again, row)
+        asked = ask(again, principal, rules, self._windows)
+        renewing = again.operation is Operation.RENEW
+        return evolve(
+            asked,
+            key=row.key,
+            fingerprint=row.fingerprint,
+            gates=tuple(
+                one for one in asked.gates if one.renewals or not renewing
+            ),
+            # Without its challenge, its signature proves nothing any more.
+            proven=True,
+        )
+
+    async def _principal_of(
+        self, request: EnrollmentRequest, row: StoredRequest
+    ) -> Principal:
+        """
+        Return who made a request, as the store knows him now.
+
+        :raises RequestError: his credential was revoked since.
+        """
+        tenant_id = row.key.tenant_id
+        kind, _, name = row.key.principal.partition(":")
+        if kind == "certificate" or (
+            kind in {"ra", "idevid"} and request.credentials
+        ):
+            return await self._certified(request, row.key.principal)
+        if kind in {"basic", "bearer"} and request.credentials:
+            principal = await self._authenticator.authenticate(
+                request, self._now()
+            )
+            if principal.id != row.key.principal:
+                raise NotAuthenticated
+            return principal
+        if row.secret_id is not None:
+            secret = await self._store.find_secret_by_id(
+                tenant_id, row.secret_id
+            )
+            if secret is None or secret.revoked_at is not None:
+                raise ChallengeRejected
+            return evolve(principal_of(secret), kind=kind, name=name)
+        if kind in {"mdm", "anonymous"}:
+            # What bound it was judged with this very request.
+            return Principal(kind, name, tenant_id)
+        raise UnknownCertificate("there is no such request")
+
+    async def _certified(
+        self, request: EnrollmentRequest, principal_id: str
+    ) -> Principal:
+        """Return the principal of the certificate that made a request."""
+        own = tuple(
+            one
+            for one in request.credentials
+            if isinstance(one, ClientCertificate)
+        )
+        if not own:
+            # The new key has signed: it may ask, while the old one is good.
+            record = await self._store.find_certificate(
+                request.endpoint.tenant_id, principal_id.rpartition(":")[2]
+            )
+            if record is None:
+                raise UnknownCertificate
+            own = (ClientCertificate(record.der),)
+        # The gate has judged the request itself; a question it cannot.
+        request = evolve(request, credentials=own)
+        principal = await self._authenticator.authenticate(
+            request, self._now()
+        )
+        if principal.id != principal_id:
+            raise NotAuthenticated
+        return principal
