@@ -998,6 +998,7 @@ class Succession:
     :ivar following: the one that will take over, if its key is at hand.
     :ivar bridge: what leads from its root to the one before, for who knows
         that one only.
+    :ivar ahead: likewise to the one that follows.
     :ivar update: the root that takes over, or has just done so.
     """
 
@@ -1007,7 +1008,19 @@ class Succession:
     keyed: tuple[str, ...] = ()
     following: str = ""
     bridge: tuple[bytes, ...] = field(default=(), repr=False)
+    ahead: tuple[bytes, ...] = field(default=(), repr=False)
     update: RootUpdate | None = None
+
+    @property
+    def links(self) -> tuple[bytes, ...]:
+        """
+        What a message brings, whose reader knows one root or the other.
+
+        Not for TLS: some clients verify each certificate that is sent there,
+        and one that knows the root of now only would fail at a link to the
+        next.
+        """
+        return self.bridge or self.ahead
 
 
 @frozen

@@ -67,6 +67,7 @@ class SuccessionTests:
             accepted=("issuing-2",),
             keyed=("issuing-2",),
             following="issuing-2",
+            ahead=LINKS[:1],
             update=UPDATE,
         ) == now(SECOND)
 
@@ -119,6 +120,12 @@ class SuccessionTests:
         found = now(made(Phase.ACTIVE, second))
         assert (*chain, b"old issuing") == found.certificates
         assert ((), None) == (found.bridge, found.update)
+
+    def test_links_of_messages(self) -> None:
+        """To the other root, whichever is the root of now."""
+        assert LINKS[:1] == now(SECOND).links
+        assert LINKS[1:] == now(made(Phase.ACTIVE)).links
+        assert () == now().links == now(made(Phase.FINISHED)).links
 
     def test_the_next_one(self) -> None:
         """A second rollover begins where the first has led."""

@@ -369,26 +369,31 @@ class CMPTests:
             reply = self.ask(site, ("caCerts", None))
             assert {"caCerts": der.sequence(*certificates)} == told(reply)
 
-    def test_either_root_verifies(self, line: Lineage, site: Site) -> None:
+    @pytest.mark.parametrize("phase", [Phase.PREPARED, Phase.ACTIVE])
+    def test_either_root_verifies(
+        self, line: Lineage, site: Site, phase: Phase
+    ) -> None:
         """extraCerts lead from signer and certificate to either root."""
-        line.put(site.ra, Phase.PREPARED)
         device = site.enrolled()
-        line.put(site.ra, Phase.ACTIVE)
+        line.put(site.ra, phase)
         reply = site.send(signed(device, asks("cr"), **IMPLICIT))
         assert reply.is_signed()
         signer, *others = reply.extra_certs
-        assert issued_by(line.authorities["issuing-2"], signer)
+        issuing = line.succession(phase).authority
+        assert issued_by(line.authorities[issuing], signer)
         for one in line.authorities.values():
             for each in (signer, reply.certificate):
                 assert leads(others, each, [one.chain[-1]])
 
-    def test_no_bridge_before(self, line: Lineage, site: Site) -> None:
-        """Until it signs, the answers are those of the old key."""
+    def test_no_links_in_the_end(self, line: Lineage, site: Site) -> None:
+        """Nothing but the chain of the new key."""
+        line.put(site.ra, Phase.FINISHED)
         device = site.enrolled()
-        line.put(site.ra, Phase.PREPARED)
         reply = site.send(signed(device, asks("cr"), **IMPLICIT))
-        credential = result_of(site.ra.credentials.get("issuing", Purpose.CMP))
-        issuing = line.authorities["issuing"].chain[0]
+        credential = result_of(
+            site.ra.credentials.get("issuing-2", Purpose.CMP)
+        )
+        issuing = line.authorities["issuing-2"].chain[0]
         assert (credential.certificate, issuing) == reply.extra_certs
 
     @pytest.mark.parametrize("phase", [Phase.PREPARED, Phase.ACTIVE])

@@ -107,6 +107,7 @@ def succession_of(
         accepted=(coming.name,),
         keyed=(coming.name,) if ready else (),
         following=coming.name if ready else "",
+        ahead=links[:1],
         update=update,
     )
 

@@ -86,8 +86,8 @@ class Writer:
     """
     Writes the answers of one endpoint.
 
-    While one root takes over from another, what leads from the new one to
-    the one before is in extraCerts, too (RFC 9810, section 4.4).
+    While one root takes over from another, what leads to the other one is in
+    extraCerts, too (RFC 9810, section 4.4).
 
     :param include_root: whether extraCerts bring roots, too.
     """
@@ -181,7 +181,7 @@ class Writer:
             if self._include_root or not _is_root(der)
         ]
         if shown:
-            shown += self._ra.succession(self._endpoint).bridge
+            shown += self._ra.succession(self._endpoint).links
         return tuple(shown)
 
 

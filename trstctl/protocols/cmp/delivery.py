@@ -94,7 +94,7 @@ class Generation:
 
     :param party: who will get it.
     :param signer: a credential with cmKGA as its purpose.
-    :param bridge: what leads from its root to the one before.
+    :param links: what leads from its root to another.
     :param strict: wrap a key under a secret as RFC 9481, section 4.3.1, has
         it, and not as OpenSSL and BouncyCastle read it (RFC 3211).
     """
@@ -104,14 +104,14 @@ class Generation:
         ra: IRegistrationAuthority,
         party: Party,
         signer: IMessageCredential,
-        bridge: tuple[bytes, ...] = (),
+        links: tuple[bytes, ...] = (),
         *,
         strict: bool = False,
     ) -> None:
         self._ra = ra
         self._party = party
         self._signer = signer
-        self._bridge = bridge
+        self._links = links
         self._strict = strict
         self._made: MadeKey | None = None
 
@@ -142,7 +142,7 @@ class Generation:
             certificate=signer.certificate,
             algorithm=signer.algorithm,
             # Without the root.
-            certificates=(chain[:-1] or chain) + self._bridge,
+            certificates=(chain[:-1] or chain) + self._links,
         )
         signature = await signer.sign(prepared.to_sign, prepared.algorithm)
         content = signed_data(prepared.finish(signature))

@@ -173,7 +173,7 @@ class Enrollment:
             self._ra,
             asked.known,
             signer,
-            now.bridge,
+            now.links,
             strict=self._served.strict,
         )
 

@@ -184,7 +184,7 @@ class FullCMC:
     ) -> bytes:
         """Return a Full PKI Response (sections 4.2 and 6.6; F-4)."""
         ra = self._ra
-        bridge = ra.succession(self._served.endpoint).bridge
+        links = ra.succession(self._served.endpoint).links
         controls = [(CONTROLS["statusInfoV2"], status.der())]
         if echo.transaction is not None:
             number = der.tlv(der.INTEGER, echo.transaction)
@@ -204,7 +204,7 @@ class FullCMC:
             attributes={},
             content_type=PKI_RESPONSE,
             certificates=tuple(
-                dict.fromkeys((*certificates, *credential.chain, *bridge))
+                dict.fromkeys((*certificates, *credential.chain, *links))
             ),
             signing_time=ra.now(),
         )

@@ -128,7 +128,7 @@ class NewKey:
                 asymmetric_key_package(made.private_key, made.public_key.spki),
                 certificate=signer.certificate,
                 algorithm=signer.algorithm,
-                certificates=(*signer.chain, *now.bridge),
+                certificates=(*signer.chain, *now.links),
                 signing_time=self._ra.now(),
             )
             signature = await signer.sign(prepared.to_sign, prepared.algorithm)
