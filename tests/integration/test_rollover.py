@@ -22,7 +22,15 @@ import pytest
 from attrs import define, field
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from running import Device, Gateway, require_client, running, trstctl
+from running import (
+    EST,
+    TENANT,
+    Device,
+    Gateway,
+    require_client,
+    running,
+    trstctl,
+)
 
 from trstctl.pkix.cms import read_certs_only
 
@@ -139,7 +147,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Run a gateway."""
     require_client("openssl")
     folder = tmp_path_factory.mktemp("rollover")
-    with running(folder / "state") as gateway:
+    cmp = f'cmp: {{enabled: true, tenant_id: "{TENANT}"}}'
+    with running(folder / "state", f"{EST}, {cmp}") as gateway:
         yield gateway
 
 
@@ -205,6 +214,32 @@ def reaches(gateway: Gateway, anchors: Path) -> bool:
     return done.returncode == 0 and b"Verification: OK" in done.stderr
 
 
+def understands(
+    gateway: Gateway, client: Client, trusted: Path, anchors: Path
+) -> bool:
+    """
+    Tell whether who trusts only these verifies the answers of CMP.
+
+    :param anchors: for TLS, which is judged by itself.
+    """
+    assert client.own is not None
+    certificate, key = client.own
+    done = subprocess.run(
+        [
+            *("openssl", "cmp", "-cmd", "genm", "-infotype", "caCerts"),
+            *("-server", f"https://localhost:{gateway.https_port}/cmp"),
+            *("-tls_used", "-tls_trusted", anchors, "-trusted", trusted),
+            *("-cert", certificate, "-key", key),
+        ],
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+    return done.returncode == 0 and b"id-it-caCerts" in (
+        done.stdout + done.stderr
+    )
+
+
 class RolloverTests:
     """Another root and another issuing key, while devices go on."""
 
@@ -257,12 +292,19 @@ class RolloverTests:
         new = folder / "new.pem"
         new.write_text(pem([new_root]))
         self.check_links(folder, first_root, new_root, links)
+        both = folder / "both.pem"
+        both.write_text(pem([first_root, new_root]))
+        assert reaches(gateway, old)
+        assert understands(gateway, idle, old, both)
+        assert understands(gateway, idle, new, both)
         rollover(gateway, "activate", "--now", "--yes")
         until(lambda: probe.fetch()[0] == issuing)
         assert {first_issuing, first_root} < set(probe.trusted)
         # Who knows one of the roots only reaches the gateway.
         assert reaches(gateway, old)
         assert reaches(gateway, new)
+        assert understands(gateway, idle, old, both)
+        assert understands(gateway, idle, new, both)
         # A certificate of the old key renews, and gets one of the new.
         renewed = x509.load_der_x509_certificate(idle.once())
         renewed.verify_directly_issued_by(
