@@ -272,6 +272,28 @@ class RolloverTests:
                 thread.join()
         assert [] == [fault for each in clients for fault in each.faults]
         assert verify(tmp_path, [idle, *clients]) > 50
+        self.restart_without_the_first_key(gateway)
+
+    def restart_without_the_first_key(self, gateway: Gateway) -> None:
+        """Once it is destroyed, the gateway starts without it."""
+        key = gateway.folder / "ca" / "issuing.key"
+        assert key.exists()
+        trstctl(
+            *("ca", "rollover", "finish", "--destroy-key", "--force", "--yes"),
+            config=gateway.config,
+        )
+        assert not key.exists()
+        assert gateway.stop() == 0
+        gateway.start()
+        rows = json.loads(
+            trstctl(
+                *("ca", "rollover", "status", "--output", "json"),
+                config=gateway.config,
+            )
+        )
+        assert ["retired", "issuing"] == [row["state"] for row in rows]
+        anchors = gateway.folder / "ca" / "issuing-2.pem"
+        assert reaches(gateway, anchors)
 
     def roll(
         self,
