@@ -159,8 +159,9 @@ class PrepareTests:
 
     def test_what_comes_next_is_said(self, bench: Bench) -> None:
         """Where the key is, and the next command; nothing of it in JSON."""
-        said = bench.step("prepare").stderr
+        said = bench.step("prepare", "--new-root").stderr
         assert "issuing-2.key" in said
+        assert "issuing-2-root.key" in said
         assert "trstctl ca rollover activate issuing" in said
 
     def test_root_key_elsewhere(self, bench: Bench, tmp_path: Path) -> None:

@@ -286,6 +286,9 @@ def prepare(
         err=True,
     )
     click.echo(f"  {maker.files.key}", err=True)
+    if how.new_root:
+        click.echo("Move the root's key away from this host.", err=True)
+        click.echo(f"  {maker.files.root_key}", err=True)
     say_next(desk, f"activate {name}")
 
 
