@@ -204,9 +204,9 @@ class Maker:
             )
         key = read_private_key(self.files.key, self._own_passphrase)
         own, *more = read_certificates(certificate)
+        # What leads to another root counts before what leads to the old one.
         pool = (*more, *others, *self.present.chain[1:])
         old_root = self.present.chain[-1]
-        # What leads to another root counts before what leads to the old one.
         chain = check_chain(own, pool, key, self._now)
         if not is_same_subject(own, self.present.chain[0]):
             raise Refused(

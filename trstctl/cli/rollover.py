@@ -32,6 +32,7 @@ from trstctl.cli.lineage import (
 from trstctl.cli.main import Surroundings
 from trstctl.cli.output import Row, output_option, print_listing
 from trstctl.cli.takeover import activate, back, finish
+from trstctl.config.model import AuthoritySettings
 from trstctl.config.places import same_for_all
 from trstctl.config.secrets import read_secret
 from trstctl.founding import load_chain, load_key
@@ -236,33 +237,8 @@ def prepare(
     how.check()
     desk = at_desk(path)
     name = chosen(desk, authority)
-    settings = desk.config.authorities[name]
-    fixed = same_for_all(settings)
-    if fixed:
-        raise Refused(
-            f"authorities.{name}.urls.{fixed[0]} would lead to the CRLs and "
-            "the responder of the present key; write {authority} where the "
-            f"name stands, such as /crl/{{authority}}.crl, and keep serving "
-            "the present one's"
-        )
-    generations = desk.with_store(lambda store: store.list_generations())
-    coming = under_way(name, generations)
-    if coming is not None:
-        raise Refused(
-            f"{coming.name} is {coming.phase.value}; finish that, or take "
-            "it back, first"
-        )
-    maker = Maker(
-        desk.config,
-        name,
-        generations,
-        around.now(),
-        around.random_bytes,
-        _secret(settings.passphrase),
-        _secret(
-            f"file:{how.passphrase.absolute()}" if how.passphrase else None
-        ),
-    )
+    _require_places(name, desk.config.authorities[name])
+    maker = _maker(desk, around, name, how)
     if how.request_out is not None:
         maker.require_new()
         maker.request(how.key_type, how.request_out)
@@ -290,6 +266,40 @@ def prepare(
         click.echo("Move the root's key away from this host.", err=True)
         click.echo(f"  {maker.files.root_key}", err=True)
     say_next(desk, f"activate {name}")
+
+
+def _require_places(name: str, settings: AuthoritySettings) -> None:
+    """Refuse URLs that would be those of every key."""
+    fixed = same_for_all(settings)
+    if fixed:
+        raise Refused(
+            f"authorities.{name}.urls.{fixed[0]} would lead to the CRLs and "
+            "the responder of the present key; write {authority} where the "
+            "name stands, such as /crl/{authority}.crl, and keep serving the "
+            "present one's"
+        )
+
+
+def _maker(desk: Desk, around: Surroundings, name: str, how: _Wanted) -> Maker:
+    """Return what makes the next generation, unless one is under way."""
+    generations = desk.with_store(lambda store: store.list_generations())
+    coming = under_way(name, generations)
+    if coming is not None:
+        raise Refused(
+            f"{coming.name} is {coming.phase.value}; finish that, or take "
+            "it back, first"
+        )
+    return Maker(
+        desk.config,
+        name,
+        generations,
+        around.now(),
+        around.random_bytes,
+        _secret(desk.config.authorities[name].passphrase),
+        _secret(
+            f"file:{how.passphrase.absolute()}" if how.passphrase else None
+        ),
+    )
 
 
 def _make(desk: Desk, maker: Maker, how: _Wanted) -> Generation:
