@@ -828,7 +828,10 @@ class Gateway(Service):
 
     async def _follow(self) -> None:
         """Put in place what the store says of the authorities' keys (G-2)."""
-        generations = tuple(await self.store.list_generations())
+        try:
+            generations = tuple(await self.store.list_generations())
+        except Unavailable:
+            return  # the store is away, as the readiness report says
         if generations != self._generations or any(
             is_at_hand(key_place(one.key, self.config.state))
             for one in generations

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from attrs import evolve
 from test_authorities import Bench
+from twisted.internet.defer import fail
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import globalLogPublisher
 
 from trstctl.discovery import discover
+from trstctl.errors import Unavailable
 from trstctl.gateway import Gateway
 from trstctl.model import Generation, Phase
 from trstctl.testing import (
@@ -177,6 +179,17 @@ class FollowTests:
         away.rename(key)
         host.follow()
         assert made.name in host.gateway.ra.rules.authorities
+        assert ["rollover.followed"] == host.said()
+
+    def test_store_that_is_away(self, host: Host) -> None:
+        """The next round looks again; the log is not filled."""
+        host.add()
+        found = host.store.list_generations
+        host.store.list_generations = lambda: fail(Unavailable())
+        host.follow()
+        assert [] == host.said()
+        host.store.list_generations = found
+        host.follow()
         assert ["rollover.followed"] == host.said()
 
     def test_stopping(self, host: Host) -> None:
