@@ -1168,6 +1168,27 @@ class RegistrationAuthorityTests:
             ("certRevoked", "revoked"),
         ] == states
 
+    def test_it_raises_to_key_compromise(self) -> None:
+        """What turns out after a revocation is told as what is known."""
+        site, ra = self.site()
+        device = site.enrolled("branch-1")
+        facts = read_certificate(device.certificate)
+        template = CertTemplate(issuer=facts.issuer, serial=facts.serial)
+        states = []
+        for reason in (4, 4, 5, 6, 1, 1, 4):
+            reply = site.send(signed(ra, rev_req(template, reason)))
+            record = site.record(device.certificate)
+            states.append((reply.failure, record.revocation_reason))
+        assert [
+            ("", "superseded"),
+            ("certRevoked", "superseded"),
+            ("certRevoked", "superseded"),
+            ("certRevoked", "superseded"),
+            ("", "keyCompromise"),
+            ("certRevoked", "keyCompromise"),
+            ("certRevoked", "keyCompromise"),
+        ] == states
+
     def test_it_may_make_others_of_its_kind(self) -> None:
         """cmcRA is the profile's to allow then."""
         site, ra = make_ra_site()

@@ -15,6 +15,7 @@ from trstctl.errors import Stale, TrstctlError, UnknownCertificate
 from trstctl.interfaces import IRegistrationAuthority
 from trstctl.model import (
     CERTIFICATE_HOLD,
+    KEY_COMPROMISE,
     REVOCATION_REASONS,
     CertificateFacts,
     CertificateRecord,
@@ -140,8 +141,12 @@ class Revocation:
     ) -> None:
         """Revoke, once (RFC 9483, section 4.2)."""
         if record.status is CertificateStatus.REVOKED and (
-            record.revocation_reason != CERTIFICATE_HOLD
-            or reason == CERTIFICATE_HOLD
+            reason in (CERTIFICATE_HOLD, record.revocation_reason)
+            # That a key is compromised can turn out later.
+            or (
+                reason != KEY_COMPROMISE
+                and record.revocation_reason != CERTIFICATE_HOLD
+            )
         ):
             raise refuse(
                 "certRevoked",
