@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from attrs import evolve
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from pyasn1.codec.der.decoder import decode
 from pyasn1.codec.der.encoder import encode
 from pyasn1_modules import rfc5652
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 
 from trstctl.ca.pointers import key_identifier
 from trstctl.errors import Malformed, Unavailable
@@ -179,6 +180,26 @@ class RenewalInformationTests:
         answer = self.ask(bench, name_of(certificate, issuer))
         window = json.loads(answer.body)["suggestedWindow"]
         assert datetime.fromisoformat(window["end"]) < bench.now()
+
+    def test_pause_of_the_short_lived(self) -> None:
+        """It ends while there is still something to be told."""
+        bench = ESTBench(renewal_retry="12h")
+        bench.change(validity_default=timedelta(hours=1))
+        certificate = bench.issued(make_csr_with({}))
+        issuer = bench.authorities["issuing"].certificate
+        name = name_of(certificate, issuer)
+        answer = self.ask(bench, name)
+        window = json.loads(answer.body)["suggestedWindow"]
+        left = datetime.fromisoformat(window["end"]) - bench.now()
+        pause = int(str(answer.headers["Retry-After"]))
+        assert left.total_seconds() / 5 < pause < left.total_seconds() / 2
+        # But never at once, and once it is over as ever.
+        bench.now.step(left - timedelta(seconds=2))
+        pause = int(str(self.ask(bench, name).headers["Retry-After"]))
+        assert 60 <= pause <= 120
+        bench.now.step(timedelta(seconds=2))
+        pause = int(str(self.ask(bench, name).headers["Retry-After"]))
+        assert 43200 <= pause <= 86400
 
     def test_pause_is_configured(self) -> None:
         """One to two times what the section says."""
@@ -366,10 +387,47 @@ class CRLTests:
     def test_unavailable(self) -> None:
         """One that has run out is no CRL: 503."""
         bench = ESTBench(crls=True)
-        revocation = FakeRevocation({"issuing": (b"",)})
+        revocation = FakeRevocation({"issuing": make_authority().chain})
         revocation.error = Unavailable("none in force")
         bench.ra.revocation = revocation
         assert 503 == bench.get("/crls").status
+
+    def test_generation_that_has_expired(self) -> None:
+        """It signs no CRL any more, and the others' are handed out."""
+        bench = ESTBench(crls=True)
+        past = make_authority("past")
+
+        class Revocation(FakeRevocation):
+            """One authority cannot sign."""
+
+            def crl(self, authority: str, scope: str) -> Deferred[StoredCRL]:
+                """Return the CRL, or fail."""
+                if authority == "past":
+                    return fail(Unavailable("it cannot be signed now"))
+                return super().crl(authority, scope)
+
+        revocation = Revocation(
+            {"issuing": (b"ours",), "past": (past.certificate,)}
+        )
+        bench.ra.revocation = revocation
+        own = crl_der("issuing")
+        revocation.publish(crl_of("issuing", own))
+        distribution = bench.resource._distribution
+        endpoint = evolve(bench.resource.endpoint, issuers=("past",))
+
+        def ask() -> HTTPResponse:
+            answer: HTTPResponse = result_of(
+                Deferred.fromCoroutine(
+                    distribution.crls(endpoint, single_line=False)
+                )
+            )
+            return answer
+
+        # While it counts, a part would pass for the whole.
+        with pytest.raises(Unavailable):
+            ask()
+        bench.now.step(past.not_after - bench.now())
+        assert [own] == crls_in(ask())
 
     def test_large(self) -> None:
         """Megabytes are encoded once, in a thread, however many ask."""

@@ -26,11 +26,13 @@ from trstctl.errors import (
     Malformed,
     NotAuthenticated,
     RequestError,
+    Unavailable,
     UnknownCertificate,
 )
 from trstctl.http.answer import LARGE, plain
 from trstctl.interfaces import IRegistrationAuthority
-from trstctl.model import Endpoint, StoredCRL
+from trstctl.model import Endpoint, RenewalWindow, StoredCRL
+from trstctl.pkix.certificate import read_certificate
 from trstctl.pkix.cms import certs_only
 from trstctl.protocols.est.codec import encode_base64, encode_certificates
 from trstctl.protocols.est.renewal import encode_window, read_certificate_name
@@ -47,7 +49,7 @@ class Distribution:
     Answers who asks for more than certificates of its own.
 
     :param retry: seconds; who has asked when to renew is to ask again after
-        one to two times as many.
+        one to two times as many, or before half of what is left has passed.
     """
 
     def __init__(self, ra: IRegistrationAuthority, retry: int) -> None:
@@ -74,6 +76,11 @@ class Distribution:
                 crls.append(await self._ra.revocation.crl(authority, ""))
             except UnknownCertificate:
                 continue  # its certificate is not for CRLs
+            except Unavailable:
+                # Nor does who has expired sign one: it must not keep the
+                # others' from whoever asks.
+                if not self._is_over(authority):
+                    raise
         if not crls:
             raise UnknownCertificate("there is no CRL")
         return HTTPResponse(
@@ -104,6 +111,11 @@ class Distribution:
                 if name not in wanted and chain[0] in above
             ),
         ]
+
+    def _is_over(self, authority: str) -> bool:
+        """Tell whether the certificate of an authority has expired."""
+        chain = self._ra.revocation.chains()[authority]
+        return read_certificate(chain[0]).not_after <= self._ra.now()
 
     async def _encoded(
         self, crls: tuple[StoredCRL, ...], single_line: bool
@@ -180,8 +192,15 @@ class Distribution:
             200,
             "application/json",
             encode_window(window),
-            {"Retry-After": str(jittered(self._retry, request.request_id))},
+            {"Retry-After": str(self._pause(window, request))},
         )
+
+    def _pause(self, window: RenewalWindow, request: HTTPRequest) -> int:
+        """Return after how many seconds to ask again."""
+        # Who lives for an hour would never hear that it must not wait.
+        left = int((window.end - self._ra.now()).total_seconds())
+        quarter = max(60, left // 4) if left > 0 else self._retry
+        return jittered(min(self._retry, quarter), request.request_id)
 
 
 def _encode_crls(crls: list[bytes], single_line: bool) -> bytes:
