@@ -123,6 +123,21 @@ class CertificateTests:
         expected = ClientCertificate(OWN, (ISSUER,))
         assert expected == read_client("xfcc", value, None)
 
+    def test_envoy_names(self) -> None:
+        """Envoy writes a pair for each name of the certificate."""
+        value = f'Cert="{escaped(OWN)}";URI=a;URI=b;DNS=c.example;DNS=d'
+        assert ClientCertificate(OWN) == read_client("xfcc", value, None)
+
+    def test_envoy_name_that_pretends(self) -> None:
+        """Envoy quotes no names: one that brings pairs of its own fails."""
+        for forged in ("Cert", "Chain"):
+            value = (
+                f'Cert="{escaped(OWN)}";Chain="{escaped(OWN)}";'
+                f'DNS=x;{forged}="{escaped(ISSUER)}"'
+            )
+            with pytest.raises(Malformed):
+                read_client("xfcc", value, None)
+
     @pytest.mark.parametrize("form", FORMS)
     @pytest.mark.parametrize("value", ["", "  "])
     def test_none(self, form: str, value: str) -> None:

@@ -211,14 +211,16 @@ class Fronted:
         attributes: Any = (),
         label: str = "",
         common_name: str = "d.example",
+        extra: Any = (),
     ) -> HTTPResponse:
         """
         Send a request.
 
         :param own: what the handshake with the gateway has proven.
         :param told: what the field says.
+        :param extra: more fields.
         """
-        fields = dict(PKCS10)
+        fields = {**PKCS10, **dict(extra)}
         if password:
             fields |= basic("a", "pw")
         if told is not None:
@@ -277,8 +279,34 @@ class ESTTests:
         assert 200 == front.post(told=certificate, own=PINNED).status
         assert 401 == front.post(told=certificate).status
         assert 401 == front.post(told=certificate, own=CERTIFICATE).status
-        # Who has only the address is a client like others.
-        assert 200 == front.post(told=PINNED, own=certificate).status
+        # Who has only the address is a client like others ...
+        assert 200 == front.post(own=certificate).status
+
+    @pytest.mark.parametrize(
+        "fields", ["Client-Cert", "Client-Cert-Chain", "X-Forwarded-For"]
+    )
+    def test_unlisted(self, fields: str) -> None:
+        """
+        P-3: ... unless it writes what a proxy does: a proxy whose
+        certificate is new, and ours, is none of its clients.
+        """
+        front = Fronted(MUTUAL)
+        certificate = front.enrolled()
+        with observed() as events:
+            for text in (field(certificate), "192.0.2.7", ""):
+                answer = front.post(own=certificate, extra={fields: text})
+                assert 401 == answer.status
+        assert "proxy.imitated" in {one.get("event") for one in events}
+        # Its address is its own, and no text of anybody's.
+        assert {ADDRESS} == {
+            one["peer"] for one in events if one.get("event") == "request"
+        }
+        other = evolve(MUTUAL, address="none")
+        front.proxy = other
+        answer = front.post(
+            own=certificate, extra={"X-Forwarded-For": "192.0.2.7"}
+        )
+        assert 200 == answer.status
 
     def test_judged_as_any(self) -> None:
         """P-2: revoked is revoked, whoever presents it."""
@@ -426,12 +454,12 @@ class SettingsTests:
         """Everything, in any letter case."""
         found = configured(
             tmp_path,
-            f"networks: [0.0.0.0/0], certificates: ['{'AB:' * 31}AB'], "
+            f"networks: [192.0.2.1], certificates: ['{'AB:' * 31}AB'], "
             "format: base64, header: X-Cert, client_address: forwarded",
         )
         assert (
             TrustedProxy(
-                (ip_network("0.0.0.0/0"),),
+                (ip_network("192.0.2.1"),),
                 frozenset({"ab" * 32}),
                 "base64",
                 "x-cert",
@@ -465,6 +493,11 @@ class SettingsTests:
             ("networks: [10.0.0.1/24]", "host bits"),
             ("networks: [0.0.0.0/0]", "everybody is the proxy"),
             ("networks: ['::/0']", "everybody is the proxy"),
+            (
+                f"networks: ['::/0'], certificates: [{'ab' * 32}]",
+                "everybody is the proxy",
+            ),
+            ("networks: ['::ffff:10.0.0.0/104']", "as IPv4"),
             ("networks: ['::1'], certificates: [ab]", "SHA-256"),
             ("networks: ['::1'], format: pkcs12", "format"),
             ("networks: ['::1'], header: 'a b'", "header field"),

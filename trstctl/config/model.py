@@ -86,13 +86,12 @@ class ProxySettings(Section):
 
     @model_validator(mode="after")
     def _names_somebody(self) -> ProxySettings:
-        """Refuse to believe whoever has an address."""
-        if not self.certificates and any(
-            one.endswith("/0") for one in self.networks
-        ):
+        """Refuse to take every address for the proxy's."""
+        # With certificates, too: no hop would be a client's, and nobody's
+        # connections would be counted.
+        if any(one.endswith("/0") for one in self.networks):
             raise ValueError(
-                "a network of all addresses needs certificates; else "
-                "everybody is the proxy"
+                "in a network of all addresses, everybody is the proxy"
             )
         return self
 

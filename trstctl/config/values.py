@@ -64,12 +64,16 @@ def _interface(value: str) -> str:
 def _network(value: str) -> str:
     """Return the network, or refuse what is none."""
     try:
-        return str(ipaddress.ip_network(value))
+        found = ipaddress.ip_network(value)
     except ValueError:
         raise ValueError(
             "a network is an IP address, or one with a length and without "
             "host bits, such as 192.0.2.0/24"
         ) from None
+    # Such peers are compared as IPv4: it would contain nobody.
+    if getattr(found.network_address, "ipv4_mapped", None) is not None:
+        raise ValueError("write a network of IPv4 in IPv6 as IPv4")
+    return str(found)
 
 
 def _digest(value: str) -> str:

@@ -255,8 +255,12 @@ class HTTPExchange:
         if proxy.speaks(channel):
             self.client = proxy.client(self.head.headers, channel.peer)
             self.peer = self.client.peer
-        elif proxy.is_imitated(self.head.headers):
-            self.site.report_imitation(channel.peer)
+            return
+        if proxy.is_unproven(self.head.headers, channel.peer):
+            self.client = ForwardedClient(channel.peer)
+        elif not proxy.is_imitated(self.head.headers):
+            return
+        self.site.report_imitation(channel.peer)
 
     def received(self, body: bytes) -> None:
         """Hand the whole request to the resource."""

@@ -132,7 +132,8 @@ def _xfcc(value: str) -> tuple[bytes, ...]:
     """Read the one element of X-Forwarded-Client-Cert."""
     pairs: dict[str, str] = {}
     for key, text, end in _pairs(_XFCC_PAIR, value):
-        if end == "," or key in pairs:
+        # Of names there are as many as the certificate has.
+        if end == "," or (key in pairs and key not in {"dns", "uri"}):
             raise Malformed
         pairs[key] = text
     own = _pem(pairs["cert"]) if "cert" in pairs else ()

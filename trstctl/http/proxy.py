@@ -14,7 +14,10 @@ P-2  *The proxy's word is the proof of the key.*  The handshake was with the
      as any other: by the inventory, at the time of the request.
 P-3  *The proxy is not its client.*  Its own certificate and its own session
      speak for nobody: without the field there is no client certificate, and
-     a channel binding, which would be the proxy's, is never compared.
+     a channel binding, which would be the proxy's, is never compared.  Nor
+     does a certificate that is not listed, where a proxy may connect from
+     and with a proxy's fields: a proxy that has got another certificate
+     would be all of its clients.
 P-4  *One field, or none.*  Two of a kind, or one that cannot be read, are
      refused with 400: a proxy that adds its field to the client's must be
      mended, not guessed at.
@@ -142,6 +145,15 @@ class TrustedProxy:
     def is_imitated(self, headers: Headers) -> bool:
         """Tell whether a request has fields that only a proxy may write."""
         return bool(headers.all(self.header) or headers.all(self.chain_header))
+
+    def is_unproven(self, headers: Headers, peer: str) -> bool:
+        """
+        Tell whether a request looks like a proxy's on a connection that has
+        not proven to be one's (P-3).
+        """
+        return self.is_near(peer) and (
+            self.is_imitated(headers) or bool(headers.all(self.address))
+        )
 
     def _is_proxy(self, address: Address) -> bool:
         """Tell whether an address is in one of the networks."""
