@@ -8,12 +8,13 @@ is written: it is kept nowhere, and nothing logs it.
 K-1  *Never in the reactor's thread.*  An RSA key takes from tenths of a
      second to several.
 K-2  *Bounded.*  So many are made at once, so many wait; whoever comes then is
-     told to come back, before anything was issued.
+     told to come back, before anything was issued.  Who leaves keeps his
+     place until his key is made: nothing stops a thread.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from attrs import evolve
@@ -50,6 +51,28 @@ _MAKERS: dict[str, Callable[[], Any]] = {
 }
 
 
+def makeable(
+    algorithms: Iterable[str], rsa_bits: tuple[int, int]
+) -> list[tuple[str, int]]:
+    """
+    Return the keys that can be made, of those that a profile allows.
+
+    :param algorithms: as in :class:`~trstctl.model.CSRWishes`.
+    :param rsa_bits: the least and the most of an RSA modulus.
+    :returns: type and bits of each, in the order of the profile.
+    """
+    low, high = rsa_bits
+    possible: list[tuple[str, int]] = []
+    for name in algorithms:
+        if name.startswith("rsa"):
+            possible += [
+                ("rsa", bits) for bits in RSA_BITS if low <= bits <= high
+            ]
+        elif name in _MAKERS:
+            possible.append((name, 0))
+    return possible
+
+
 def wished_key(wishes: CSRWishes, asked: PublicKey | None) -> PublicKey:
     """
     Return which key to make: type and size, and nothing else.
@@ -61,14 +84,7 @@ def wished_key(wishes: CSRWishes, asked: PublicKey | None) -> PublicKey:
         small as it allows.
     :raises UnsupportedAlgorithm: there is none.
     """
-    low, high = wishes.rsa_bits
-    sizes = [bits for bits in RSA_BITS if low <= bits <= high]
-    possible: list[tuple[str, int]] = []
-    for name in wishes.algorithms:
-        if name.startswith("rsa"):
-            possible += [("rsa", bits) for bits in sizes]
-        elif name in _MAKERS:
-            possible.append((name, 0))
+    possible = makeable(wishes.algorithms, wishes.rsa_bits)
     for algorithm, bits in possible:
         if (
             asked is not None
@@ -142,11 +158,21 @@ class KeyMaker:
         """See :meth:`trstctl.interfaces.IKeyMaker.make`."""
         if len(self._places.waiting) >= _WAITING:
             return fail(Unavailable("too many keys are being made"))
+        return Deferred.fromCoroutine(self._make(algorithm, bits))
 
-        async def make() -> MadeKey:
-            return await self._elsewhere(make_key, algorithm, bits)
+    async def _make(self, algorithm: str, bits: int) -> MadeKey:
+        """Make a key, in its turn."""
+        await self._places.acquire()
+        told: Deferred[MadeKey] = Deferred()
 
-        def run() -> Deferred[MadeKey]:
-            return Deferred.fromCoroutine(make())
+        def ended(result: Any) -> None:
+            self._places.release()
+            told.callback(result)  # a Failure makes it an errback
 
-        return self._places.run(run)
+        # Who leaves cancels the waiting only: the thread goes on.
+        Deferred.fromCoroutine(self._run(algorithm, bits)).addBoth(ended)
+        return await told
+
+    async def _run(self, algorithm: str, bits: int) -> MadeKey:
+        """Make a key in a thread."""
+        return await self._elsewhere(make_key, algorithm, bits)

@@ -382,6 +382,8 @@ class Endpoint:
         profile must demand a person's approval.
     :ivar may_wait: whether a client can be told to come back; if not, its
         profile must not demand an approval.
+    :ivar makes_keys: whether keys are made for whoever asks for one here; if
+        so, its profile must allow that.
     :ivar issuers: further authorities whose certificates count here: the
         one before, while another takes over.
     :ivar scopes: what registration authorities may do here.
@@ -395,6 +397,7 @@ class Endpoint:
     authority: str
     gated: bool = True
     may_wait: bool = True
+    makes_keys: bool = False
     issuers: tuple[str, ...] = ()
     scopes: tuple[RegistrationScope, ...] = field(default=(), repr=False)
     factory: FactoryTrust | None = field(default=None, repr=False)

@@ -887,7 +887,9 @@ class SettingsTests:
         """A label that makes keys has no profile that asks a person."""
         file = tmp_path / "trstctl.yaml"
         file.write_text(
-            "profiles: {held: {approval: always}, free: {}}\n"
+            "profiles: {held: {approval: always, "
+            "server_key_generation: true},\n"
+            "  free: {server_key_generation: true}}\n"
             f'protocols: {{est: {{enabled: true, tenant_id: "{TENANT}",\n'
             f"  labels: {{keys: {{serverkeygen: true, profile: {profile}}},\n"
             "    waits: {profile: held}}}}\n"
@@ -899,6 +901,54 @@ class SettingsTests:
             load(file, discover().protocols)
         (told,) = map(str, caught.value.faults)
         assert "labels.keys, clients cannot wait for an approval" in told
+
+    @pytest.mark.parametrize(
+        ("section", "told"),
+        [
+            (
+                "est: {%s, serverkeygen: true}",
+                "protocols.est: here, keys are made for devices, which "
+                "profile device does not allow: give it "
+                "server_key_generation: true",
+            ),
+            (
+                "est: {%s, labels: {k: {serverkeygen: true}}}",
+                "labels.k, keys are made for devices, which profile device",
+            ),
+            (
+                "est: {%s, labels: {k: {serverkeygen: true, profile: no}}}",
+                "none of those that profile no allows can be: add a type",
+            ),
+            (
+                "cmp: {%s, central_key_generation: true}",
+                "protocols.cmp: here, keys are made for devices, which",
+            ),
+            ("est: {%s, serverkeygen: true, profile: free}", ""),
+            ("cmp: {%s, central_key_generation: true, profile: free}", ""),
+            ("est: {%s, labels: {k: {profile: no}}}", ""),
+        ],
+    )
+    def test_profile_of_keys(
+        self, tmp_path: Path, section: str, told: str
+    ) -> None:
+        """A label that makes keys has a profile that lets it: a fault of the
+        configuration, and not a refusal for each device."""
+        file = tmp_path / "trstctl.yaml"
+        enabled = f'enabled: true, tenant_id: "{TENANT}"'
+        file.write_text(
+            "profiles: {free: {server_key_generation: true},\n"
+            '  "no": {server_key_generation: true, key_types: [ml-dsa-44]}}\n'
+            "protocols: {%s}\n"
+            % section.replace("profile: no", 'profile: "no"')
+            % enabled
+        )
+        faults: tuple[Any, ...] = ()
+        try:
+            load(file, discover().protocols)
+        except ConfigurationError as error:
+            faults = tuple(error.faults)
+        assert bool(told) == bool(faults)
+        assert all(told in str(one) for one in faults)
 
     @pytest.mark.parametrize(
         ("name", "octets"),

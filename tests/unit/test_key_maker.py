@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
     load_der_private_key,
 )
-from twisted.internet.defer import Deferred, execute
+from twisted.internet.defer import CancelledError, Deferred, execute
 from zope.interface.verify import verifyObject
 
 from trstctl.errors import Unavailable, UnsupportedAlgorithm
@@ -186,6 +186,25 @@ class KeyMakerTests:
         with pytest.raises(UnsupportedAlgorithm):
             result_of(maker.make("dsa"))
         assert result_of(maker.make("ed25519"))
+
+    def test_left(self) -> None:
+        """K-2: no thread can be stopped, so that who leaves keeps the place
+        until the key is made; else coming and going would take them all."""
+        begun: list[Deferred[Any]] = []
+
+        def elsewhere(*_: Any) -> Any:
+            begun.append(Deferred())
+            return begun[-1]
+
+        maker = KeyMaker(elsewhere)
+        first, second = maker.make("rsa", 4096), maker.make("p-256")
+        first.addErrback(lambda reason: reason.trap(CancelledError))
+        first.cancel()
+        assert 1 == len(begun)
+        begun[0].errback(ValueError("nobody is told"))
+        assert 2 == len(begun)
+        begun[1].callback("a key")
+        assert "a key" == result_of(second)
 
     def test_bounded(self) -> None:
         """K-2: who comes when too many wait is told to come back."""

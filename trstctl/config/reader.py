@@ -33,6 +33,7 @@ from trstctl.config.tree import (
     read_tree,
 )
 from trstctl.interfaces import IEnrollmentProtocol
+from trstctl.key_maker import makeable
 from trstctl.log import is_secret
 from trstctl.model import Endpoint
 from trstctl.policy.settings import (
@@ -129,6 +130,7 @@ class _Reading:
         for name, served in endpoints.items():
             self._check_endpoints(name, served)
             self._check_gates(name, served, profiles)
+            self._check_keys(name, served, profiles)
             self._check_scopes(name, served, profiles)
         self._check_paths(protocols)
         listeners = _quietly(Listeners, values.get("listeners"))
@@ -327,6 +329,36 @@ class _Reading:
                     f"{where}, nothing is asked of whoever enrolls: choose a "
                     f"challenge, or a profile with approval (not "
                     f"{endpoint.profile})",
+                )
+
+    def _check_keys(
+        self,
+        name: str,
+        endpoints: Sequence[Endpoint],
+        profiles: Mapping[str, ProfileSettings],
+    ) -> None:
+        """Refuse to make keys where each of them would be refused."""
+        for endpoint in endpoints:
+            profile = profiles.get(endpoint.profile)
+            if not endpoint.makes_keys or profile is None:
+                continue
+            where = f"labels.{endpoint.name}" if endpoint.name else "here"
+            if not profile.server_key_generation:
+                self._tree.blame(
+                    ("protocols", name),
+                    f"{where}, keys are made for devices, which profile "
+                    f"{endpoint.profile} does not allow: give it "
+                    "server_key_generation: true, or choose another profile",
+                )
+            elif not makeable(
+                profile.key_types,
+                (profile.rsa_bits_min, profile.rsa_bits_max),
+            ):
+                self._tree.blame(
+                    ("protocols", name),
+                    f"{where}, keys are made for devices, but none of those "
+                    f"that profile {endpoint.profile} allows can be: add a "
+                    "type to its key_types, or choose another profile",
                 )
 
     def _check_scopes(

@@ -289,6 +289,7 @@ def _served(
                 if trusting
                 else None
             ),
+            makes_keys=chosen("central_key_generation"),
         ),
         strict=chosen("mode") == "strict",
         allow={

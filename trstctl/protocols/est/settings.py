@@ -312,6 +312,7 @@ def _served(
             ),
             # What a person approves is a key, and it is not kept.
             may_wait=not chosen("serverkeygen"),
+            makes_keys=chosen("serverkeygen"),
         ),
         lenient=chosen("lenient"),
         line_mode=chosen("line_mode"),
