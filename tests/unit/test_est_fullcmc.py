@@ -41,6 +41,7 @@ from est_samples import (
     pem_file,
     printable,
 )
+from twisted.internet.defer import fail
 
 from trstctl import errors
 from trstctl.errors import PolicyViolation, TrstctlError, Unavailable, leaves
@@ -1408,6 +1409,81 @@ class RevocationTests:
         other = bench.device("else.example")
         message = self.ask(authority, other.certificate)
         assert (403, "badRequest", [4]) == bench.told(message)
+
+    def test_replaced_authority(self) -> None:
+        """Who was revoked does not go on with the certificate of before."""
+        bench, authority = with_ra()
+        device = bench.device("a.dev.example")
+        key = new_key()
+        answer = bench.ask(
+            signed_by(authority, asks(key=key, name="ra.example")),
+            label="ras",
+        )
+        renewed = Signer(answer.certificate, key)
+        # Both are good while the new one is.
+        message = self.ask(authority, device.certificate, reason=6)
+        assert "success" == bench.ask(message).status
+        serial = read_certificate(renewed.certificate).serial
+        assert serial == bench.record(authority.certificate).superseded_by
+        result_of(bench.ra.revoke(TENANT, serial, "keyCompromise", "test"))
+        for reason in (8, 1):
+            message = self.ask(authority, device.certificate, reason=reason)
+            assert (403, "badRequest", [4]) == bench.told(message)
+
+    @pytest.mark.parametrize("reason", [6, 8])
+    def test_repeated_message(self, reason: int) -> None:
+        """What somebody has recorded does not put a certificate on hold
+        once more, or take it off: a message acts once."""
+        bench, authority = with_ra()
+        device = bench.device("a.dev.example")
+
+        def ask(reason: int) -> bytes:
+            bench.clock.advance(1)
+            return self.ask(
+                authority, device.certificate, reason=reason, at=bench.now()
+            )
+
+        bench.ask(ask(6))
+        if reason == 6:
+            bench.ask(ask(8))
+        recorded, other = ask(reason), ask(14 - reason)
+        expected = self.status(bench, device.certificate)
+        assert "success" == bench.ask(recorded).status
+        assert expected != self.status(bench, device.certificate)
+        # Whoever lost the answer gets it again.
+        assert "success" == bench.ask(recorded).status
+        bench.ask(other)
+        assert expected == self.status(bench, device.certificate)
+        assert (409, "badRequest", [4]) == bench.told(recorded)
+        assert expected == self.status(bench, device.certificate)
+
+    def test_repeated_in_vain(self) -> None:
+        """What came to nothing is not said to be done."""
+        bench, authority = with_ra()
+        device = bench.device("a.dev.example")
+        bench.ask(self.ask(authority, device.certificate, reason=6))
+        message = self.ask(authority, device.certificate, reason=1)
+        revoke = bench.ra.revoke
+        bench.ra.revoke = lambda *_: fail(Unavailable())  # type: ignore[method-assign]
+        assert (503, "tryLater") == bench.told(message)[:2]
+        bench.ra.revoke = revoke  # type: ignore[method-assign]
+        assert (409, "badRequest") == bench.told(message)[:2]
+        message = self.ask(
+            authority, device.certificate, reason=1, more=utf8("again")
+        )
+        assert "success" == bench.ask(message).status
+        assert "success" == bench.ask(message).status
+
+    def test_repeated_in_one_session(self) -> None:
+        """The TLS client certificate says that it is fresh."""
+        bench, authority = with_ra()
+        device = bench.device("a.dev.example")
+        for reason in (6, 8, 6, 8):
+            message = self.ask(
+                authority, device.certificate, reason=reason, at=None
+            )
+            answer = bench.ask(message, certificate=authority.certificate)
+            assert "success" == answer.status
 
     def test_release(self) -> None:
         """Who is on hold cannot lift that; what is not, is not lifted."""

@@ -916,8 +916,8 @@ class SettingsTests:
                 "labels.k, keys are made for devices, which profile device",
             ),
             (
-                "est: {%s, labels: {k: {serverkeygen: true, profile: no}}}",
-                "none of those that profile no allows can be: add a type",
+                "est: {%s, labels: {k: {serverkeygen: true, profile: none}}}",
+                "none of those that profile none allows can be: add a type",
             ),
             (
                 "cmp: {%s, central_key_generation: true}",
@@ -925,7 +925,7 @@ class SettingsTests:
             ),
             ("est: {%s, serverkeygen: true, profile: free}", ""),
             ("cmp: {%s, central_key_generation: true, profile: free}", ""),
-            ("est: {%s, labels: {k: {profile: no}}}", ""),
+            ("est: {%s, labels: {k: {profile: none}}}", ""),
         ],
     )
     def test_profile_of_keys(
@@ -937,10 +937,8 @@ class SettingsTests:
         enabled = f'enabled: true, tenant_id: "{TENANT}"'
         file.write_text(
             "profiles: {free: {server_key_generation: true},\n"
-            '  "no": {server_key_generation: true, key_types: [ml-dsa-44]}}\n'
-            "protocols: {%s}\n"
-            % section.replace("profile: no", 'profile: "no"')
-            % enabled
+            "  none: {server_key_generation: true, key_types: [ml-dsa-44]}}\n"
+            f"protocols: {{{section.replace('%s', enabled)}}}\n"
         )
         faults: tuple[Any, ...] = ()
         try:

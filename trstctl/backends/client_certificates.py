@@ -153,6 +153,8 @@ class ClientCertificates:
             raise _known(principal, "the client certificate has been revoked")
         if facts.not_after < now:
             raise _known(principal, "the client certificate has expired")
+        if record.superseded_by:
+            await self._check_successors(principal, record)
         return principal
 
     def _issuer(

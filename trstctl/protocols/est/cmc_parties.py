@@ -15,7 +15,9 @@ S-2  *By the key that is to be certified*: the signer is named by the
 S-3  *Fresh.*  A message that a certificate signs is a credential by itself, so
      that whoever has got hold of one could send it again.  Its signingTime
      must be of these minutes, or the same certificate must have opened the
-     TLS session.  Within these minutes a repetition gets what the first got.
+     TLS session.  Within these minutes a repetition gets what the first got;
+     whether a message is one, its signed attributes tell: all else of it can
+     be changed by whoever has recorded it.
 S-4  *Unknown equals wrong* for shared secrets:
      :meth:`~trstctl.interfaces.IChallengeTokens.prove`.
 S-5  *Identity and key are linked* (RFC 5272, section 6.3): identityProofV2 is
@@ -25,6 +27,7 @@ S-5  *Identity and key are linked* (RFC 5272, section 6.3): identityProofV2 is
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime, timedelta
 
 from attrs import field, frozen
@@ -57,6 +60,9 @@ from trstctl.protocols.est.cmc_wishes import Proof, Wanted, Wish
 _OLDEST = timedelta(minutes=10)
 _AHEAD = timedelta(minutes=4)
 
+#: For how long a message can be sent again.
+REPEATABLE = _OLDEST + _AHEAD
+
 _SUBJECT_KEY_IDENTIFIER = "2.5.29.14"
 
 
@@ -67,12 +73,14 @@ class Signer:
 
     :ivar certificate: ``None``: the key is the one that is to be certified.
     :ivar chain: DER of what came with the certificate.
+    :ivar message: SHA-256 of the signed attributes, in hexadecimal.
     """
 
     key: PublicKey
     signed_at: datetime | None = None
     certificate: CertificateFacts | None = None
     chain: tuple[bytes, ...] = field(default=(), repr=False)
+    message: str = ""
 
     @property
     def credentials(self) -> tuple[ClientCertificate, ...]:
@@ -101,7 +109,8 @@ def prove_signer(
             key, facts, chain = _requested_key(info.sid, wanted), None, ()
         require_affordable(key)
         verify_signer(message, info, key.spki)
-        return Signer(key, signing_time(info), facts, chain)
+        digest = hashlib.sha256(info.signed).hexdigest()
+        return Signer(key, signing_time(info), facts, chain, digest)
 
 
 def _read_signer(certificate: bytes) -> CertificateFacts:
@@ -137,6 +146,15 @@ def _requested_key(
     )
 
 
+def is_in_session(signer: Signer, presented: tuple[Credential, ...]) -> bool:
+    """Tell whether the signer's certificate has opened the TLS session."""
+    certificate = signer.certificate
+    return certificate is not None and any(
+        isinstance(each, ClientCertificate) and each.der == certificate.der
+        for each in presented
+    )
+
+
 def check_fresh(
     signer: Signer, presented: tuple[Credential, ...], now: datetime
 ) -> None:
@@ -146,11 +164,7 @@ def check_fresh(
     :param presented: what came by TLS and HTTP.
     :raises Refusal: it is not known to be fresh.
     """
-    certificate = signer.certificate
-    if certificate is None or any(
-        isinstance(each, ClientCertificate) and each.der == certificate.der
-        for each in presented
-    ):
+    if signer.certificate is None or is_in_session(signer, presented):
         return
     signed_at = signer.signed_at
     if signed_at is None or not -_AHEAD <= now - signed_at <= _OLDEST:

@@ -6,6 +6,10 @@ Who has a certificate may revoke that one.  A registration authority may
 revoke those whose names are within its scope, and only it may take one off
 hold: whoever was put on hold must not lift that himself.
 
+A message that says itself that it is fresh acts once: whoever has recorded
+one could put a certificate on hold with it, or take it off, once more.  Sent
+again it gets the same answer, as long as that is still true.
+
 Refused: the shared secret, since nobody can have registered one.  It stands
 in no log.  Without effect: invalidityDate and comment, which are the CA's to
 use at its discretion.
@@ -14,16 +18,20 @@ use at its discretion.
 from __future__ import annotations
 
 from trstctl.errors import (
+    Conflict,
     Malformed,
     NotAuthorized,
+    Replayed,
     Stale,
     UnknownCertificate,
 )
 from trstctl.interfaces import IRegistrationAuthority
 from trstctl.model import (
+    CERTIFICATE_HOLD,
     REVOCATION_REASONS,
     CertificateRecord,
     CertificateStatus,
+    Dialogue,
     Principal,
 )
 from trstctl.pkix.certificate import read_certificate
@@ -32,7 +40,11 @@ from trstctl.pkix.cmc_controls import RevokeRequest
 from trstctl.pkix.names import names_match
 from trstctl.policy.registration import scope_of, within_scope
 from trstctl.protocols.est.cmc_exchange import Asked, Outcome, identified
-from trstctl.protocols.est.cmc_parties import check_fresh
+from trstctl.protocols.est.cmc_parties import (
+    REPEATABLE,
+    check_fresh,
+    is_in_session,
+)
 from trstctl.protocols.est.cmc_refusals import concerning, unsupported
 from trstctl.protocols.est.settings import Served
 
@@ -66,11 +78,12 @@ class Revocation:
                 raise Malformed("there is no such reason")
             record = await self._named(wanted)
             self._check_right(own, record, wanted.reason)
-            if wanted.reason == _RELEASE:
-                await self._release(record, own.id)
-            else:
-                await self._ra.revoke(
-                    record.tenant_id, record.serial, wanted.reason, own.id
+            if await self._is_first(asked, own):
+                await self._act(record, wanted.reason, own.id)
+            elif not _stands(record, wanted.reason):
+                raise Replayed(
+                    "this message was here before, and what it asked for is "
+                    "not so now; sign another"
                 )
         released = wanted.reason == _RELEASE
         return Outcome(
@@ -111,8 +124,51 @@ class Revocation:
             "this certificate is not for you to revoke or to release"
         )
 
-    async def _release(self, record: CertificateRecord, actor: str) -> None:
-        """Take a certificate off hold."""
+    async def _is_first(self, asked: Asked, own: Principal) -> bool:
+        """Tell whether a message was not here before, at any label."""
+        signer, now = asked.signer, self._ra.now()
+        if is_in_session(signer, asked.presented):
+            return True  # nobody else can send it
+        try:
+            await self._ra.dialogues.open_dialogue(
+                Dialogue(
+                    tenant_id=self._endpoint.tenant_id,
+                    protocol=self._endpoint.protocol,
+                    endpoint="",
+                    transaction=f"message-{signer.message}",
+                    party=own.id,
+                    state="acted",
+                    request=signer.message,
+                    answer=b"",
+                    notes={},
+                    expires_at=now + REPEATABLE,
+                ),
+                now,
+            )
+        except Conflict:
+            return False
+        return True
+
+    async def _act(
+        self, record: CertificateRecord, reason: str, actor: str
+    ) -> None:
+        """Revoke a certificate, or take it off hold."""
+        if reason != _RELEASE:
+            await self._ra.revoke(
+                record.tenant_id, record.serial, reason, actor
+            )
+            return
         if record.status is not CertificateStatus.REVOKED:
             raise Stale("the certificate is not on hold")
         await self._ra.release(record.tenant_id, record.serial, actor)
+
+
+def _stands(record: CertificateRecord, reason: str) -> bool:
+    """Tell whether a certificate is what a message made of it."""
+    revoked = record.status is CertificateStatus.REVOKED
+    if reason == _RELEASE:
+        return not revoked
+    return revoked and (
+        reason == CERTIFICATE_HOLD
+        or record.revocation_reason != CERTIFICATE_HOLD
+    )
