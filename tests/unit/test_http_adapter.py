@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Any
 
+import pytest
 from conftest import LoggedFailures
 from twisted.internet.error import ConnectionDone
 from twisted.python.failure import Failure
@@ -12,6 +14,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 from web_samples import Bench, get, observed, parse, post
 
+from trstctl.http.proxy import TrustedProxy
 from trstctl.web import Limits, make_site
 
 
@@ -98,6 +101,22 @@ class TwistedResourceTests:
         assert "192.0.2.1" == request.getClientAddress().host
         assert request.getHost() is not None
         assert not request.isSecure()
+
+    @pytest.mark.parametrize("address", ["192.0.2.77", "2001:db8::7"])
+    def test_behind_a_proxy(self, address: str) -> None:
+        """The address is that of the proxy's client, as in the log."""
+        site, page = bench()
+        site.site.proxy = TrustedProxy(
+            (ip_network("10.0.0.5"),),
+            frozenset(),
+            "rfc9440",
+            "client-cert",
+            "x-forwarded-for",
+        )
+        told = f"X-Forwarded-For: {address}\r\n".encode()
+        site.client("10.0.0.5").send(get(b"/ops/page", told))
+        (request,) = page.requests
+        assert address == request.getClientAddress().host
 
     def test_answer_later(self) -> None:
         """What is written is sent in one piece, when it is finished."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 from io import BytesIO
 from typing import Any, cast
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
@@ -78,6 +79,9 @@ class BufferedRequest(Request):
         Request.__init__(
             self, exchange.channel, False, parsePOSTFormSubmission=False
         )
+        if exchange.client is not None:  # a proxy's
+            kind = IPv6Address if ":" in exchange.peer else IPv4Address
+            self.client = kind("TCP", exchange.peer, 0)
         self._exchange = exchange
         self._pieces: list[bytes] = []
         head = exchange.head
