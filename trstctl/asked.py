@@ -268,6 +268,13 @@ def refuse_revoked(former: CertificateRecord | None) -> None:
         raise NotAuthorized("the client certificate has been revoked")
 
 
+def refuse_replaced(asked: Asked) -> None:
+    """Let nothing new take the place of a replaced one, if so wished."""
+    former = asked.former
+    if asked.request.current_only and former and former.superseded_by:
+        raise Stale("the certificate has been updated already")
+
+
 def _refuse_repeatable(request: EnrollmentRequest) -> None:
     """Let nobody rely on the same answer where the key is new (I-15)."""
     if request.idempotency_key is not None:

@@ -430,6 +430,9 @@ class EnrollmentRequest:
         it is proven who asks, and only for what the profile allows.  Then
         ``wanted`` has the key that is wished for, and this returns the same
         with the key that was made.
+    :ivar current_only: whether a certificate that has been replaced renews
+        nothing; whoever repeats the renewal that has replaced it still gets
+        its answer.
     """
 
     endpoint: Endpoint
@@ -447,6 +450,7 @@ class EnrollmentRequest:
     generate: Callable[[], Awaitable[CertificateRequest]] | None = field(
         default=None, repr=False
     )
+    current_only: bool = False
 
 
 @frozen

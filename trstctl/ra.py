@@ -86,6 +86,7 @@ from trstctl.asked import (
     ask,
     gates_of,
     is_approved,
+    refuse_replaced,
     refuse_revoked,
     settled,
     settled_in_flight,
@@ -325,6 +326,7 @@ class RegistrationAuthority:
                 pause = min(pause * 2, 0.25)
                 continue
             rounds += 1
+            refuse_replaced(asked)
             refuse_revoked(asked.former)
             await self._renewals.refuse_unconfirmed(asked)
             decision = self._decide(asked, earlier)

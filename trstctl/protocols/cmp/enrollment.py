@@ -22,6 +22,7 @@ from __future__ import annotations
 import hmac
 from datetime import datetime, timedelta
 from functools import partial
+from typing import cast
 
 from trstctl.errors import (
     ChallengeRejected,
@@ -69,7 +70,7 @@ from trstctl.protocols.cmp.exchange import (
     Exchange,
     Reply,
 )
-from trstctl.protocols.cmp.parties import Party, SecretParty
+from trstctl.protocols.cmp.parties import Party, SecretParty, SignerParty
 from trstctl.protocols.cmp.refusals import refuse, restate
 from trstctl.protocols.cmp.settings import Served
 from trstctl.protocols.cmp.wishes import ANSWERS, NO_ID, read_wish
@@ -144,6 +145,9 @@ class Enrollment:
                         if generation is None
                         else partial(generation, wish.wanted)
                     ),
+                    # RFC 9483, section 4.1.3: what was updated is not
+                    # updated again.
+                    current_only=renewing,
                 )
             )
         except ChallengeRejected as error:
@@ -151,6 +155,10 @@ class Enrollment:
             told.facts = {**error.facts, **told.facts}
             told.recorded = error.recorded
             raise told from error
+        except Stale as error:
+            if renewing and await self._is_updated(party):
+                raise restate(error, "certRevoked", "signer-updated") from None
+            raise
         except UnsupportedAlgorithm as error:
             # With a signature that we know, it is the key that will not do.
             if proof in {"encryption", "generated"} or (
@@ -159,6 +167,14 @@ class Enrollment:
                 raise restate(error, "badCertTemplate", "key") from None
             raise
         return await self._told(asked, outcome, notes, generation)
+
+    async def _is_updated(self, party: Party) -> bool:
+        """Tell whether the signer's certificate has been updated."""
+        facts = cast("SignerParty", party).certificate  # SIGNED_ONLY
+        own = await self._ra.find(
+            self._served.endpoint.tenant_id, facts.serial
+        )
+        return bool(own.superseded_by)
 
     async def _generation(
         self, asked: Exchange, proof: str

@@ -31,7 +31,9 @@ from trstctl.errors import (
 )
 from trstctl.interfaces import IRegistrationAuthority
 from trstctl.model import (
+    SUPERSEDED,
     CertificateFacts,
+    CertificateRecord,
     CertificateStatus,
     Challenge,
     ClientCertificate,
@@ -300,7 +302,8 @@ async def anchored(
     """
     Return the signer with whom it speaks for (P-2).
 
-    :param renewing: an expired certificate may pass: the profile decides.
+    :param renewing: an expired certificate may pass: the profile decides; and
+        one that was revoked for being renewed, whose renewal may be repeated.
     :raises RequestError: nobody vouches for it, or it is over with it.
     """
     facts = signer.certificate
@@ -313,13 +316,14 @@ async def anchored(
             "no trust anchor of this endpoint leads to the signer",
         ) from error
     except NotAuthorized as error:
-        if renewing and facts.not_after < ra.now():
+        own = await _record_of(ra, endpoint, facts)
+        if renewing and (facts.not_after < ra.now() or _was_replaced(own)):
             return signer
         if facts.not_after < ra.now():
             raise restate(error, "signerNotTrusted", "signer-expired") from (
                 None
             )
-        if await _is_revoked(ra, endpoint, facts):
+        if own is not None and own.status is CertificateStatus.REVOKED:
             raise restate(error, "certRevoked", "signer-revoked") from None
         raise
     kind, record = "idevid", principal.record
@@ -333,24 +337,24 @@ async def anchored(
                 "signer-unconfirmed",
                 "the signer's certificate has not been confirmed yet",
             )
-        # RFC 9483, section 4.1.3: what was updated is not updated again.
-        if renewing and record.superseded_by:
-            raise refuse(
-                "certRevoked",
-                "signer-updated",
-                "the certificate has been updated already",
-            )
     return SignerParty(facts, signer.chain, principal, kind)
 
 
-async def _is_revoked(
+async def _record_of(
     ra: IRegistrationAuthority, endpoint: Endpoint, facts: CertificateFacts
-) -> bool:
-    """Tell whether a certificate is one of ours that has been revoked."""
+) -> CertificateRecord | None:
+    """Return what the inventory has of a certificate, if it is ours."""
     try:
         record = await ra.find(endpoint.tenant_id, facts.serial)
     except RequestError:
-        return False
+        return None
+    return record if record.der == facts.der else None
+
+
+def _was_replaced(record: CertificateRecord | None) -> bool:
+    """Tell whether a certificate was revoked for being renewed."""
     return (
-        record.der == facts.der and record.status is CertificateStatus.REVOKED
+        record is not None
+        and record.revocation_reason == SUPERSEDED
+        and bool(record.superseded_by)
     )
