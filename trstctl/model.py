@@ -465,6 +465,7 @@ class PollRequest:
         password or bearer token with which the request came.
     :ivar confirm_within: as in :class:`EnrollmentRequest`.
     :ivar generate: likewise; it is given the request that is answered.
+    :ivar principal: whose request it is; empty: the key says it.
     """
 
     endpoint: Endpoint
@@ -477,6 +478,7 @@ class PollRequest:
     generate: (
         Callable[[CertificateRequest], Awaitable[CertificateRequest]] | None
     ) = field(default=None, repr=False)
+    principal: str = ""
 
 
 @frozen

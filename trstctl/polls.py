@@ -83,6 +83,8 @@ class Polls:
         for row in rows:
             if row.key.key.startswith(ANEW):
                 continue  # its key was handed out, or is gone
+            if request.principal not in {"", row.key.principal}:
+                continue
             if (
                 row.public_key_fingerprint == request.public_key_fingerprint
                 or row.key.principal in signers

@@ -122,6 +122,16 @@ class ReplayTests:
         assert "transactionIdInUse" == site.send(other).failure
         assert 1 == len(site.store._certificates)
 
+    def test_without_a_transaction_id(self) -> None:
+        """It has one all the same: the octets say which."""
+        site = make_site()
+        device = site.enrolled()
+        message = signed(device, asks("cr"), transaction_id=None, **IMPLICIT)
+        first = site.send(message)
+        assert "accepted" == first.pki_status
+        assert first == site.send(message)
+        assert 2 == len(site.store._certificates)
+
 
 class OthersTests:
     """What is another's stays his."""

@@ -40,7 +40,7 @@ from cmp_envelopes import (
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from pkix_samples import rsa_key
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import globalLogPublisher
 
 from trstctl.errors import Unavailable
@@ -531,6 +531,77 @@ class HeldGenerationTests:
         assert 2048 == key.key_size
         assert same_key(key, done.certificate)
         assert 1 == maker.made
+
+    @pytest.mark.parametrize("made", [True, False])
+    def test_a_question_of_version_2(self, made: bool) -> None:
+        """RFC 9810, section 7: its answer has no EnvelopedData; the request
+        waits on."""
+        site = key_site(evolve(AGREEING, approval="always"))
+        secret, key = site.secret(), rsa_key()
+        body = wishes(algorithm=RSA) if made else decrypts(key)
+        waiting = site.send(protected_by_secret(secret, body, **V3))
+        approve(site)
+        asked = going_on(waiting)
+        refused = site.send(
+            protected_by_secret(secret, poll_req(), **asked | {"pvno": 2})
+        )
+        assert ("unsupportedVersion", "answer-needs-version-3") == (
+            refused.failure,
+            refused.code,
+        )
+        done = site.send(protected_by_secret(secret, poll_req(), **asked))
+        assert "accepted" == done.pki_status
+
+    def test_whoever_else_asks_for_the_same(self) -> None:
+        """There is no key yet that tells them apart, but who they are is
+        known: nobody gets what another's request was approved for."""
+        site = key_site(evolve(AGREEING, approval="always"))
+        one, other = site.secret(), site.secret()
+        body, same = (
+            wishes(algorithm=RSA),
+            {"transaction_id": bytes(range(16))},
+        )
+        waiting = site.send(protected_by_secret(one, body, **V3, **same))
+        found = site.ra.dialogues
+
+        class Racing:
+            """Knows nothing of what the other has just begun."""
+
+            open_dialogue = found.open_dialogue
+            calls = 0
+
+            def find_dialogue(self, *args: Any) -> Any:
+                self.calls += 1
+                return (
+                    succeed(None)
+                    if self.calls == 1
+                    else found.find_dialogue(*args)
+                )
+
+        site.ra.dialogues = Racing()
+        refused = site.send(protected_by_secret(other, body, **V3, **same))
+        assert "transactionIdInUse" == refused.failure
+        site.ra.dialogues = found
+        for held in result_of(
+            site.store.list_requests(TENANT, RequestState.HELD, 9)
+        ):
+            if held.secret_id == other.record.id:
+                now = site.ra.now()
+                result_of(
+                    site.store.decide_request(
+                        TENANT,
+                        held.id,
+                        True,
+                        "me",
+                        "",
+                        now,
+                        now.replace(year=2030),
+                    )
+                )
+        asked = going_on(waiting)
+        later = site.send(protected_by_secret(one, poll_req(), **asked))
+        assert "pollRep" == later.type
+        assert not site.store._certificates
 
     def test_a_reg_token_pays_for_it(self) -> None:
         """Although what is kept of the request does not have it any more."""

@@ -31,6 +31,7 @@ from trstctl.policy.registration import (
     check_linking,
     scope_of,
     scope_refusal,
+    within_scope,
 )
 from trstctl.testing import EPOCH, TENANT, make_request
 
@@ -132,6 +133,32 @@ class ScopeTests:
         """Default deny: a scope without patterns is for nobody."""
         empty = evolve(SCOPE, names=())
         assert scope_refusal(empty, WANTED, Operation.ENROLL) is not None
+
+    @pytest.mark.parametrize(
+        ("oid", "value", "expected"),
+        [
+            ("2.5.4.5", "ap-2", True),
+            ("2.5.4.5", "x-9", False),
+            ("0.9.2342.19200300.100.1.1", "ap-2", True),
+            ("0.9.2342.19200300.100.1.1", "x-9", False),
+            ("1.2.840.113549.1.9.1", "ap-2@example.com", False),
+            ("2.5.4.10", "Example", True),
+        ],
+    )
+    def test_what_it_may_revoke(
+        self, oid: str, value: str, expected: bool
+    ) -> None:
+        """What it may not ask for, it may not revoke: any part of the
+        subject that says who somebody is must be within it."""
+        subject = (
+            (NameAttribute("2.5.4.3", "ap-1"),),
+            (NameAttribute(oid, value),),
+        )
+        device = evolve(CERTIFICATE, subject=subject)
+        assert expected == within_scope(SCOPE, device)
+        wanted = evolve(WANTED, subject=subject)
+        refusal = scope_refusal(SCOPE, wanted, Operation.ENROLL)
+        assert expected == (refusal is None)
 
 
 class LinkingTests:

@@ -116,8 +116,9 @@ def within_scope(
     :param scope: ``None``: nobody's.
     """
     texts = [
-        ("cn", name)
-        for name in attribute_values(certificate.subject, COMMON_NAME)
+        (kind, value)
+        for kind, oid in _IDENTIFYING
+        for value in attribute_values(certificate.subject, oid)
     ]
     texts += [
         (name.kind, name.value) for name in map(canonical, certificate.names)

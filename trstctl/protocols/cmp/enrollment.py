@@ -81,6 +81,9 @@ NOT_TAKEN = "cessationOfOperation"
 _ACCEPTED = frozenset({"accepted", "grantedWithMods"})
 _V2021 = 3
 
+#: Proofs of possession whose answer has something encrypted.
+_ENCRYPTED = frozenset({"encryption", "generated"})
+
 #: Within which whoever has made a key has written the answer.
 _DELIVERY = timedelta(seconds=60)
 
@@ -161,7 +164,7 @@ class Enrollment:
             raise
         except UnsupportedAlgorithm as error:
             # With a signature that we know, it is the key that will not do.
-            if proof in {"encryption", "generated"} or (
+            if proof in _ENCRYPTED or (
                 wish.wanted.proof.algorithm in ALGORITHMS
             ):
                 raise restate(error, "badCertTemplate", "key") from None
@@ -217,7 +220,7 @@ class Enrollment:
         return (
             wished
             and self._served.implicit_confirm
-            and proof not in {"encryption", "generated"}
+            and proof not in _ENCRYPTED
         )
 
     def _patience(self, notes: dict[str, str]) -> timedelta | None:
@@ -244,7 +247,7 @@ class Enrollment:
                 cert_rep(notes["answer"], (waiting,)),
                 facts=outcome.facts,
                 state=WAITING,
-                notes=notes,
+                notes={**notes, "principal": outcome.principal},
             )
         encrypted = notes["proof"] == "encryption"
         response = CertResponse(
@@ -330,6 +333,13 @@ class Enrollment:
         if dialogue.state != WAITING:
             raise refuse("badRequest", "not-waiting", "nothing is waited for")
         self._check_polled(asked, int(notes["id"]))
+        # RFC 9810, section 7: an EnvelopedData is for version 3.
+        if notes["proof"] in _ENCRYPTED and asked.message.header.pvno < _V2021:
+            raise refuse(
+                "unsupportedVersion",
+                "answer-needs-version-3",
+                "what is encrypted is handed out in messages of version 3",
+            )
         credentials = (
             ()
             if isinstance(party, SecretParty)
@@ -346,6 +356,8 @@ class Enrollment:
                 peer=asked.request.peer,
                 confirm_within=self._patience(notes),
                 generate=generation,
+                # The key does not say it where it is yet to be made.
+                principal=notes["principal"],
             )
         )
         if isinstance(outcome, Pending):

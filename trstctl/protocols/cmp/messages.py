@@ -138,7 +138,8 @@ class PKIMessages:
             raise NotAuthorized("announcements are not taken here")
         transaction = message.header.transaction_id
         if transaction is None:
-            transaction = ra.random_bytes(16)
+            # M-4, also where the client has named none.
+            transaction = hashlib.sha256(body).digest()[:16]
         asked = Exchange(
             message,
             request,
