@@ -175,6 +175,39 @@ class OthersTests:
         record = site.record(reply.certificate)
         assert CertificateStatus.VALID is record.status
 
+    @pytest.mark.parametrize("implicit", [True, False])
+    @pytest.mark.parametrize("kind", ["certConf", "error"])
+    def test_nobody_rejects_what_is_in_service(
+        self, kind: str, implicit: bool
+    ) -> None:
+        """Whoever has learnt a secret that is used up gets a certificate
+        that everybody may see, and cannot have it revoked."""
+        site = make_site()
+        secret, body = site.secret(), asks()
+        how = IMPLICIT if implicit else {}
+        first = site.send(protected_by_secret(secret, body, **how))
+        if not implicit:
+            taken = cert_conf(first.certificate)
+            site.send(protected_by_secret(secret, taken, **going_on(first)))
+        again = site.send(protected_by_secret(secret, body))
+        assert first.certificate == again.certificate
+        rejection = der.sequence(der.integer(2))
+        refused = PKIBody("error", der.sequence(rejection))
+        if kind == "certConf":
+            refused = cert_conf(first.certificate, status=rejection)
+        reply = site.send(
+            protected_by_secret(secret, refused, **going_on(again))
+        )
+        if kind == "certConf":
+            assert ("certConfirmed", "confirmed-before") == (
+                reply.failure,
+                reply.code,
+            )
+        else:
+            assert "pkiconf" == reply.type
+        status = site.record(first.certificate).status
+        assert CertificateStatus.VALID is status
+
     def test_nobody_updates_anothers(self) -> None:
         """Not by another subject in his own update."""
         site = make_site()

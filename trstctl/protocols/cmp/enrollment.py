@@ -15,6 +15,9 @@ E-4  *What is encrypted is always confirmed.*  Of an encrypted certificate
      certHash is the proof of possession (RFC 9810, section 5.2.8.3.2).  Where
      the gateway has made the key, nothing is replaced, and the encrypted key
      is kept, until it has arrived.
+E-5  *What is in service is not rejected any more.*  Who asks again in another
+     transaction gets the same certificate, for which a secret that has been
+     used up is enough; it must not be enough to revoke it.
 """
 
 from __future__ import annotations
@@ -34,6 +37,8 @@ from trstctl.errors import (
 from trstctl.interfaces import IRegistrationAuthority
 from trstctl.model import (
     CertificateRecord,
+    CertificateStatus,
+    Dialogue,
     EnrollmentRequest,
     Issued,
     Name,
@@ -413,8 +418,12 @@ class Enrollment:
                 )
             except Stale as error:
                 raise restate(error, "certRevoked", "revoked-since") from None
-        else:
-            await self._ra.revoke(tenant_id, serial, NOT_TAKEN, actor)
+        elif not await self._withdrawn(dialogue):
+            raise refuse(
+                "certConfirmed",
+                "confirmed-before",
+                "the certificate has been confirmed before",
+            )
         return Reply(
             pkiconf(),
             facts={
@@ -425,6 +434,19 @@ class Enrollment:
             state=CONFIRMED if taken else FINISHED,
             notes=dialogue.notes,
         )
+
+    async def _withdrawn(self, dialogue: Dialogue) -> bool:
+        """Revoke what is not taken, if that can still be said (E-5)."""
+        tenant_id, serial = dialogue.tenant_id, dialogue.notes["serial"]
+        record = await self._ra.find(tenant_id, serial)
+        if record.status is CertificateStatus.REVOKED:
+            return True
+        if record.confirm_by is None:
+            return False
+        await self._ra.revoke(
+            tenant_id, serial, NOT_TAKEN, dialogue.notes["actor"]
+        )
+        return True
 
     def _takes(
         self,
@@ -494,12 +516,7 @@ class Enrollment:
         """Hear that the client has given up (RFC 9810, section 5.3.21)."""
         told, dialogue = read_error(asked.message.body.value), asked.begun
         if dialogue.state == UNCONFIRMED:
-            await self._ra.revoke(
-                dialogue.tenant_id,
-                dialogue.notes["serial"],
-                NOT_TAKEN,
-                dialogue.notes["actor"],
-            )
+            await self._withdrawn(dialogue)
         return Reply(
             pkiconf(),
             facts={
