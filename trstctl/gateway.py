@@ -806,6 +806,7 @@ class Gateway(Service):
         self._served = roots[2]
         self._say_what_needs_a_restart(old, config)
         self._log.info("the configuration was reloaded", event="reload.done")
+        self._tell_absent(loaded)
         self._doubt_pointers(config)
         return True
 
@@ -877,6 +878,10 @@ class Gateway(Service):
                 generation=now.authority,
                 following=now.following,
             )
+        self._tell_absent(loaded)
+
+    def _tell_absent(self, loaded: Loaded) -> None:
+        """Say whose key is not on this host."""
         for name in sorted(loaded.absent):
             self._log.error(
                 "the key of {generation} is not on this host; copy its file",

@@ -17,6 +17,7 @@ from cmp_client import (
     rev_req,
     signed,
 )
+from twisted.logger import LogEvent, globalLogPublisher
 
 from trstctl.pkix import der
 from trstctl.pkix.certificate import read_certificate
@@ -271,6 +272,24 @@ class PathTests:
         octets = protected_by_secret(site.secret(), GENM)
         answer = exchange(site, request_octets("POST", path, octets, MEDIA))
         assert 404 == answer.status
+
+
+class LogTests:
+    """One line for each exchange."""
+
+    @pytest.mark.parametrize("kind", ["ir", "rr", "krr"])
+    def test_it_has_the_type_of_the_message(
+        self, site: Site, kind: str
+    ) -> None:
+        """Whatever the path is, also of what is refused."""
+        events: list[LogEvent] = []
+        body = asks() if kind == "ir" else PKIBody(kind, der.sequence())
+        message = protected_by_secret(site.secret(), body, **IMPLICIT)
+        globalLogPublisher.addObserver(events.append)
+        site.send(message)
+        globalLogPublisher.removeObserver(events.append)
+        (line,) = [one for one in events if one.get("event") == "request"]
+        assert ("cmp", kind) == (line["protocol"], line["operation"])
 
 
 class AnnouncementTests:

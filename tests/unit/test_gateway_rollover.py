@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -82,6 +83,15 @@ class Host:
         globalLogPublisher.addObserver(self.events.append)
         result_of(self.gateway._follow())
         globalLogPublisher.removeObserver(self.events.append)
+
+    def reload(self) -> bool:
+        """Reload, and tell whether the configuration is in place."""
+        self.gateway._https, self.gateway._http = SimpleNamespace(), None
+        self.gateway._ready = True
+        globalLogPublisher.addObserver(self.events.append)
+        done: bool = result_of(self.gateway.reload())
+        globalLogPublisher.removeObserver(self.events.append)
+        return done
 
     def add(self) -> Generation:
         """Prepare a generation."""
@@ -163,6 +173,17 @@ class FollowTests:
         away.rename(host.files.ca / "issuing-2.key")
         host.follow()
         assert "issuing-2" == host.issuing
+
+    def test_reload_without_the_key(self, host: Host) -> None:
+        """A reload that goes back to the old key says why."""
+        host.add()
+        host.advance(Phase.PREPARED, Phase.ACTIVE)
+        host.follow()
+        host.said()
+        host.files.remove("issuing-2")
+        assert host.reload()
+        assert "issuing" == host.issuing
+        assert ["rollover.keyless"] == host.said()
 
     def test_key_that_is_another(self, host: Host) -> None:
         """The old rules stay; the reason is said once."""

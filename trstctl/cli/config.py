@@ -38,7 +38,8 @@ def check(path: Path | None) -> None:
     _check_store(found, config)
     click.echo(f"{found}: the configuration is good")
     for name, settings in config.protocols.items():
-        click.echo(f"  {name}: tenant {settings.tenant_id}")
+        whose = f"tenant {settings.tenant_id}" if settings.tenant_id else "all"
+        click.echo(f"  {name}: {whose}")
 
 
 def _check_store(path: Path, config: Configuration) -> None:

@@ -148,7 +148,11 @@ class PKIMessages:
             envelope_for(ra, message.header, transaction),
             credential,
         )
-        facts = {"transaction": transaction.hex()[:128]}
+        # The path says little of what was asked for.
+        facts = {
+            "operation": message.body.type,
+            "transaction": transaction.hex()[:128],
+        }
         try:
             if message.body.type == CARRYING:
                 return await self._carried(asked, label)
