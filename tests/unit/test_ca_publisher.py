@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 from crl_samples import YEAR, Ledger, read_crl, reasons_of, serial_of
 from cryptography import x509
 from twisted.internet.defer import Deferred, succeed
@@ -112,8 +112,6 @@ def start() -> Start:
         authority: Authority = AUTHORITY,
         **schedule: timedelta,
     ) -> Process:
-        from attrs import evolve
-
         issuer: Any = Issuer(
             authority,  # type: ignore[arg-type]
             Schedule(**schedule),
@@ -528,6 +526,25 @@ class DeltaTests:
         assert 1 == indicator.value.crl_number
         with pytest.raises(x509.ExtensionNotFound):
             extensions.get_extension_for_class(x509.IssuingDistributionPoint)
+
+    def test_reason_that_is_raised(self, start: Start) -> None:
+        """
+        RFC 5280, section 5.2.4: base and delta together say what a full CRL
+        would, though the date of a revocation is before the base.
+        """
+        process = start(delta_interval=HOUR)
+        process.ledger.revoke(serial_of(1), EPOCH - DAY, "superseded")
+        process.round()
+        assert {serial_of(1): "superseded"} == process.listed()
+        _, former = process.ledger.rows[serial_of(1)]
+        process.ledger._change(
+            EPOCH + HOUR / 2, evolve(former, reason="keyCompromise")
+        )
+        process.clock.advance(3600)
+        result_of(process.publisher._signed(process.issuer, "delta"))
+        assert {serial_of(1): "keyCompromise"} == process.listed("delta")
+        process.round(DAY)
+        assert {serial_of(1): "keyCompromise"} == process.listed()
 
     def test_every_delta_interval(self, start: Start) -> None:
         """More often than the full one; its life is in proportion."""
