@@ -34,10 +34,13 @@ from trstctl.plugin import ProtocolPlugin
 from trstctl.protocols.est.codec import encode_base64
 from trstctl.testing import (
     TENANT,
+    Connection,
     basic,
     exchange,
     make_authority,
     make_ra,
+    read_response,
+    request_octets,
     settings_for,
 )
 from trstctl.web import HTTPResponse
@@ -307,6 +310,43 @@ class ESTTests:
             own=certificate, extra={"X-Forwarded-For": "192.0.2.7"}
         )
         assert 200 == answer.status
+
+    def test_shared_connection(self) -> None:
+        """
+        A connection that the proxy keeps for all of its clients has nobody's
+        credentials, and a reload counts from the next request on.
+        """
+        front = Fronted()
+        certificate = front.enrolled()
+        connection = Connection(
+            front.bench.resource,
+            clock=front.bench.clock,
+            client_certificate=PINNED,
+            proxy=MUTUAL,
+            peer=ADDRESS,
+        )
+        body = encode_base64(
+            make_csr_with({}, key=front.bench.key), single_line=False
+        )
+
+        def ask(*, told: bool) -> int:
+            fields = {"Client-Cert": field(certificate)} if told else {}
+            connection.send(
+                request_octets(
+                    "POST", f"{ROOT}/simplereenroll", body, PKCS10 | fields
+                )
+            )
+            front.bench.clock.advance(1)
+            return read_response(connection.received()).status
+
+        assert [200, 401, 200] == [
+            ask(told=one) for one in (True, False, True)
+        ]
+        site: Any = connection._channel._site
+        site.proxy = None
+        assert 401 == ask(told=True)
+        site.proxy = MUTUAL
+        assert 200 == ask(told=True)
 
     def test_judged_as_any(self) -> None:
         """P-2: revoked is revoked, whoever presents it."""
