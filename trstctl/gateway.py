@@ -258,6 +258,11 @@ class Gateway(Service):
         if not self._may_found():
             # The store, which knows the generations, is not open yet.
             self._load_rules(self.config, self._load(self.config, None))
+        for name, settings in self.config.protocols.items():
+            try:
+                settings.open_files(name)
+            except (SecretError, TrstctlError, ValueError, OSError) as error:
+                raise StartFault(f"{self.config.path}: {error}") from error
         files = self.config.listeners.https.certificate
         if not isinstance(files, str):
             with _server_certificate_faults():

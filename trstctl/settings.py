@@ -117,6 +117,18 @@ class ProtocolSettings(Section):
         """
         return self
 
+    def open_files(self, name: str) -> None:
+        """
+        Read each file that the settings name, so that what is wrong with one
+        is known before a start or a reload.
+
+        :param name: the protocol's.
+        :raises Unavailable: one cannot be used; the text says why.
+        :raises SecretError: a secret cannot be had.
+        :raises ValueError: what is in one is not fit for it.
+        :raises OSError: one cannot be read.
+        """
+
     def chosen(self, own: LabelSettings, key: str) -> Any:
         """Return what a label says itself, or inherits from the section."""
         found = getattr(own, key)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cli_state import TENANT, State, state
@@ -188,6 +189,81 @@ class ConfigurationTests:
         (ca / "root.key").replace(ca / "issuing.key")
         result = state.run("config", "check", status=78)
         assert "private key" in result.stderr
+
+    @pytest.mark.parametrize(
+        ("protocol", "section", "told"),
+        [
+            ("est", {"idevid": {"anchors": ["none.pem"]}}, "none.pem"),
+            (
+                "est",
+                {"serverkeygen": True, "decrypt_keys": {"a": "file:none"}},
+                "none",
+            ),
+            ("cmp", {"idevid": {"anchors": ["none.pem"]}}, "none.pem"),
+            ("cmp", {"root_update": {"new": "none.pem"}}, "none.pem"),
+            (
+                "scep",
+                {
+                    "challenge": {
+                        "jws": {
+                            "keys": ["none.pem"],
+                            "issuer": "a",
+                            "audience": "b",
+                        }
+                    }
+                },
+                "none.pem",
+            ),
+            (
+                "scep",
+                {
+                    "labels": {
+                        "a": {
+                            "challenge": {
+                                "webhook": {
+                                    "url": "https://hook.example/",
+                                    "key": "env:NONE_SUCH",
+                                }
+                            }
+                        }
+                    }
+                },
+                "NONE_SUCH",
+            ),
+            (
+                "scep",
+                {
+                    "challenge": {
+                        "intune": {
+                            "tenant": "example.com",
+                            "client_id": "11111111-1111-1111-1111-"
+                            "111111111111",
+                            "secret": "env:HOME",
+                            "trust": "none.pem",
+                        }
+                    }
+                },
+                "none.pem",
+            ),
+        ],
+    )
+    def test_check_opens_what_protocols_name(
+        self,
+        state: State,
+        protocol: str,
+        section: dict[str, Any],
+        told: str,
+    ) -> None:
+        """What a start or a reload would stumble over is told before."""
+        yaml = YAML()
+        document = yaml.load(state.config.read_text())
+        document["profiles"] = {"device": {"server_key_generation": True}}
+        document["protocols"][protocol].update(section)
+        with state.config.open("w") as file:
+            yaml.dump(document, file)
+        result = state.run("config", "check", status=78)
+        assert 1 == len(result.stderr.splitlines())
+        assert told in result.stderr
 
     def test_check_opens_the_keys(self, state: State) -> None:
         """A key that others may read is refused."""

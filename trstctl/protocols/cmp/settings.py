@@ -211,6 +211,10 @@ class CMPSettings(ProtocolSettings):
     root_update: RootUpdateSettings | None = None
     labels: dict[Label, CMPLabelSettings] = Field(default_factory=dict)
 
+    def open_files(self, name: str) -> None:
+        """Read whom the settings trust, and all else that they name."""
+        all_served(name, self, trusting=True)
+
     def located(self, folder: Path) -> Self:
         """Return the same with absolute paths."""
         return self.model_copy(

@@ -211,6 +211,10 @@ class ESTSettings(ProtocolSettings):
                 )
         return self
 
+    def open_files(self, name: str) -> None:
+        """Read whom the settings trust, and all else that they name."""
+        all_served(name, self, trusting=True)
+
     def located(self, folder: Path) -> Self:
         """Return the same with absolute paths."""
         return self.model_copy(

@@ -16,6 +16,7 @@ from trstctl.protocols.scep.gate_settings import (
     Gate,
     PlatformSection,
     located,
+    open_files,
 )
 from trstctl.settings import Label, LabelSettings, ProtocolSettings
 
@@ -64,6 +65,15 @@ class SCEPSettings(ProtocolSettings):
         if SUFFIX in labels:
             raise ValueError(f"clients append {SUFFIX}; choose another")
         return labels
+
+    def open_files(self, name: str) -> None:
+        """Read what those who judge challenges need."""
+        for gate in (
+            self.challenge,
+            *(o.challenge for o in self.labels.values()),
+        ):
+            if gate is not None:
+                open_files(gate)
 
     def located(self, folder: Path) -> Self:
         """Return the same with absolute paths."""
