@@ -34,6 +34,7 @@ from trstctl.pkix.certificate import read_certificate
 from trstctl.pkix.cmp import PKIBody, prepare, read_message
 from trstctl.pkix.cmp_bodies import read_nested
 from trstctl.pkix.cmp_header import GeneralInfo, party
+from trstctl.pkix.cmp_itav import INFO_TYPES
 from trstctl.pkix.cmp_protection import MAX_ITERATIONS
 from trstctl.pkix.crmf_template import CertTemplate
 from trstctl.protocols.cmp.header import ANNOUNCEMENTS, MAX_SENDER
@@ -217,6 +218,24 @@ class OthersTests:
         status = site.record(other.certificate).status
         assert CertificateStatus.VALID is status
 
+    @pytest.mark.parametrize("kind", ["ir", "cr", "kur"])
+    def test_no_authority_makes_another(self, kind: str) -> None:
+        """RFC 9810, section 8.10: it would outlive its own revocation."""
+        site, ra = make_ra_site()
+        other = site.send(
+            protected_by_secret(
+                site.secret(profile="ra"), asks(name="branch-ra"), **IMPLICIT
+            ),
+            "/cmp/p/ra",
+        )
+        assert "accepted" == other.pki_status
+        refused = site.send(
+            signed(ra, asks(kind, "branch-ra"), **IMPLICIT), "/cmp/p/ra"
+        )
+        assert "badCertTemplate" == refused.failure
+        own = site.send(signed(ra, asks("kur", "RA"), **IMPLICIT), "/cmp/p/ra")
+        assert "accepted" == own.pki_status
+
     def test_a_refused_party_leaves_no_trace(self) -> None:
         """A transaction is begun by what is accepted only."""
         site = make_site()
@@ -303,6 +322,28 @@ class WorkTests:
         reply = site.send(signed(ra, body))
         assert ("error", "nested-type") == (reply.type, reply.code)
         assert before == len(site.store._certificates)
+
+    def test_the_same_is_told_once(self) -> None:
+        """A CRL may have megabytes; algorithms have a few octets."""
+        site = make_site()
+        device = site.enrolled()
+        crl = der.sequence(der.oid(INFO_TYPES["currentCRL"]))
+        refused = site.send(
+            signed(device, PKIBody("genm", der.sequence(crl, crl)))
+        )
+        assert ("error", "badRequest", "info-twice") == (
+            refused.type,
+            refused.failure,
+            refused.code,
+        )
+        curves = [
+            der.sequence(der.oid(INFO_TYPES["keyPairParamReq"]), der.oid(oid))
+            for oid in ("1.2.840.10045.2.1", "1.2.840.113549.1.1.1")
+        ]
+        told = site.send(
+            signed(device, PKIBody("genm", der.sequence(*curves)))
+        )
+        assert "genp" == told.type
 
     def test_a_sender_is_bounded(self) -> None:
         """Every answer repeats it, also those that are kept."""

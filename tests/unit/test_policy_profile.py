@@ -271,6 +271,16 @@ class WhoAsksTests:
             "principal-allowed", principal=evolve(_BASIC, profiles=("x",))
         )
 
+    @pytest.mark.parametrize("usage", ["cmcRA", "cmcCA", "1.3.6.1.5.5.7.3.28"])
+    def test_a_registration_authority_makes_no_other(self, usage: str) -> None:
+        """Rule principal-allowed; unless its scope names the profile."""
+        policy = evolve(_OPEN, extended_key_usage=(usage,))
+        authority = evolve(_BASIC, kind="ra")
+        _decide(policy)
+        _decide(principal=authority)
+        _decide(policy, principal=evolve(authority, profiles=("test",)))
+        _refusal("principal-allowed", policy, principal=authority)
+
     def test_operations_can_be_listed(self) -> None:
         """Rule operation-allowed."""
         _decide(_allow(operations=("enroll",)))

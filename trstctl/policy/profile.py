@@ -76,6 +76,7 @@ from trstctl.policy.alternative import AlternativeNames
 from trstctl.policy.binding import as_text
 from trstctl.policy.case import Case, Judge
 from trstctl.policy.extensions import (
+    EXTENDED_KEY_USAGES,
     IssuedExtensions,
     extended_key_usage_oid,
     without_copies,
@@ -114,6 +115,11 @@ LEAST_VALIDITY = timedelta(hours=1)
 _DIGEST_INSIDE = ("ed", "ml-dsa-")
 
 _SECOND = timedelta(seconds=1)
+
+#: What makes a registration authority of whoever has it (RFC 6402, 2.10).
+_AUTHORITIES = frozenset(
+    (EXTENDED_KEY_USAGES["cmcCA"], EXTENDED_KEY_USAGES["cmcRA"])
+)
 
 #: Who renews: the certificate's owner, and a registration authority for him.
 RENEWING = (
@@ -167,10 +173,14 @@ class Profile:
         self._key_types = frozenset(settings.key_types)
         self._key_rules = KeyRules(blocked_keys, settings.rsa_prime_test)
         self._digests = frozenset(settings.digests)
+        usages = tuple(
+            map(extended_key_usage_oid, settings.extended_key_usage)
+        )
+        self._makes_authorities = not _AUTHORITIES.isdisjoint(usages)
         self._extensions = IssuedExtensions(
             settings.key_types,
             settings.key_usage,
-            tuple(map(extended_key_usage_oid, settings.extended_key_usage)),
+            usages,
             settings.certificate_policies,
             settings.extensions_ignored,
             no_check=settings.ocsp_no_check,
@@ -381,6 +391,16 @@ class Profile:
             return f"a {principal.kind} credential may not use the profile"
         if principal.profiles and self.name not in principal.profiles:
             return "this credential may not use the profile"
+        # It would outlive the revocation of the one that asked for it.
+        if (
+            principal.kind == "ra"
+            and not principal.profiles
+            and self._makes_authorities
+        ):
+            return (
+                "a registration authority makes no other, unless its scope "
+                "names the profile"
+            )
         return None
 
     def _operation_allowed(self, case: Case) -> str | None:

@@ -8,7 +8,7 @@ not served is named in unsupportedOIDs.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from trstctl.errors import Malformed
 from trstctl.interfaces import IRegistrationAuthority
@@ -72,6 +72,7 @@ class GeneralMessages:
     async def answer(self, asked: Exchange) -> Reply:
         """Tell what is asked for, in that order."""
         items = read_gen_msg(asked.message.body.value)
+        _check_once(items)
         found: list[InfoTypeAndValue] = []
         unknown: list[str] = []
         for name, value in [(item.name, item.value) for item in items] or [
@@ -231,6 +232,17 @@ class GeneralMessages:
             if ours and newer:
                 return genp.crls(newer)
         return genp.crls(())
+
+
+def _check_once(items: Sequence[InfoTypeAndValue]) -> None:
+    """
+    Refuse to tell the same many times: a CRL may have megabytes.
+
+    Algorithms are asked for one by one.
+    """
+    names = [item.name for item in items if item.name != "keyPairParamReq"]
+    if len(set(names)) < len(names):
+        raise refuse("badRequest", "info-twice", "each type is asked for once")
 
 
 def root_of(certificates: tuple[bytes, ...]) -> bytes:
