@@ -20,12 +20,10 @@ class PingResource(ProtocolResource):
             peer=request.peer,
         )
         match await self.ra.enroll(wanted):
-            case Issued(certificate=der, serial=serial, profile=profile):
-                facts = {"decision": "issued", "serial": serial}
-                facts["profile"] = profile
+            case Issued(certificate=der, facts=facts):
                 return HTTPResponse(
                     200, "application/pkix-cert", der, facts=facts
                 )
             case pending:
                 wait = {"Retry-After": str(pending.retry_after)}
-                return HTTPResponse(202, headers=wait)
+                return HTTPResponse(202, headers=wait, facts=pending.facts)
