@@ -36,7 +36,8 @@ from trstctl.pkix.cmp_bodies import read_nested
 from trstctl.pkix.cmp_header import GeneralInfo, party
 from trstctl.pkix.cmp_itav import INFO_TYPES
 from trstctl.pkix.cmp_protection import MAX_ITERATIONS
-from trstctl.pkix.crmf_template import CertTemplate
+from trstctl.pkix.crmf_template import CertId, CertTemplate
+from trstctl.policy.profile import ProfileSettings
 from trstctl.protocols.cmp.header import ANNOUNCEMENTS, MAX_SENDER
 from trstctl.protocols.cmp.nesting import MAX_BATCH
 from trstctl.testing import TENANT, result_of
@@ -235,6 +236,48 @@ class OthersTests:
         assert "badCertTemplate" == refused.failure
         own = site.send(signed(ra, asks("kur", "RA"), **IMPLICIT), "/cmp/p/ra")
         assert "accepted" == own.pki_status
+
+    @pytest.mark.parametrize("replacing", [True, False])
+    def test_who_was_revoked_confirms_nothing(self, replacing: bool) -> None:
+        """Whoever has stolen a key must not get past its revocation."""
+        profile = ProfileSettings(
+            subject={"CN": ProfileSettings().subject["CN"]},
+            revoke_on_reenroll=replacing,
+        )
+        site = make_site({"device": profile})
+        device = site.enrolled()
+        reply = site.send(signed(device, asks("kur")))
+        serial = site.record(device.certificate).serial
+        result_of(site.ra.revoke(TENANT, serial, "keyCompromise", "me"))
+        taken = cert_conf(reply.certificate)
+        refused = site.send(signed(device, taken, **going_on(reply)))
+        assert ("certRevoked", "signer-revoked") == (
+            refused.failure,
+            refused.code,
+        )
+        assert site.record(reply.certificate).confirm_by is not None
+
+    def test_an_authority_names_what_it_updates(self) -> None:
+        """RFC 9483, section 4.1.3: badCertId, if it is another device's."""
+        site, ra = make_ra_site()
+        one, other = site.enrolled("branch-1"), site.enrolled("branch-2")
+        for device, issuer, expected in (
+            (other, None, "badCertId"),
+            (one, cn("other"), "badCertId"),
+            (None, None, "badCertId"),
+            (one, None, ""),
+        ):
+            facts = read_certificate((device or one).certificate)
+            named = CertId(
+                issuer or facts.issuer,
+                f"{int(facts.serial, 16):x}" if device else "77",
+            )
+            control = der.sequence(der.oid("1.3.6.1.5.5.7.5.1.5"), named.der())
+            body = asks("kur", "branch-1", controls=der.sequence(control))
+            reply = site.send(signed(ra, body, **IMPLICIT))
+            assert ("kup", expected) == (reply.type, reply.failure)
+        assert site.record(one.certificate).superseded_by
+        assert not site.record(other.certificate).superseded_by
 
     def test_a_refused_party_leaves_no_trace(self) -> None:
         """A transaction is begun by what is accepted only."""

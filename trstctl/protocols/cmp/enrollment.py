@@ -23,6 +23,7 @@ E-5  *What is in service is not rejected any more.*  Who asks again in another
 from __future__ import annotations
 
 import hmac
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from typing import cast
@@ -32,6 +33,7 @@ from trstctl.errors import (
     Stale,
     TrstctlError,
     Unavailable,
+    UnknownCertificate,
     UnsupportedAlgorithm,
 )
 from trstctl.interfaces import IRegistrationAuthority
@@ -65,6 +67,7 @@ from trstctl.pkix.cmp_responses import (
     poll_rep,
 )
 from trstctl.pkix.cmp_status import PKIStatusInfo
+from trstctl.pkix.names import names_match
 from trstctl.protocols.cmp.controls import credentials_for
 from trstctl.protocols.cmp.delivery import Generation, encrypted_certificate
 from trstctl.protocols.cmp.exchange import (
@@ -75,10 +78,15 @@ from trstctl.protocols.cmp.exchange import (
     Exchange,
     Reply,
 )
-from trstctl.protocols.cmp.parties import Party, SecretParty, SignerParty
+from trstctl.protocols.cmp.parties import (
+    Party,
+    SecretParty,
+    SignerParty,
+    check_unrevoked,
+)
 from trstctl.protocols.cmp.refusals import refuse, restate
 from trstctl.protocols.cmp.settings import Served
-from trstctl.protocols.cmp.wishes import ANSWERS, NO_ID, read_wish
+from trstctl.protocols.cmp.wishes import ANSWERS, NO_ID, Wish, read_wish
 
 #: Why what nobody takes is revoked: nothing is known against its key.
 NOT_TAKEN = "cessationOfOperation"
@@ -132,6 +140,8 @@ class Enrollment:
         }
         generation = await self._generation(asked, proof)
         renewing = message.body.type == "kur"
+        if renewing and party.kind == "ra":
+            await self._check_old(wish)
         credentials = credentials_for(
             ra, self._served.reg_token, party, wish.controls
         )
@@ -175,6 +185,32 @@ class Enrollment:
                 raise restate(error, "badCertTemplate", "key") from None
             raise
         return await self._told(asked, outcome, notes, generation)
+
+    async def _check_old(self, wish: Wish) -> None:
+        """
+        Refuse an update for one device that names the certificate of another.
+
+        Which one of the device's is updated is found by its names.
+        """
+        named = wish.controls.old_cert_id
+        if named is None:
+            return
+        with suppress(UnknownCertificate):
+            record = await self._ra.find(
+                self._served.endpoint.tenant_id, named.serial
+            )
+            facts = read_certificate(record.der)
+            if (
+                named.issuer is not None
+                and names_match(named.issuer, facts.issuer)
+                and names_match(wish.wanted.subject, facts.subject)
+            ):
+                return
+        raise refuse(
+            "badCertId",
+            "old-cert-id",
+            "oldCertId is not a certificate of this subject",
+        )
 
     async def _is_updated(self, party: Party) -> bool:
         """Tell whether the signer's certificate has been updated."""
@@ -412,6 +448,7 @@ class Enrollment:
         taken = bool(statuses) and self._takes(asked, statuses, record)
         actor = dialogue.notes["actor"]
         if taken:
+            await check_unrevoked(self._ra, self._served.endpoint, asked.known)
             try:
                 await self._ra.confirm(
                     tenant_id, serial, dialogue.notes["renewed"], actor

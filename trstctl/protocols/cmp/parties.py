@@ -340,6 +340,31 @@ async def anchored(
     return SignerParty(facts, signer.chain, principal, kind)
 
 
+async def check_unrevoked(
+    ra: IRegistrationAuthority, endpoint: Endpoint, party: Party
+) -> None:
+    """
+    Refuse a signer whose certificate has been revoked meanwhile.
+
+    What was revoked for being renewed may have been so by this transaction.
+
+    :raises RequestError: certRevoked.
+    """
+    if isinstance(party, SecretParty):
+        return
+    own = await _record_of(ra, endpoint, party.certificate)
+    if (
+        own is not None
+        and own.status is CertificateStatus.REVOKED
+        and not _was_replaced(own)
+    ):
+        raise refuse(
+            "certRevoked",
+            "signer-revoked",
+            "the signer's certificate has been revoked",
+        )
+
+
 async def _record_of(
     ra: IRegistrationAuthority, endpoint: Endpoint, facts: CertificateFacts
 ) -> CertificateRecord | None:
