@@ -260,7 +260,7 @@ class GenerationTests:
         assert same_key(key, reply.certificate)
 
     def test_it_is_always_confirmed(self) -> None:
-        """E-4: implicit confirmation is granted to nobody."""
+        """E-2: implicit confirmation is granted to nobody."""
         site = key_site()
         reply = site.send(
             protected_by_secret(site.secret(), wishes(), **V3, **IMPLICIT)
@@ -719,7 +719,7 @@ class EncryptedCertificateTests:
         assert CertificateStatus.REVOKED is status
 
     def test_it_is_never_confirmed_implicitly(self, site: Site) -> None:
-        """E-4."""
+        """E-2."""
         key = rsa_key()
         reply = site.send(
             protected_by_secret(site.secret(), decrypts(key), **V3, **IMPLICIT)

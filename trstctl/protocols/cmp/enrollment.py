@@ -1,28 +1,22 @@
 # SPDX-License-Identifier: MIT
 """
-Enrollment and what follows it: certConf, pollReq and error (RFC 9483,
-sections 4.1 and 4.4; RFC 9810, section 5.3.21).
+Enrollment and waiting for it: ir, cr, kur, p10cr and pollReq (RFC 9483,
+sections 4.1 and 4.4).
 
 Theory of operation
 ===================
 
 E-1  *Implicit confirmation is granted*, where the endpoint allows it, to who
-     asks for it and to nobody else.
-E-2  *All others confirm.*  Until they do, the certificate replaces no other;
-     what is rejected, or not confirmed in time, is revoked.
-E-3  *Confirming can be repeated* until the answer to it is kept.
-E-4  *What is encrypted is always confirmed.*  Of an encrypted certificate
+     asks for it and to nobody else.  All others confirm: see
+     :mod:`trstctl.protocols.cmp.confirmation`.
+E-2  *What is encrypted is always confirmed.*  Of an encrypted certificate
      certHash is the proof of possession (RFC 9810, section 5.2.8.3.2).  Where
      the gateway has made the key, nothing is replaced, and the encrypted key
      is kept, until it has arrived.
-E-5  *What is in service is not rejected any more.*  Who asks again in another
-     transaction gets the same certificate, for which a secret that has been
-     used up is enough; it must not be enough to revoke it.
 """
 
 from __future__ import annotations
 
-import hmac
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -38,9 +32,6 @@ from trstctl.errors import (
 )
 from trstctl.interfaces import IRegistrationAuthority
 from trstctl.model import (
-    CertificateRecord,
-    CertificateStatus,
-    Dialogue,
     EnrollmentRequest,
     Issued,
     Name,
@@ -52,26 +43,21 @@ from trstctl.model import (
 from trstctl.pkix.algorithms import ALGORITHMS
 from trstctl.pkix.certificate import read_certificate
 from trstctl.pkix.cmp_bodies import (
-    CertStatus,
-    read_cert_conf,
-    read_error,
     read_poll_req,
 )
-from trstctl.pkix.cmp_hash import cert_hash, signature_hash
 from trstctl.pkix.cmp_header import GeneralInfo
 from trstctl.pkix.cmp_responses import (
     CertResponse,
     PollResponse,
     cert_rep,
-    pkiconf,
     poll_rep,
 )
 from trstctl.pkix.cmp_status import PKIStatusInfo
 from trstctl.pkix.names import names_match
+from trstctl.protocols.cmp.confirmation import NOT_TAKEN
 from trstctl.protocols.cmp.controls import credentials_for
 from trstctl.protocols.cmp.delivery import Generation, encrypted_certificate
 from trstctl.protocols.cmp.exchange import (
-    CONFIRMED,
     FINISHED,
     UNCONFIRMED,
     WAITING,
@@ -82,16 +68,11 @@ from trstctl.protocols.cmp.parties import (
     Party,
     SecretParty,
     SignerParty,
-    check_unrevoked,
 )
 from trstctl.protocols.cmp.refusals import refuse, restate
 from trstctl.protocols.cmp.settings import Served
 from trstctl.protocols.cmp.wishes import ANSWERS, NO_ID, Wish, read_wish
 
-#: Why what nobody takes is revoked: nothing is known against its key.
-NOT_TAKEN = "cessationOfOperation"
-
-_ACCEPTED = frozenset({"accepted", "grantedWithMods"})
 _V2021 = 3
 
 #: Proofs of possession whose answer has something encrypted.
@@ -256,7 +237,7 @@ class Enrollment:
                 )
 
     def _grants(self, asked: Exchange, proof: str) -> bool:
-        """Tell whether implicit confirmation is granted (E-1, E-4)."""
+        """Tell whether implicit confirmation is granted (E-1, E-2)."""
         wished = asked.message.header.general_info.implicit_confirm
         return (
             wished
@@ -265,7 +246,7 @@ class Enrollment:
         )
 
     def _patience(self, notes: dict[str, str]) -> timedelta | None:
-        """Return for how long a confirmation is waited for (E-2)."""
+        """Return for how long a confirmation is waited for."""
         return None if notes["implicit"] else self._served.confirm_timeout
 
     async def _told(
@@ -424,146 +405,6 @@ class Enrollment:
                 "cert-req-id",
                 "certReqId is not that of the request",
             )
-
-    # --- certConf -----------------------------------------------------------
-
-    async def confirm(self, asked: Exchange) -> Reply:
-        """Hear whether the client takes its certificate (4.1.1)."""
-        dialogue = asked.begun
-        if dialogue.state == CONFIRMED:
-            raise refuse(
-                "certConfirmed",
-                "confirmed-before",
-                "the certificate has been confirmed before",
-            )
-        if dialogue.state != UNCONFIRMED:
-            raise refuse(
-                "badRequest",
-                "nothing-to-confirm",
-                "nothing is to be confirmed",
-            )
-        tenant_id, serial = dialogue.tenant_id, dialogue.notes["serial"]
-        record = await self._ra.find(tenant_id, serial)
-        statuses = read_cert_conf(asked.message.body.value)
-        taken = bool(statuses) and self._takes(asked, statuses, record)
-        actor = dialogue.notes["actor"]
-        if taken:
-            await check_unrevoked(self._ra, self._served.endpoint, asked.known)
-            try:
-                await self._ra.confirm(
-                    tenant_id, serial, dialogue.notes["renewed"], actor
-                )
-            except Stale as error:
-                raise restate(error, "certRevoked", "revoked-since") from None
-        elif not await self._withdrawn(dialogue):
-            raise refuse(
-                "certConfirmed",
-                "confirmed-before",
-                "the certificate has been confirmed before",
-            )
-        return Reply(
-            pkiconf(),
-            facts={
-                "decision": "confirmed" if taken else "rejected",
-                "principal": actor,
-                "serial": serial,
-            },
-            state=CONFIRMED if taken else FINISHED,
-            notes=dialogue.notes,
-        )
-
-    async def _withdrawn(self, dialogue: Dialogue) -> bool:
-        """Revoke what is not taken, if that can still be said (E-5)."""
-        tenant_id, serial = dialogue.tenant_id, dialogue.notes["serial"]
-        record = await self._ra.find(tenant_id, serial)
-        if record.status is CertificateStatus.REVOKED:
-            return True
-        if record.confirm_by is None:
-            return False
-        await self._ra.revoke(
-            tenant_id, serial, NOT_TAKEN, dialogue.notes["actor"]
-        )
-        return True
-
-    def _takes(
-        self,
-        asked: Exchange,
-        statuses: tuple[CertStatus, ...],
-        record: CertificateRecord,
-    ) -> bool:
-        """Judge a CertStatus; tell whether it accepts."""
-        if len(statuses) != 1:
-            raise refuse(
-                "badRequest",
-                "one-status",
-                "one certificate is to be confirmed",
-            )
-        (status,) = statuses
-        expected = {int(asked.begun.notes["id"])}
-        if not self._served.strict and NO_ID in expected:
-            expected.add(0)  # older OpenSSL confirms p10cr like this
-        if status.cert_req_id not in expected:
-            raise refuse(
-                "badRequest",
-                "cert-req-id",
-                "certReqId is not that of the request",
-            )
-        self._check_hash(asked, status, record)
-        told = status.status
-        if told is None:
-            return True
-        if told.status in _ACCEPTED and told.failures:
-            raise refuse(
-                "badRequest",
-                "accepted-and-failed",
-                "failInfo is for what is rejected",
-            )
-        if told.status not in {*_ACCEPTED, "rejection"}:
-            raise refuse(
-                "badRequest",
-                "status",
-                "a certificate is accepted or rejected",
-            )
-        return told.status in _ACCEPTED
-
-    def _check_hash(
-        self, asked: Exchange, status: CertStatus, record: CertificateRecord
-    ) -> None:
-        """Refuse the hash of another certificate (RFC 9810, 5.3.18)."""
-        digest = signature_hash(record.der)
-        if status.hash_alg is not None:
-            # hashAlg came with cmp2021.
-            if asked.message.header.pvno < _V2021:
-                raise refuse(
-                    "badCertId", "hash-alg", "hashAlg needs version 3"
-                )
-            digest = status.hash_alg
-        if not digest or not hmac.compare_digest(
-            cert_hash(record.der, digest), status.cert_hash
-        ):
-            raise refuse(
-                "badCertId",
-                "cert-hash",
-                "certHash is not that of the certificate",
-            )
-
-    # --- error --------------------------------------------------------------
-
-    async def give_up(self, asked: Exchange) -> Reply:
-        """Hear that the client has given up (RFC 9810, section 5.3.21)."""
-        told, dialogue = read_error(asked.message.body.value), asked.begun
-        if dialogue.state == UNCONFIRMED:
-            await self._withdrawn(dialogue)
-        return Reply(
-            pkiconf(),
-            facts={
-                "decision": "rejected",
-                "principal": dialogue.notes["actor"],
-                "reason": " ".join((*told.status.text, *told.details))[:200],
-            },
-            state=FINISHED,
-            notes=dialogue.notes,
-        )
 
 
 def _rejected(party: Party) -> TrstctlError:

@@ -55,8 +55,9 @@ from trstctl.protocols.cmp.answers import (
     envelope_for,
     envelope_for_unreadable,
 )
+from trstctl.protocols.cmp.confirmation import NOT_TAKEN, Confirmation
 from trstctl.protocols.cmp.continuing import check_continuing, remembered
-from trstctl.protocols.cmp.enrollment import NOT_TAKEN, Enrollment
+from trstctl.protocols.cmp.enrollment import Enrollment
 from trstctl.protocols.cmp.exchange import (
     FINISHED,
     WAITING,
@@ -109,6 +110,7 @@ class PKIMessages:
             ra, served.endpoint, include_root=served.include_root
         )
         self._enrollment = Enrollment(ra, served)
+        self._confirmation = Confirmation(ra, served)
         self._revocation = Revocation(ra, served)
         self._general = GeneralMessages(ra, served)
         self._originals = Originals(ra, served)
@@ -275,11 +277,11 @@ class PKIMessages:
         """Do what the message asks for."""
         match asked.message.body.type:
             case "certConf":
-                return await self._enrollment.confirm(asked)
+                return await self._confirmation.confirm(asked)
             case "pollReq":
                 return await self._enrollment.poll(asked)
             case "error":
-                return await self._enrollment.give_up(asked)
+                return await self._confirmation.give_up(asked)
             case "rr":
                 return await self._revocation.revoke(asked)
             case "genm":
