@@ -252,6 +252,57 @@ class EnrollmentTests:
             x509.DNSName
         )
 
+    @pytest.mark.parametrize(
+        ("options", "failure"),
+        [
+            (("-geninfo", "1.2.3:int:987"), ""),
+            (("-subject", "/CN=odd+serialNumber=12"), ""),
+            (("-subject", "/CN=ger\u00e4t"), ""),
+            (("-subject", "/", "-sans", "odd.example"), ""),
+            (("-issuer", "/"), ""),
+            (("-certform", "DER", "-keep_alive", "0"), ""),
+            (("-issuer", "/CN=Other"), "wrongAuthority"),
+            (("-policy_oids", "1.2.3.4"), "badCertTemplate"),
+            (("-reqexts", "ca"), "notAuthorized"),
+            (("-reqexts", "usages"), ""),
+        ],
+    )
+    def test_what_else_a_request_can_have(
+        self, site: Site, options: tuple[str, ...], failure: str
+    ) -> None:
+        """It is granted, or refused by name."""
+        (site.folder / "extensions.cnf").write_text(
+            "[default]\n[ca]\nbasicConstraints=CA:TRUE\n[usages]\n"
+            "keyUsage=digitalSignature\nbasicConstraints=CA:FALSE\n"
+        )
+        request = (
+            *("-cmd", "ir", *site.secret(), "-newkey", site.key("odd.key")),
+            *("-subject", "/CN=odd", "-certout", "odd.pem"),
+            *("-config", "extensions.cnf", *options),
+        )
+        if failure:
+            assert failure == site.refused(*request)
+        else:
+            site.cmp(*request)
+
+    @pytest.mark.parametrize("options", [(), ("-san_nodefault",)])
+    def test_kur_with_the_same_key(
+        self, site: Site, options: tuple[str, ...]
+    ) -> None:
+        """It is another certificate all the same."""
+        own = site.enroll("same")
+        site.cmp("-cmd", "kur", *own, *options, "-certout", "same2.pem")
+        assert "superseded" == site.row("same.pem")["status"]
+
+    def test_kur_names_the_certificate_of_another(self, site: Site) -> None:
+        """RFC 9483, section 4.1.3: badCertId."""
+        site.enroll("old")
+        own = site.enroll("own")
+        assert "badCertId" == site.refused(
+            *("-cmd", "kur", *own, "-oldcert", "old.pem"),
+            *("-newkey", site.key("own2.key"), "-certout", "own2.pem"),
+        )
+
     def test_without_confirmation(self, site: Site) -> None:
         """It is handed out, and waited for."""
         site.cmp(
