@@ -268,6 +268,23 @@ class Gateway(Service):
             with _server_certificate_faults():
                 make_context(*read_files(files))
 
+    def check_generations(self, generations: Sequence[Generation]) -> None:
+        """
+        Load the keys of a rollover that this host has to have.
+
+        :raises StartFault: one is missing, or does not fit.
+        """
+        loaded = self._load(self.config, generations)
+        for one in generations:
+            if one.name in loaded.absent and one.name in loaded.needed:
+                _, _, place = key_place(one.key, self.config.state).partition(
+                    ":"
+                )
+                raise StartFault(
+                    f"{place} is missing, and {one.name} is to sign; copy it "
+                    "from the host that has prepared it"
+                )
+
     # --- start --------------------------------------------------------------
 
     def startService(self) -> None:

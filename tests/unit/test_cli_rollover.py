@@ -436,6 +436,22 @@ class ActivateTests:
         assert "issuing-2 is active" in bench.refused("activate", "--yes")
 
 
+class CheckTests:
+    """``trstctl config check`` opens the keys of a rollover, too."""
+
+    def test_missing_key(self, bench: Bench) -> None:
+        """That of the generation that signs, and of no other."""
+        bench.active()
+        bench.state.run("config", "check")
+        key = bench.state.path / "ca" / "issuing-2.key"
+        away = key.rename(key.with_suffix(".away"))
+        reason = bench.state.run("config", "check", status=78).stderr
+        assert f"{key} is missing" in reason
+        bench.step("back", "--yes")
+        bench.state.run("config", "check")
+        away.rename(key)
+
+
 class FinishTests:
     """``finish`` ends what the key before has issued."""
 

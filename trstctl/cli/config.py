@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from trstctl.cli.context import at_desk, configuration_option, found_path
-from trstctl.config.model import Configuration
 from trstctl.config.reader import effective, json_schema
 from trstctl.discovery import discover
+from trstctl.gateway import Gateway
+from trstctl.interfaces import IStore
+from trstctl.model import Generation
 from trstctl.tap import build, new_reactor
 
 
@@ -35,23 +38,24 @@ def check(path: Path | None) -> None:
     gateway = build(found, reactor=new_reactor())
     gateway.check()
     config = gateway.config
-    _check_store(found, config)
+    _check_store(found, gateway)
     click.echo(f"{found}: the configuration is good")
     for name, settings in config.protocols.items():
         whose = f"tenant {settings.tenant_id}" if settings.tenant_id else "all"
         click.echo(f"  {name}: {whose}")
 
 
-def _check_store(path: Path, config: Configuration) -> None:
-    """Open the store, if there is one yet."""
-    kind, _, place = config.store.partition(":")
+def _check_store(path: Path, gateway: Gateway) -> None:
+    """Open the store, if there is one yet, and the keys that it names."""
+    kind, _, place = gateway.config.store.partition(":")
     if kind == "sqlite" and not Path(place).exists():
         return
 
-    async def act(store: object) -> None:
-        """Opening it was all."""
+    async def act(store: IStore) -> Sequence[Generation]:
+        """Return what the store knows of the authorities' keys."""
+        return tuple(await store.list_generations())
 
-    at_desk(path).with_store(act)
+    gateway.check_generations(at_desk(path).with_store(act))
 
 
 @command.command("schema")
