@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -96,6 +97,35 @@ class ScopeTests:
         )
         found = scope_of((scope,), CERTIFICATE, RECORD)
         assert (scope if expected else None) == found
+
+    @pytest.mark.parametrize(
+        ("change", "expected"),
+        [
+            ({}, True),
+            ({"subject": ((NameAttribute("2.5.4.3", "db-1"),),)}, False),
+            ({"subject": ()}, False),
+            # What it could not have enrolled, it does not revoke.
+            ({"serial": "SN-7"}, False),
+            ({"serial": "ap-7"}, True),
+            ({"profile": "server"}, False),
+            ({"scope": evolve(SCOPE, names=())}, False),
+            ({"scope": None}, False),
+        ],
+    )
+    def test_what_it_revokes(
+        self, change: dict[str, Any], expected: bool
+    ) -> None:
+        """What it could have enrolled: every name that says who somebody is,
+        and the profile."""
+        subject = change.get("subject", ((NameAttribute("2.5.4.3", "ap-1"),),))
+        if "serial" in change:
+            subject += ((NameAttribute("2.5.4.5", change["serial"]),),)
+        scope = change.get("scope", evolve(SCOPE, profiles=("device",)))
+        assert expected is within_scope(
+            scope,
+            evolve(CERTIFICATE, subject=subject),
+            change.get("profile", "device"),
+        )
 
     def test_first_that_fits(self) -> None:
         """The order of the configuration decides."""

@@ -18,7 +18,9 @@ from trstctl.model import (
     CertificateRecord,
     CertificateRequest,
     EnrollmentRequest,
+    GeneralName,
     Linking,
+    Name,
     Operation,
     Principal,
     RegistrationScope,
@@ -90,13 +92,7 @@ def scope_refusal(
     """
     if operation not in scope.operations:
         return f"this registration authority may not {operation.value}"
-    named = [canonical(name) for name in wanted.names]
-    texts = [(name.kind, name.value, shown(name)) for name in named]
-    for kind, oid in _IDENTIFYING:
-        texts += [
-            (kind, value, "this subject")
-            for value in attribute_values(wanted.subject, oid)
-        ]
+    texts = _who(wanted.subject, wanted.names)
     if not texts:
         return "a registration authority must name the device"
     for kind, value, told in texts:
@@ -107,29 +103,43 @@ def scope_refusal(
 
 
 def within_scope(
-    scope: RegistrationScope | None, certificate: CertificateFacts
+    scope: RegistrationScope | None,
+    certificate: CertificateFacts,
+    profile: str,
 ) -> bool:
     """
-    Tell whether a certificate's names are all within a scope, so that its
-    registration authority may revoke it.
+    Tell whether a registration authority could have enrolled a certificate,
+    so that it may revoke it.
 
     :param scope: ``None``: nobody's.
+    :param profile: that the certificate is of.
     """
-    texts = [
-        (kind, value)
-        for kind, oid in _IDENTIFYING
-        for value in attribute_values(certificate.subject, oid)
-    ]
-    texts += [
-        (name.kind, name.value) for name in map(canonical, certificate.names)
-    ]
+    texts = _who(certificate.subject, certificate.names)
     return (
         scope is not None
         and bool(texts)
         # No patterns at all would allow any name.
         and bool(scope.names)
-        and all(principal_allows(scope.names, *text) for text in texts)
+        and (not scope.profiles or profile in scope.profiles)
+        and all(
+            principal_allows(scope.names, kind, value)
+            for kind, value, _ in texts
+        )
     )
+
+
+def _who(
+    subject: Name, names: tuple[GeneralName, ...]
+) -> list[tuple[str, str, str]]:
+    """Return what says who somebody is: kind, value, and what to call it."""
+    named = [canonical(name) for name in names]
+    texts = [(name.kind, name.value, shown(name)) for name in named]
+    for kind, oid in _IDENTIFYING:
+        texts += [
+            (kind, value, "this subject")
+            for value in attribute_values(subject, oid)
+        ]
+    return texts
 
 
 def check_linking(request: EnrollmentRequest, principal: Principal) -> None:

@@ -116,7 +116,7 @@ class Revocation:
         """Let nobody revoke what is another's."""
         if record.der == party.certificate.der and reason != _RELEASE:
             return
-        if party.kind == "ra" and self._in_scope(party, facts):
+        if party.kind == "ra" and self._in_scope(party, facts, record.profile):
             return
         raise refuse(
             "notAuthorized",
@@ -124,14 +124,17 @@ class Revocation:
             "this certificate is not for you to revoke or to release",
         )
 
-    def _in_scope(self, party: SignerParty, facts: CertificateFacts) -> bool:
-        """Tell whether a certificate's names are within an RA's scope."""
+    def _in_scope(
+        self, party: SignerParty, facts: CertificateFacts, profile: str
+    ) -> bool:
+        """Tell whether a certificate is within an RA's scope."""
         own = party.principal
         assert own is not None  # who is an RA has been identified,
         assert own.record is not None  # by a certificate of ours
         return within_scope(
             scope_of(self._endpoint.scopes, party.certificate, own.record),
             facts,
+            profile,
         )
 
     # --- what ---------------------------------------------------------------

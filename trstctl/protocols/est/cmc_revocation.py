@@ -118,7 +118,8 @@ class Revocation:
             if record.der == facts.der and reason != _RELEASE:
                 return
             scope = scope_of(self._endpoint.scopes, facts, own.record)
-            if within_scope(scope, read_certificate(record.der)):
+            known = read_certificate(record.der)
+            if within_scope(scope, known, record.profile):
                 return
         raise NotAuthorized(
             "this certificate is not for you to revoke or to release"
