@@ -193,14 +193,18 @@ class IKeyMaker(Interface):
     4.4; RFC 9483, section 4.1.6).
     """
 
-    def make(algorithm: str, bits: int = 0) -> Deferred[MadeKey]:
+    def make(
+        algorithm: str, bits: int = 0, tenant_id: str = ""
+    ) -> Deferred[MadeKey]:
         """
         Make a key pair, outside of the reactor's thread.
 
         :param algorithm: as in :class:`~trstctl.model.PublicKey`.
         :param bits: of an RSA modulus.
+        :param tenant_id: whose device it is for.
         :raises UnsupportedAlgorithm: no such key can be made.
-        :raises Unavailable: too many are being made.
+        :raises Unavailable: too many are being made, or too many for the
+            tenant.
         """
 
 

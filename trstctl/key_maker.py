@@ -7,13 +7,15 @@ is written: it is kept nowhere, and nothing logs it.
 
 K-1  *Never in the reactor's thread.*  An RSA key takes from tenths of a
      second to several.
-K-2  *Bounded.*  So many are made at once, so many wait; whoever comes then is
+K-2  *Bounded.*  So many are made at once, so many wait, no more than a few of
+     one tenant; whoever comes then is
      told to come back, before anything was issued.  Who leaves keeps his
      place until his key is made: nothing stops a thread.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -36,8 +38,9 @@ from trstctl.pkix.algorithms import describe_public_key
 #: Keys that are made at once: the threads are those that sign.
 _AT_ONCE = 1
 
-#: Requests that wait for one.
+#: Requests that wait for one; and those of one tenant.
 _WAITING = 32
+_OF_ONE = 8
 
 #: Sizes of RSA moduli, in bits; beyond, one key takes half a minute.
 RSA_BITS = (2048, 3072, 4096)
@@ -153,16 +156,28 @@ class KeyMaker:
     def __init__(self, elsewhere: Callable[..., Awaitable[MadeKey]]) -> None:
         self._elsewhere = elsewhere
         self._places = DeferredSemaphore(_AT_ONCE)
+        self._waiting: Counter[str] = Counter()
 
-    def make(self, algorithm: str, bits: int = 0) -> Deferred[MadeKey]:
+    def make(
+        self, algorithm: str, bits: int = 0, tenant_id: str = ""
+    ) -> Deferred[MadeKey]:
         """See :meth:`trstctl.interfaces.IKeyMaker.make`."""
-        if len(self._places.waiting) >= _WAITING:
+        if (
+            self._waiting.total() >= _WAITING
+            or self._waiting[tenant_id] >= _OF_ONE
+        ):
             return fail(Unavailable("too many keys are being made"))
-        return Deferred.fromCoroutine(self._make(algorithm, bits))
+        return Deferred.fromCoroutine(self._make(algorithm, bits, tenant_id))
 
-    async def _make(self, algorithm: str, bits: int) -> MadeKey:
+    async def _make(
+        self, algorithm: str, bits: int, tenant_id: str
+    ) -> MadeKey:
         """Make a key, in its turn."""
-        await self._places.acquire()
+        self._waiting[tenant_id] += 1
+        try:
+            await self._places.acquire()
+        finally:
+            self._waiting -= Counter((tenant_id,))
         told: Deferred[MadeKey] = Deferred()
 
         def ended(result: Any) -> None:

@@ -170,10 +170,10 @@ class CountingMaker:
     makes: Any
     made: int = 0
 
-    def make(self, algorithm: str, bits: int = 0) -> Any:
+    def make(self, algorithm: str, bits: int = 0, tenant_id: str = "") -> Any:
         """Make a key."""
         self.made += 1
-        return self.makes.make(algorithm, bits)
+        return self.makes.make(algorithm, bits, tenant_id)
 
 
 class GenerationTests:

@@ -206,6 +206,29 @@ class KeyMakerTests:
         begun[1].callback("a key")
         assert "a key" == result_of(second)
 
+    def test_fair(self) -> None:
+        """K-2: no tenant takes the places of all others; who leaves the line
+        makes room."""
+        waiting: list[Deferred[Any]] = []
+
+        def elsewhere(*_: Any) -> Any:
+            waiting.append(Deferred())
+            return waiting[-1]
+
+        maker = KeyMaker(elsewhere)
+        begun = [maker.make("rsa", 4096, "a") for _ in range(9)]
+        with pytest.raises(Unavailable):
+            result_of(maker.make("p-256", 0, "a"))
+        begun.append(maker.make("p-256", 0, "b"))
+        begun[5].addErrback(lambda _: None)
+        begun[5].cancel()
+        begun.append(maker.make("p-256", 0, "a"))
+        while waiting:
+            waiting.pop(0).callback("a key")
+        assert ["a key"] * 10 == [
+            result_of(one) for at, one in enumerate(begun) if at != 5
+        ]
+
     def test_bounded(self) -> None:
         """K-2: who comes when too many wait is told to come back."""
         waiting: list[Deferred[Any]] = []
@@ -215,7 +238,7 @@ class KeyMakerTests:
             return waiting[-1]
 
         maker = KeyMaker(elsewhere)
-        begun = [maker.make("p-256") for _ in range(33)]
+        begun = [maker.make("p-256", 0, f"{at % 9}") for at in range(33)]
         with pytest.raises(Unavailable):
             result_of(maker.make("p-256"))
         begun[5].addErrback(lambda _: None)

@@ -97,6 +97,7 @@ class Generation:
     :param links: what leads from its root to another.
     :param strict: wrap a key under a secret as RFC 9481, section 4.3.1, has
         it, and not as OpenSSL and BouncyCastle read it (RFC 3211).
+    :param tenant_id: whose device it is for.
     """
 
     def __init__(
@@ -107,8 +108,10 @@ class Generation:
         links: tuple[bytes, ...] = (),
         *,
         strict: bool = False,
+        tenant_id: str = "",
     ) -> None:
         self._ra = ra
+        self._tenant_id = tenant_id
         self._party = party
         self._signer = signer
         self._links = links
@@ -118,7 +121,9 @@ class Generation:
     async def __call__(self, wanted: CertificateRequest) -> CertificateRequest:
         """Make the key that is wished for, and put it into the request."""
         wish = wanted.public_key
-        self._made = await self._ra.key_maker.make(wish.algorithm, wish.bits)
+        self._made = await self._ra.key_maker.make(
+            wish.algorithm, wish.bits, self._tenant_id
+        )
         return evolve(wanted, public_key=self._made.public_key)
 
     async def delivered(self, certificate: bytes) -> bytes | None:

@@ -216,6 +216,7 @@ class Enrollment:
             signer,
             now.links,
             strict=self._served.strict,
+            tenant_id=self._served.endpoint.tenant_id,
         )
 
     def _issuer_name(self) -> Name:

@@ -103,7 +103,9 @@ class NewKey:
         """
         seal = await self._seal()
         wish = self.wanted.public_key
-        made = await self._ra.key_maker.make(wish.algorithm, wish.bits)
+        made = await self._ra.key_maker.make(
+            wish.algorithm, wish.bits, self._endpoint.tenant_id
+        )
         self.octets = made.private_key
         if seal is not None:
             self.media_type = _ENCRYPTED
