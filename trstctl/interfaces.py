@@ -842,9 +842,14 @@ class IStore(IDialogues):
         endpoint: str,
         transaction: str,
         now: datetime,
+        *,
+        principals: Collection[str],
+        fingerprint: str = "",
     ) -> Deferred[Sequence[StoredRequest]]:
         """
-        Return the requests with a transactionID, newest first, at most 16.
+        Return the requests with a transactionID, newest first, at most 16, of
+        these principals or for the key with this fingerprint: anybody can
+        name a transactionID.
 
         A request whose key has expired is not among them, unless it is open
         or approved.

@@ -61,13 +61,6 @@ class Polls:
             # Nobody was told to come back, and the gate wants to hear of the
             # request itself (I-12).
             raise UnknownCertificate("there is no such request")
-        rows = await self._store.find_transactions(
-            endpoint.tenant_id,
-            endpoint.protocol,
-            endpoint.name,
-            request.transaction,
-            self._now(),
-        )
         # Whether it is ours is proven before anything is told.
         signers = set()
         for one in request.credentials:
@@ -80,15 +73,19 @@ class Polls:
                     for kind in ("certificate", "ra")
                     for authority in (endpoint.authority, *endpoint.issuers)
                 )
+        rows = await self._store.find_transactions(
+            endpoint.tenant_id,
+            endpoint.protocol,
+            endpoint.name,
+            request.transaction,
+            self._now(),
+            principals=signers,
+            fingerprint=request.public_key_fingerprint,
+        )
         for row in rows:
             if row.key.key.startswith(ANEW):
                 continue  # its key was handed out, or is gone
-            if request.principal not in {"", row.key.principal}:
-                continue
-            if (
-                row.public_key_fingerprint == request.public_key_fingerprint
-                or row.key.principal in signers
-            ):
+            if request.principal in {"", row.key.principal}:
                 return row
         raise UnknownCertificate("there is no such request")
 

@@ -390,16 +390,16 @@ class RegistrationAuthority:
     async def _transactions(self, asked: Asked) -> list[StoredRequest]:
         """Return the principal's rows of the transaction, newest first."""
         endpoint = asked.request.endpoint
-        rows = await self._store.find_transactions(
-            endpoint.tenant_id,
-            endpoint.protocol,
-            endpoint.name,
-            asked.request.transaction,
-            self.now(),
+        return list(
+            await self._store.find_transactions(
+                endpoint.tenant_id,
+                endpoint.protocol,
+                endpoint.name,
+                asked.request.transaction,
+                self.now(),
+                principals=(asked.key.principal,),
+            )
         )
-        return [
-            row for row in rows if row.key.principal == asked.key.principal
-        ]
 
     def _shielded(
         self, work: Coroutine[Any, Any, Issued | None]

@@ -46,6 +46,7 @@ class ChallengeContract(RevocationContract):
             "endpoint": "",
             "transaction": "t",
             "now": NOW,
+            "principals": ("basic:device",),
             **changes,
         }
         found = self.wait(self.store.find_transactions(**arguments))
@@ -93,6 +94,23 @@ class ChallengeContract(RevocationContract):
             ids.append(request.id)
             self.finish(request)
         assert ids[:1:-1] == self.transaction()
+
+    def test_transaction_of_others(self) -> None:
+        """Whoever names the transactionID of another hides nothing: only
+        what is of the principals, or for the key, is found."""
+        request = self.asked()
+        self.hold(request)
+        for number in range(17):
+            other = self.asked(f"other {number}")
+            key = evolve(other.key, principal="basic:other")
+            self.finish(evolve(other, key=key, public_key_fingerprint="other"))
+        assert [request.id] == self.transaction()
+        assert [request.id] == self.transaction(
+            principals=(), fingerprint=request.public_key_fingerprint
+        )
+        assert 16 == len(self.transaction(fingerprint="other"))
+        assert [] == self.transaction(principals=("basic:nobody",))
+        assert [] == self.transaction(principals=())
 
     def test_transaction_that_expired(self) -> None:
         """What is over is not found; what is open or approved is."""

@@ -13,6 +13,7 @@ same request could be signed twice.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
@@ -107,6 +108,8 @@ FROM requests INDEXED BY requests_by_transaction
 WHERE tenant_id = ? AND transaction_id = ? AND transaction_id <> ''
     AND protocol = ? AND endpoint = ? AND state <> 'retried'
     AND (key_expires > ? OR state = 'open' OR state = 'approved')
+    AND (public_key_fingerprint = ?
+        OR principal IN (SELECT value FROM json_each(?)))
 ORDER BY number DESC LIMIT ?
 """
 
@@ -129,6 +132,8 @@ def find_transactions(
     endpoint: str,
     transaction: str,
     now: datetime,
+    principals: Sequence[str],
+    fingerprint: str,
 ) -> Sequence[StoredRequest]:
     """Return the requests with a transactionID, newest first."""
     rows = connection.execute(
@@ -139,6 +144,8 @@ def find_transactions(
             protocol,
             endpoint,
             micros(now),
+            fingerprint or None,
+            json.dumps(principals),
             MAX_TRANSACTIONS,
         ),
     )

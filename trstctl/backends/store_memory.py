@@ -9,7 +9,7 @@ write checks everything before it changes anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from operator import itemgetter
 
@@ -223,6 +223,9 @@ class MemoryStore:
         endpoint: str,
         transaction: str,
         now: datetime,
+        *,
+        principals: Collection[str],
+        fingerprint: str = "",
     ) -> Deferred[Sequence[StoredRequest]]:
         """Return the requests with a transactionID, newest first."""
         found = [
@@ -231,6 +234,10 @@ class MemoryStore:
             if transaction != ""
             and (row.key.tenant_id, row.key.protocol) == (tenant_id, protocol)
             and (row.endpoint, row.transaction) == (endpoint, transaction)
+            and (
+                row.key.principal in principals
+                or row.public_key_fingerprint == (fingerprint or None)
+            )
             and (now < row.key_expires or row.state in _LASTING)
         ]
         return succeed(found[: -MAX_TRANSACTIONS - 1 : -1])

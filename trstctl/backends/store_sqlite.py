@@ -53,7 +53,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from queue import SimpleQueue
@@ -302,6 +302,9 @@ class SQLiteStore:
         endpoint: str,
         transaction: str,
         now: datetime,
+        *,
+        principals: Collection[str],
+        fingerprint: str = "",
     ) -> Deferred[Sequence[StoredRequest]]:
         """Return the requests with a transactionID, newest first."""
         return self._list(
@@ -311,6 +314,8 @@ class SQLiteStore:
             endpoint,
             transaction,
             now,
+            tuple(principals),
+            fingerprint,
         )
 
     def hold(
