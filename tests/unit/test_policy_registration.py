@@ -185,7 +185,7 @@ class ScopeTests:
             (NameAttribute(oid, value),),
         )
         device = evolve(CERTIFICATE, subject=subject)
-        assert expected == within_scope(SCOPE, device)
+        assert expected == within_scope(SCOPE, device, "device")
         wanted = evolve(WANTED, subject=subject)
         refusal = scope_refusal(SCOPE, wanted, Operation.ENROLL)
         assert expected == (refusal is None)
