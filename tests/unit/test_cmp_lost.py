@@ -27,6 +27,7 @@ from cmp_client import (
 from trstctl.errors import Unavailable
 from trstctl.model import CertificateStatus
 from trstctl.policy.profile import ProfileSettings
+from trstctl.testing import TENANT, result_of
 
 REPLACING = ProfileSettings(
     subject={"CN": ProfileSettings().subject["CN"]}, revoke_on_reenroll=True
@@ -111,6 +112,23 @@ class RenewalTests:
         site.clock.advance(3600)
         assert "signer-updated" == site.send(message).code
         assert 2 == len(site.store._certificates)
+
+    def test_what_has_replaced_it_was_revoked(self) -> None:
+        """RFC 9483, section 3.6: certRevoked, also for the lost answer."""
+        site = make_site()
+        device = enrolled(site)
+        message = signed(device, asks("kur"), **IMPLICIT)
+        with forgetting(site):
+            site.send(message)
+        new = site.record(device.certificate).superseded_by
+        result_of(site.ra.revoke(TENANT, new, "keyCompromise", "me"))
+        for again in (message, signed(device, asks("kur"))):
+            reply = site.send(again)
+            assert ("certRevoked", "signer-updated") == (
+                reply.failure,
+                reply.code,
+            )
+        assert "notAuthorized" == site.send(signed(device, asks("cr"))).failure
 
     def test_a_lost_confirmation(self) -> None:
         """It is heard again (RFC 9810, section 5.3.18)."""

@@ -325,6 +325,9 @@ async def anchored(
             )
         if own is not None and own.status is CertificateStatus.REVOKED:
             raise restate(error, "certRevoked", "signer-revoked") from None
+        if renewing and own is not None and own.superseded_by:
+            # What has replaced it has been revoked.
+            raise restate(error, "certRevoked", "signer-updated") from None
         raise
     kind, record = "idevid", principal.record
     if record is not None:
