@@ -166,6 +166,18 @@ class SchemaTests:
         state.run("db", "migrate")
         state.run("cert", "list")
 
+    def test_damaged(self, state: State) -> None:
+        """What cannot be opened is told with what to do about it."""
+        database = state.path / "trstctl.db"
+        database.write_bytes(b"no database at all" * 100)
+        database.chmod(0o600)
+        reason = state.run("cert", "list", status=1).stderr
+        assert "put the backup back" in reason
+        database.unlink()
+        database.mkdir()
+        reason = state.run("cert", "list", status=1).stderr
+        assert "check the path" in reason
+
     def test_foreign(self, state: State) -> None:
         """What is no database, or another program's, is refused."""
         database = state.path / "trstctl.db"

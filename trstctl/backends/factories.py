@@ -27,7 +27,16 @@ def make_sqlite(
     store = SQLiteStore(path, deliver=reactor.callFromThread)
     try:
         store.open(migrate_schema=migrate_schema)
-    except (OSError, SchemaError, sqlite3.Error) as error:
+    except (OSError, SchemaError) as error:
         raise Unavailable(f"store {path}: {error}") from error
+    except sqlite3.OperationalError as error:
+        raise Unavailable(
+            f"store {path}: {error}; check the path, that this user may "
+            "write there, that the disk has space, and that nobody locks it"
+        ) from error
+    except sqlite3.Error as error:
+        raise Unavailable(
+            f"store {path}: {error}; stop the gateway and put the backup back"
+        ) from error
     opened: IStore = store
     return opened
