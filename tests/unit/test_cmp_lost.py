@@ -26,6 +26,7 @@ from cmp_client import (
 
 from trstctl.errors import Unavailable
 from trstctl.model import CertificateStatus
+from trstctl.pkix import der
 from trstctl.policy.profile import ProfileSettings
 from trstctl.testing import TENANT, result_of
 
@@ -145,6 +146,24 @@ class RenewalTests:
             assert "systemUnavail" == site.send(confirmation).failure
         assert "pkiconf" == site.send(confirmation).type
         assert site.record(device.certificate).superseded_by
+
+    def test_a_lost_rejection(self) -> None:
+        """Likewise: it has been revoked, and stays so."""
+        site = make_site()
+        device = enrolled(site)
+        reply = site.send(signed(device, asks("kur")))
+        rejection = signed(
+            device,
+            cert_conf(reply.certificate, status=der.sequence(der.integer(2))),
+            transaction_id=reply.header.transaction_id,
+            recip_nonce=reply.header.sender_nonce,
+        )
+        with forgetting(site):
+            assert "systemUnavail" == site.send(rejection).failure
+        assert "pkiconf" == site.send(rejection).type
+        status = site.record(reply.certificate).status
+        assert CertificateStatus.REVOKED is status
+        assert not site.record(device.certificate).superseded_by
 
 
 def enrolled(site: Site) -> Signer:
