@@ -67,6 +67,7 @@ class Loaded:
     :ivar absent: generations whose keys are not on this host.
     :ivar refused: those of them that are active, and not followed here.
     :ivar retired: those that only say what is revoked of theirs.
+    :ivar keys: reference to the key of each.
     """
 
     authorities: dict[str, IAuthority] = field(factory=dict)
@@ -75,6 +76,14 @@ class Loaded:
     absent: set[str] = field(factory=set)
     refused: set[str] = field(factory=set)
     retired: set[str] = field(factory=set)
+    keys: dict[str, str] = field(factory=dict)
+
+    @property
+    def moved(self) -> bool:
+        """Whether a key has come that lacked, or a retired one has gone."""
+        return any(
+            is_at_hand(self.keys[name]) for name in self.absent
+        ) or not all(is_at_hand(self.keys[name]) for name in self.retired)
 
     @property
     def publishing(self) -> Mapping[str, IAuthority]:
@@ -207,6 +216,7 @@ class AuthorityLoader:
     ) -> None:
         """Load one generation; its key must fit its certificate."""
         loaded.configured[name] = configured
+        loaded.keys[name] = reference
         absent = name in loaded.absent
         kept = former.authorities.get(name)
         if kept is not None and (tuple(kept.chain), absent) == (

@@ -59,7 +59,6 @@ from trstctl.authorities import (
     AuthorityFault,
     AuthorityLoader,
     Loaded,
-    is_at_hand,
     key_place,
 )
 from trstctl.backends.authenticators import StoreAuthenticator
@@ -855,11 +854,7 @@ class Gateway(Service):
             generations = tuple(await self.store.list_generations())
         except Unavailable:
             return  # the store is away, as the readiness report says
-        if generations != self._generations or any(
-            is_at_hand(key_place(one.key, self.config.state))
-            for one in generations
-            if one.name in self._loaded.absent
-        ):
+        if generations != self._generations or self._loaded.moved:
             await self._changing.run(
                 lambda: Deferred.fromCoroutine(self._followed())
             )

@@ -174,6 +174,22 @@ class FollowTests:
         host.follow()
         assert "issuing-2" == host.issuing
 
+    def test_key_that_is_destroyed(self, host: Host) -> None:
+        """Nothing is published of a retired key once it has gone."""
+        host.add()
+        host.advance(Phase.PREPARED, Phase.ACTIVE)
+        host.advance(Phase.ACTIVE, Phase.FINISHED)
+        host.follow()
+        assert ["issuing", "issuing-2"] == host.publisher.issuers
+        host.said()
+        host.files.remove("issuing")
+        host.follow()
+        assert ["issuing-2"] == host.publisher.issuers
+        assert {"issuing-2"} == set(host.gateway.ra.rules.authorities)
+        assert ["rollover.followed"] == host.said()
+        host.follow()
+        assert [] == host.said()
+
     def test_reload_without_the_key(self, host: Host) -> None:
         """A reload that goes back to the old key says why."""
         host.add()
