@@ -13,6 +13,7 @@ from collections.abc import (
     Awaitable,
     Callable,
     Collection,
+    Coroutine,
     Iterator,
     Mapping,
     Sequence,
@@ -519,6 +520,16 @@ class IRegistrationAuthority(Interface):
         function: Callable[..., Any], *args: object
     ) -> Awaitable[Any]:
         """Run what takes longer than the reactor's thread may in another."""
+
+    def shielded(work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+        """
+        Run to its end what a client that leaves must not stop; who stops the
+        process waits for it.
+
+        :returns: fires with what comes of it; to cancel it stops the waiting
+            only.
+        :raises Unavailable: the process is stopping; it was not begun.
+        """
 
     def identify(
         endpoint: Endpoint,

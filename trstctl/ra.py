@@ -217,7 +217,7 @@ class RegistrationAuthority:
         self.windows = windows or Windows()
         self._reached = reached
         self._refusals = RefusalAudit(store, clock, now)
-        self._shield: Shield[Issued | None] = Shield()
+        self._shield: Shield[Any] = Shield()
         self._unsettled: dict[str, Intent] = {}
         self._elsewhere = elsewhere or _here
         self._purge_at = now()
@@ -314,7 +314,7 @@ class RegistrationAuthority:
             if answer is not None:
                 if not settled_in_flight(answer):
                     if asked.gates and isinstance(answer, Issued):
-                        await self._shielded(self._gates.told(asked, answer))
+                        await self.shielded(self._gates.told(asked, answer))
                     if asked.replaces and isinstance(answer, Issued):
                         await self._renewals.replace(
                             asked, asked.replaces, answer
@@ -339,7 +339,9 @@ class RegistrationAuthority:
                 # Not before a person has approved it, if one has to (I-16).
                 decision = await self._with_made_key(asked, decision)
             self._reached("before-intent")
-            outcome = await self._shielded(self._issue(asked, decision))
+            outcome: Issued | None = await self.shielded(
+                self._issue(asked, decision)
+            )
             if outcome is not None:
                 return outcome
         raise Unavailable
@@ -401,9 +403,7 @@ class RegistrationAuthority:
             )
         )
 
-    def _shielded(
-        self, work: Coroutine[Any, Any, Issued | None]
-    ) -> Deferred[Issued | None]:
+    def shielded(self, work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
         """Run what a client that leaves must not stop (I-7)."""
         if self._shield.closed:
             # The lease is being given up: nothing could be promised.

@@ -55,7 +55,14 @@ from trstctl.pkix.cmp import PKIBody
 from trstctl.pkix.crmf_template import CertTemplate
 from trstctl.policy.profile import ProfileSettings
 from trstctl.policy.settings import builtin_profiles
-from trstctl.testing import TENANT, make_ra, result_of, settings_for
+from trstctl.testing import (
+    TENANT,
+    Connection,
+    make_ra,
+    request_octets,
+    result_of,
+    settings_for,
+)
 from twisted.plugins.trstctl_cmp import cmp
 
 DEVICE = builtin_profiles()["device"]
@@ -469,8 +476,41 @@ class RefusedGenerationTests:
         self.refused(site, wishes(), "systemUnavail", "unavailable")
 
 
+class LateMaker:
+    """Makes keys when the test says so."""
+
+    def __init__(self, maker: Any) -> None:
+        self.makes = maker
+        self.go: Deferred[None] = Deferred()
+
+    def make(self, algorithm: str, bits: int = 0, tenant_id: str = "") -> Any:
+        """Make a key, later."""
+        return self.go.addCallback(
+            lambda _: self.makes.make(algorithm, bits, tenant_id)
+        )
+
+
 class InterruptedGenerationTests:
     """What becomes of a key that does not arrive."""
+
+    def test_the_client_leaves_before_it_is_made(self) -> None:
+        """The answer is kept: who sends the same octets gets its key."""
+        site = key_site()
+        maker: Any = LateMaker(site.ra.key_maker)
+        site.ra.key_maker = maker
+        secret = site.secret()
+        message = protected_by_secret(secret, wishes(), **V3)
+        connection = Connection(site.resource, clock=site.clock)
+        media = {"Content-Type": "application/pkixcmp"}
+        connection.send(request_octets("POST", "/cmp", message, media))
+        connection.lose()
+        maker.go.callback(None)
+        (record,) = site.store._certificates.values()
+        assert CertificateStatus.VALID is record.status
+        reply = site.send(message)
+        key = new_private_key(reply, secret.secret)
+        assert same_key(key, reply.certificate)
+        assert 1 == len(site.store._certificates)
 
     def test_it_cannot_be_signed(self) -> None:
         """The certificate is revoked: nobody has its key."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -327,6 +327,10 @@ class StubAuthority:
     ) -> Awaitable[Any]:
         """Run it here and now."""
         return execute(function, *args)
+
+    def shielded(self, work: Coroutine[Any, Any, Any]) -> Deferred[Any]:
+        """Run it here and now."""
+        return Deferred.fromCoroutine(work)
 
     def confirm(
         self, tenant_id: str, serial: str, former: str, actor: str

@@ -190,6 +190,17 @@ class PKIMessages:
             asked.party = await self._admitted(asked, party, label)
             await self._originals.check(asked)
         asked.judged = True
+        if not self._served.central_key_generation:
+            return await self._finished(asked)
+        # A key that is made here is nowhere but in the answer: it is kept,
+        # whether or not the client still waits for it.
+        octets, facts = await ra.shielded(self._finished(asked))
+        return octets, facts
+
+    async def _finished(
+        self, asked: Exchange
+    ) -> tuple[bytes, Mapping[str, str]]:
+        """Act, and keep the answer."""
         reply = await self._acted(asked)
         return await self._kept(asked, reply), reply.facts
 
