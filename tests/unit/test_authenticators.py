@@ -628,7 +628,7 @@ class CertificateTests:
             bench.refuses(NotAuthenticated, certificate)
 
     def test_revoked(self) -> None:
-        """A-4: a revocation counts at the next request (est.md 0.7)."""
+        """A-4: a revocation counts at the next request."""
         bench = _Bench()
         certificate = bench.certificate()
         serial = bench.prove(certificate).name.partition(":")[2]
