@@ -179,8 +179,8 @@ class QuickstartTests:
             "bootstrap",
             "renewal",
             *(["PKIOperation", "PKIOperation"] if strongswan else []),
-            "cmp",
-            "cmp",
+            "ir",
+            "kur",
             "simpleenroll",
         ] == issued
         assert first["est"]["password"] not in log
