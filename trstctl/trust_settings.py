@@ -6,8 +6,9 @@ Whom an endpoint trusts beside its own CA: sections that protocols share.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -161,3 +162,27 @@ class IDevIDSettings(Section):
             self.names,
             frozenset(self.refused),
         )
+
+
+def trusted(
+    name: str, chosen: Callable[[str], Any], *, trusting: bool
+) -> dict[str, Any]:
+    """
+    Return whom a label trusts, as fields of its endpoint.
+
+    :param name: the protocol's.
+    :param chosen: what the label says, or inherits, of a key.
+    :param trusting: also read the anchors of factory certificates.
+    :raises Unavailable: one of their files cannot be used.
+    """
+    return {
+        "scopes": tuple(
+            each.scope(known_as)
+            for known_as, each in chosen("registration_authorities").items()
+        ),
+        "factory": (
+            chosen("idevid").trust(f"protocols.{name}.idevid")
+            if trusting
+            else None
+        ),
+    }

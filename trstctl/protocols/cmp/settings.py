@@ -26,6 +26,7 @@ from trstctl.settings import (
 from trstctl.trust_settings import (
     IDevIDSettings,
     RegistrationAuthoritySettings,
+    trusted,
 )
 
 #: What a transaction can begin with.
@@ -282,17 +283,7 @@ def _served(
     return Served(
         endpoint=evolve(
             settings.endpoint_of(name, label, own),
-            scopes=tuple(
-                each.scope(known_as)
-                for known_as, each in chosen(
-                    "registration_authorities"
-                ).items()
-            ),
-            factory=(
-                chosen("idevid").trust(f"protocols.{name}.idevid")
-                if trusting
-                else None
-            ),
+            **trusted(name, chosen, trusting=trusting),
             makes_keys=chosen("central_key_generation"),
         ),
         strict=chosen("mode") == "strict",

@@ -29,6 +29,7 @@ from trstctl.trust_settings import (
     File,
     IDevIDSettings,
     RegistrationAuthoritySettings,
+    trusted,
 )
 
 #: The operation whose path goes on: with the name of a certificate.
@@ -303,17 +304,7 @@ def _served(
     return Served(
         endpoint=evolve(
             settings.endpoint_of(name, label, own),
-            scopes=tuple(
-                each.scope(known_as)
-                for known_as, each in chosen(
-                    "registration_authorities"
-                ).items()
-            ),
-            factory=(
-                chosen("idevid").trust(f"protocols.{name}.idevid")
-                if trusting
-                else None
-            ),
+            **trusted(name, chosen, trusting=trusting),
             # What a person approves is a key, and it is not kept.
             may_wait=not chosen("serverkeygen"),
             makes_keys=chosen("serverkeygen"),
