@@ -21,10 +21,12 @@ from trstctl.pkix.algorithms import algorithm_identifier, describe_public_key
 from trstctl.pkix.extensions import (
     BASIC_CONSTRAINTS,
     EXTENDED_KEY_USAGE,
+    KEY_USAGE,
     SUBJECT_ALTERNATIVE_NAME,
     read_basic_constraints,
     read_extended_key_usage,
     read_extensions,
+    read_key_usage,
 )
 from trstctl.pkix.names import read_general_names, read_name
 
@@ -103,6 +105,21 @@ def certificate_extensions(data: bytes) -> tuple[Extension, ...]:
     if fields[-1][0] != _EXTENSIONS_TAG:
         return ()
     return read_extensions(fields[-1][1], strict=False)
+
+
+def may_be_used_for(data: bytes, usage: str) -> bool:
+    """
+    Tell whether a certificate's key usage has a name in it; a certificate
+    without one limits nothing (RFC 5280, section 4.2.1.3).
+
+    :param data: DER that :func:`read_certificate` has read.
+    :param usage: such as ``keyEncipherment``.
+    """
+    return all(
+        usage in read_key_usage(extension.value)
+        for extension in certificate_extensions(data)
+        if extension.oid == KEY_USAGE
+    )
 
 
 def _alternative_names(values: dict[str, bytes]) -> tuple[GeneralName, ...]:

@@ -29,10 +29,9 @@ from attrs import evolve
 from trstctl.interfaces import IMessageCredential, IRegistrationAuthority
 from trstctl.model import CertificateRequest, MadeKey
 from trstctl.pkix.agreement import envelope_by_agreement
-from trstctl.pkix.certificate import certificate_extensions, read_certificate
+from trstctl.pkix.certificate import may_be_used_for, read_certificate
 from trstctl.pkix.cms import DATA, SIGNED_DATA
 from trstctl.pkix.enveloping import envelope, envelope_for_password
-from trstctl.pkix.extensions import KEY_USAGE, read_key_usage
 from trstctl.pkix.key_package import (
     asymmetric_key_package,
     encrypted_key,
@@ -70,15 +69,7 @@ def check_receiver(party: Party) -> None:
         )
     facts = party.certificate
     usage = USAGES.get(facts.public_key.algorithm)
-    allowed = next(
-        (
-            read_key_usage(extension.value)
-            for extension in certificate_extensions(facts.der)
-            if extension.oid == KEY_USAGE
-        ),
-        (usage,),
-    )
-    if usage is None or usage not in allowed:
+    if usage is None or not may_be_used_for(facts.der, usage):
         raise refuse(
             "notAuthorized",
             "signer-cannot-decrypt",

@@ -32,11 +32,10 @@ from trstctl.pkix.capabilities import (
     Capabilities,
     read_capabilities,
 )
-from trstctl.pkix.certificate import certificate_extensions, read_certificate
+from trstctl.pkix.certificate import may_be_used_for, read_certificate
 from trstctl.pkix.cms import SIGNED_DATA, key_identifier
 from trstctl.pkix.encryption import CIPHERS, PKCS1, content_cipher
 from trstctl.pkix.enveloping import envelope, envelope_for_key
-from trstctl.pkix.extensions import KEY_USAGE, read_key_usage
 from trstctl.policy.keys import require_affordable
 
 DECRYPT_KEY_IDENTIFIER = "1.2.840.113549.1.9.16.2.37"
@@ -306,11 +305,8 @@ def _cipher(able: Capabilities, least: int, *, alike: bool = False) -> str:
 
 def _check_usage(certificate: bytes, usage: str) -> None:
     """Refuse a certificate whose key must not be used like this."""
-    for extension in certificate_extensions(certificate):
-        if extension.oid == KEY_USAGE and usage not in read_key_usage(
-            extension.value
-        ):
-            raise UnsupportedAlgorithm(
-                f"the key usage of the recipient's certificate is without "
-                f"{usage}, so that nothing may be encrypted to it"
-            )
+    if not may_be_used_for(certificate, usage):
+        raise UnsupportedAlgorithm(
+            f"the key usage of the recipient's certificate is without "
+            f"{usage}, so that nothing may be encrypted to it"
+        )
