@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import signal
@@ -23,10 +24,9 @@ ROOT = "/.well-known/est"
 PROTOCOLS = f'{EST}, bootstrap: {{enabled: true, tenant_id: "{TENANT}"}}'
 
 
-@pytest.fixture(scope="module")
-def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TLSProxy]:
+@contextlib.contextmanager
+def proxied(folder: Path) -> Iterator[TLSProxy]:
     """Run a gateway, and a proxy whose certificate it knows."""
-    folder = tmp_path_factory.mktemp("proxy")
     own = OwnCertificate.make(folder, "proxy")
     gateway = Gateway(folder / "state")
     gateway.configure(PROTOCOLS)
@@ -45,6 +45,20 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TLSProxy]:
             yield running
     finally:
         gateway.end()
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TLSProxy]:
+    """Run what no test of this module changes."""
+    with proxied(tmp_path_factory.mktemp("proxy")) as running:
+        yield running
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[TLSProxy]:
+    """Run what one test may change."""
+    with proxied(tmp_path) as running:
+        yield running
 
 
 def ask(
@@ -125,13 +139,13 @@ class ReverseProxyTests:
         renewed = x509.load_pem_x509_certificates(pem)[0]
         assert renewed.public_bytes(Encoding.DER) != enrolled.certificate
 
-    def test_reload(self, front: TLSProxy, tmp_path: Path) -> None:
+    def test_reload(self, fresh: TLSProxy, tmp_path: Path) -> None:
         """What is taken out of the file is believed no more."""
-        gateway, device = front.gateway, Device("reloaded")
+        gateway, device = fresh.gateway, Device("reloaded")
         enrolled = gateway.enroll(device.request())
         pair = device.write(tmp_path, enrolled.certificate)
         renewal = f"{ROOT}/simplereenroll"
-        assert 200 == ask(front, renewal, device.request(), pair).status
+        assert 200 == ask(fresh, renewal, device.request(), pair).status
         text = gateway.config.read_text()
         gateway.config.write_text(re.sub(r", proxy: \{.*\}\}", "}", text))
         assert gateway.process is not None
@@ -140,4 +154,4 @@ class ReverseProxyTests:
         while '"reload.done"' not in gateway.log.read_text():
             assert time.monotonic() < deadline, gateway.log.read_text()
             time.sleep(0.05)
-        assert 401 == ask(front, renewal, device.request(), pair).status
+        assert 401 == ask(fresh, renewal, device.request(), pair).status
