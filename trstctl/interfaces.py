@@ -1144,7 +1144,12 @@ class IStore(IDialogues):
         """
 
     def advance_generation(
-        name: str, expected: Phase, phase: Phase, actor: str, now: datetime
+        name: str,
+        expected: Phase,
+        phase: Phase,
+        actor: str,
+        now: datetime,
+        vacated: str = "",
     ) -> Deferred[Generation]:
         """
         Take a generation to another phase; audit ``generation.activated``,
@@ -1153,6 +1158,10 @@ class IStore(IDialogues):
         From prepared to active or dropped, from active to finished or back
         to prepared.
 
+        :param vacated: the generation that this step is only for if it has
+            nothing valid outstanding, which is counted in the transaction of
+            the step; empty: whatever it has.
+        :raises Conflict: it has; the text says how much.
         :raises UnknownCertificate: there is no such generation.
         :raises Stale: it is in another phase than expected, or there is no
             such step.

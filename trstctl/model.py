@@ -973,7 +973,8 @@ class Outstanding:
     What an authority has issued that has not expired, in all tenants but
     the gateway's own.
 
-    :ivar valid: how many certificates are neither revoked nor replaced.
+    :ivar valid: how many certificates are neither revoked nor replaced, those
+        that are being signed included.
     :ivar last: when the last certificate ends, revoked ones included.
     """
 

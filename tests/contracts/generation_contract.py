@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 from attrs import evolve
 from contracts.store_contract import StoreContract
-from contracts.store_samples import DAY, MINUTE, NOW, TENANT, new_request
+from contracts.store_samples import (
+    DAY,
+    MINUTE,
+    NOW,
+    TENANT,
+    new_intent,
+    new_request,
+)
 
 from trstctl.errors import Conflict, Stale, UnknownCertificate
 from trstctl.model import SYSTEM_TENANT, Generation, Outstanding, Phase
@@ -182,6 +189,56 @@ class GenerationContract(StoreContract):
         assert Outstanding(0, end + DAY) == self.wait(
             self.store.outstanding("issuing", end)
         )
+
+    def test_being_signed_is_outstanding(self) -> None:
+        """What has been promised will be valid, unless it is abandoned."""
+        intent = new_intent("one")
+        self.open(intent)
+        assert Outstanding(1, intent.not_after) == self.wait(
+            self.store.outstanding("issuing", NOW)
+        )
+        assert Outstanding(0, None) == self.wait(
+            self.store.outstanding("issuing", intent.not_after)
+        )
+        self.wait(self.store.abandon_intent(intent, "over", NOW))
+        assert Outstanding(0, None) == self.wait(
+            self.store.outstanding("issuing", NOW)
+        )
+
+    @pytest.mark.parametrize(
+        ("expected", "phase", "vacated"),
+        [
+            (Phase.ACTIVE, Phase.FINISHED, "issuing"),
+            (Phase.PREPARED, Phase.DROPPED, "issuing-2"),
+        ],
+    )
+    def test_valid_certificates_stand_against_a_step(
+        self, expected: Phase, phase: Phase, vacated: str
+    ) -> None:
+        """They are counted in its transaction; nothing changes."""
+        self.put(expected)
+        before = self.generations()
+        events = self.events(SYSTEM_TENANT)
+        signed = self.issue("one", authority=vacated)
+        self.issue("two", authority="another")
+        with pytest.raises(Conflict, match=f"1 certificates of {vacated} are"):
+            self.advance(expected, phase, vacated=vacated)
+        assert before == self.generations()
+        assert events == self.events(SYSTEM_TENANT)
+        self.wait(
+            self.store.revoke_certificate(
+                TENANT, signed.serial, "superseded", "ann", NOW
+            )
+        )
+        assert phase is self.advance(expected, phase, vacated=vacated).phase
+
+    def test_step_whatever_is_valid(self) -> None:
+        """If nobody asks for the count, it does not matter."""
+        self.put(Phase.ACTIVE)
+        self.issue("one")
+        self.advance(Phase.ACTIVE, Phase.FINISHED)
+        (found,) = self.generations()
+        assert Phase.FINISHED is found.phase
 
     def test_who_issued_is_remembered(self) -> None:
         """A request says which authority issued its certificate."""

@@ -466,6 +466,19 @@ class FinishTests:
             bench.states()
         )
 
+    def test_certificate_that_comes_meanwhile(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It counts, although there was none when the question was asked."""
+        bench.active()
+        # A host that lacks the new key goes on with the old one.
+        monkeypatch.setattr(
+            "trstctl.cli.takeover.confirm", lambda *_: bench.state.issued()
+        )
+        reason = bench.refused("finish", "--yes")
+        assert "1 certificates of issuing are valid" in reason
+        assert Phase.ACTIVE is bench.generations()[0].phase
+
     def test_without_certificates(self, bench: Bench) -> None:
         """Nothing stands against it; the audit log has each step."""
         bench.active()

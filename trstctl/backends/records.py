@@ -13,7 +13,7 @@ from datetime import datetime
 
 from attrs import evolve
 
-from trstctl.errors import Malformed, Stale, UnknownCertificate
+from trstctl.errors import Conflict, Malformed, Stale, UnknownCertificate
 from trstctl.model import (
     CERTIFICATE_HOLD,
     KEY_COMPROMISE,
@@ -26,6 +26,7 @@ from trstctl.model import (
     Intent,
     NewRequest,
     OneTimeSecret,
+    Outstanding,
     Phase,
     StoredCRL,
 )
@@ -288,6 +289,19 @@ def advanced(
     if phase is Phase.PREPARED:
         return evolve(found, phase=phase, activated_at=None), event
     return evolve(found, phase=phase, finished_at=now), event
+
+
+def require_vacated(name: str, left: Outstanding) -> None:
+    """
+    Judge whether certificates of a generation need count no more.
+
+    :raises Conflict: some are valid, or are being signed.
+    """
+    if left.valid:
+        raise Conflict(
+            f"{left.valid} certificates of {name} are valid, and would count "
+            "no more"
+        )
 
 
 def generation_facts(generation: Generation) -> dict[str, str]:

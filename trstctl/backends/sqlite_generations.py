@@ -15,6 +15,7 @@ from trstctl.backends.records import (
     NOT_ALONE,
     advanced,
     generation_facts,
+    require_vacated,
 )
 from trstctl.backends.sqlite_rows import (
     generation as generation_of,
@@ -54,10 +55,11 @@ WHERE name = ?
 
 # Of all tenants but one: an authority may serve several.
 _OUTSTANDING = """
-SELECT count(*) FILTER (WHERE status = 'valid'), max(not_after)
+SELECT count(*) FILTER (WHERE status = 'valid' OR state = 'open'),
+    max(not_after)
 FROM requests
-WHERE authority = ? AND status IS NOT NULL AND not_after > ?
-    AND tenant_id <> ?
+WHERE authority = ? AND (status IS NOT NULL OR state = 'open')
+    AND not_after > ? AND tenant_id <> ?
 """
 
 
@@ -104,11 +106,14 @@ def advance_generation(
     phase: Phase,
     actor: str,
     now: datetime,
+    vacated: str,
 ) -> Generation:
     """Take a generation to another phase."""
     row = transaction.execute(_FIND, (name,)).fetchone()
     found = None if row is None else generation_of(row)
     changed, event = advanced(found, expected, phase, now)
+    if vacated:
+        require_vacated(vacated, outstanding(transaction, vacated, now))
     transaction.execute(
         _ADVANCE,
         (
@@ -125,7 +130,9 @@ def advance_generation(
 
 
 def outstanding(
-    connection: sqlite3.Connection, authority: str, now: datetime
+    connection: sqlite3.Connection | Transaction,
+    authority: str,
+    now: datetime,
 ) -> Outstanding:
     """Return what a generation has issued that has not expired."""
     valid, last = connection.execute(

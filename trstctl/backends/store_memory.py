@@ -37,6 +37,7 @@ from trstctl.backends.records import (
     released,
     released_facts,
     request_facts,
+    require_vacated,
     revoked,
     revoked_facts,
     search_terms,
@@ -1047,6 +1048,7 @@ class MemoryStore:
         phase: Phase,
         actor: str,
         now: datetime,
+        vacated: str = "",
     ) -> Deferred[Generation]:
         """Take a generation to another phase."""
 
@@ -1054,6 +1056,8 @@ class MemoryStore:
             changed, event = advanced(
                 self._generations.get(name), expected, phase, now
             )
+            if vacated:
+                require_vacated(vacated, self._outstanding(vacated, now))
             self._generations[name] = changed
             self._audit(
                 AuditEvent(
@@ -1072,18 +1076,28 @@ class MemoryStore:
         self, authority: str, now: datetime
     ) -> Deferred[Outstanding]:
         """Return what a generation has issued that has not expired."""
+        return succeed(self._outstanding(authority, now))
+
+    def _outstanding(self, authority: str, now: datetime) -> Outstanding:
+        """Count certificates, and what is being signed."""
         found = [
-            one
+            (one.not_after, one.status is CertificateStatus.VALID)
             for one in self._certificates.values()
             if one.authority == authority
             and one.tenant_id != SYSTEM_TENANT
             and one.not_after > now
         ]
-        return succeed(
-            Outstanding(
-                sum(one.status is CertificateStatus.VALID for one in found),
-                max((one.not_after for one in found), default=None),
-            )
+        found += [
+            (one.intent.not_after, True)
+            for (name, _), one in self._promises.items()
+            if name == authority
+            and one.state == "open"
+            and one.intent.request.key.tenant_id != SYSTEM_TENANT
+            and one.intent.not_after > now
+        ]
+        return Outstanding(
+            sum(valid for _, valid in found),
+            max((end for end, _ in found), default=None),
         )
 
     # --- credentials --------------------------------------------------------

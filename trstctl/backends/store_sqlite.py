@@ -620,6 +620,7 @@ class SQLiteStore:
         phase: Phase,
         actor: str,
         now: datetime,
+        vacated: str = "",
     ) -> Deferred[Generation]:
         """Take a generation to another phase."""
         return self._writer.submit(
@@ -629,6 +630,7 @@ class SQLiteStore:
             phase,
             actor,
             now,
+            vacated,
         )
 
     def outstanding(

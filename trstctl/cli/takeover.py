@@ -148,6 +148,7 @@ def finish(
             Phase.FINISHED,
             (coming.activated_at or coming.prepared_at) + SETTLED,
             form,
+            "" if force else before,
         )
     if destroy_key:
         _destroy(desk, around, name, force=force, yes=yes)
@@ -199,7 +200,15 @@ def back(
             "would count no more; add --force to give them up"
         )
     confirm(f"Give {coming.name} up for good?", yes)
-    _advance(desk, around, coming, Phase.DROPPED, None, form)
+    _advance(
+        desk,
+        around,
+        coming,
+        Phase.DROPPED,
+        None,
+        form,
+        "" if force else coming.name,
+    )
     say_next(desk, f"prepare {name}")
 
 
@@ -239,8 +248,14 @@ def _advance(
     phase: Phase,
     settled: datetime | None,
     form: str,
+    vacated: str = "",
 ) -> None:
-    """Take a step, once every process has noticed the one before."""
+    """
+    Take a step, once every process has noticed the one before.
+
+    :param vacated: the generation that must have nothing valid by then: what
+        was counted before the question may have become more.
+    """
     now = around.now()
     if settled is not None and now < settled:
         rest = (settled - now).total_seconds()
@@ -257,7 +272,12 @@ def _advance(
 
     async def act(store: IStore) -> Generation:
         return await store.advance_generation(
-            coming.name, coming.phase, phase, around.actor, around.now()
+            coming.name,
+            coming.phase,
+            phase,
+            around.actor,
+            around.now(),
+            vacated,
         )
 
     print_generation(desk.with_store(act), form)
