@@ -1006,9 +1006,9 @@ class Succession:
     :ivar accepted: other generations whose certificates count.
     :ivar keyed: those of them whose keys are at hand.
     :ivar following: the one that will take over, if its key is at hand.
-    :ivar bridge: what leads from its root to the one before, for who knows
-        that one only.
-    :ivar ahead: likewise to the one that follows.
+    :ivar bridge: NewWithOld, which leads from its root to the one before, for
+        who knows that one only.
+    :ivar ahead: OldWithNew, which leads to the one that follows.
     :ivar update: the root that takes over, or has just done so.
     """
 
@@ -1024,11 +1024,9 @@ class Succession:
     @property
     def links(self) -> tuple[bytes, ...]:
         """
-        What a message brings, whose reader knows one root or the other.
+        What is sent to those who know one root or the other.
 
-        Not for TLS: some clients verify each certificate that is sent there,
-        and one that knows the root of now only would fail at a link to the
-        next.
+        They know the key of our root by it, certified by the other root.
         """
         return self.bridge or self.ahead
 

@@ -68,8 +68,8 @@ class ServerCertificate:
         Return chain and key for new connections; make them if need be.
 
         :returns: DER certificates without the root, the server's own first,
-            while a root takes over, what leads to the one before; and its
-            key.
+            and while a root takes over from another, what leads to the other
+            one last; and its key.
         :raises KeyFileError: configured files cannot be used.
         :raises SecretError: the key's reference leads nowhere.
         """
@@ -77,10 +77,20 @@ class ServerCertificate:
             served = read_files(self._https.certificate)
         else:
             pair = await self._own.current(self._rules)
-            # Who knows only the root before is led there from ours.
-            served = (pair.chain[:-1] + self._issuer.bridge, pair.key)
+            served = (pair.chain[:-1] + self._link(), pair.key)
         self.not_after = read_certificate(served[0][0]).not_after
         return served
+
+    def _link(self) -> tuple[bytes, ...]:
+        """
+        Return what leads from our root to the other one of a rollover.
+
+        RFC 8446, section 4.4.2: each certificate should certify the one
+        before it, and this one does: its key is that of our root.
+        """
+        if self._https.old_with_new:
+            return self._issuer.links
+        return self._issuer.bridge
 
     async def _request(
         self,

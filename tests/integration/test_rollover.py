@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import itertools
 import json
 import ssl
 import subprocess
@@ -145,7 +146,7 @@ class Client:
 @pytest.fixture(scope="class")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Run a gateway."""
-    require_client("openssl")
+    require_client("openssl", "curl")
     folder = tmp_path_factory.mktemp("rollover")
     cmp = f'cmp: {{enabled: true, tenant_id: "{TENANT}"}}'
     with running(folder / "state", f"{EST}, {cmp}") as gateway:
@@ -211,7 +212,39 @@ def reaches(gateway: Gateway, anchors: Path) -> bool:
         timeout=20,
         check=False,
     )
-    return done.returncode == 0 and b"Verification: OK" in done.stderr
+    url = f"https://localhost:{gateway.https_port}/.well-known/est/cacerts"
+    fetched = subprocess.run(
+        ["curl", "-fsS", "--cacert", anchors, "-o", "/dev/null", url],
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+    found = done.returncode == 0 and b"Verification: OK" in done.stderr
+    # 60: the peer's certificate cannot be verified.
+    assert (0 if found else 60) == fetched.returncode, fetched.stderr
+    return found
+
+
+def shown(gateway: Gateway) -> list[x509.Certificate]:
+    """Return what the TLS listener shows, in its order."""
+    done = subprocess.run(
+        [
+            *("openssl", "s_client", "-showcerts", "-connect"),
+            f"localhost:{gateway.https_port}",
+        ],
+        input=b"",
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+    return x509.load_pem_x509_certificates(done.stdout)
+
+
+def is_in_order(chain: Sequence[x509.Certificate]) -> bool:
+    """Tell whether each certificate certifies the one before it."""
+    for below, above in itertools.pairwise(chain):
+        below.verify_directly_issued_by(above)
+    return len(chain) == len(set(chain))
 
 
 def understands(
@@ -316,15 +349,13 @@ class RolloverTests:
         self.check_links(folder, first_root, new_root, links)
         both = folder / "both.pem"
         both.write_text(pem([first_root, new_root]))
-        assert reaches(gateway, old)
+        self.check_tls(gateway, old, new, links[0])
         assert understands(gateway, idle, old, both)
         assert understands(gateway, idle, new, both)
         rollover(gateway, "activate", "--now", "--yes")
         until(lambda: probe.fetch()[0] == issuing)
         assert {first_issuing, first_root} < set(probe.trusted)
-        # Who knows one of the roots only reaches the gateway.
-        assert reaches(gateway, old)
-        assert reaches(gateway, new)
+        self.check_tls(gateway, old, new, links[1])
         assert understands(gateway, idle, old, both)
         assert understands(gateway, idle, new, both)
         # A certificate of the old key renews, and gets one of the new.
@@ -335,6 +366,8 @@ class RolloverTests:
         rollover(gateway, "finish", "--force", "--yes")
         until(lambda: probe.fetch() == (issuing, new_root))
         assert not reaches(gateway, old)
+        assert reaches(gateway, new)
+        assert 2 == len(shown(gateway))
         idle.fetch()
         idle.once()
         made = [len(each.issued) for each in clients]
@@ -344,6 +377,20 @@ class RolloverTests:
                 for each, count in zip(clients, made, strict=True)
             )
         )
+
+    def check_tls(
+        self, gateway: Gateway, old: Path, new: Path, link: bytes
+    ) -> None:
+        """
+        RFC 8446, section 4.4.2: who knows one of the roots only reaches the
+        gateway, also who takes chains that are in order only.
+        """
+        assert reaches(gateway, old)
+        assert reaches(gateway, new)
+        chain = shown(gateway)
+        assert is_in_order(chain)
+        assert 3 == len(chain)
+        assert link == chain[-1].public_bytes(Encoding.DER)
 
     def check_links(
         self, folder: Path, old: bytes, new: bytes, links: Sequence[bytes]

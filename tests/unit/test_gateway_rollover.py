@@ -93,9 +93,23 @@ class Host:
         globalLogPublisher.removeObserver(self.events.append)
         return done
 
-    def add(self) -> Generation:
+    def shown(self) -> tuple[bytes, ...]:
+        """Return what would be shown with the server's own certificate."""
+        config = self.files.config
+        rules = self.gateway._load_rules(
+            config,
+            self.gateway._load(
+                config, result_of(self.store.list_generations())
+            ),
+        )
+        certificate = self.gateway._server_certificate(config, rules)
+        chain, _ = result_of(certificate.current())
+        others: tuple[bytes, ...] = chain[1:]
+        return others
+
+    def add(self, **changes: Any) -> Generation:
         """Prepare a generation."""
-        made = self.files.generation(2, Phase.PREPARED)
+        made = evolve(self.files.generation(2, Phase.PREPARED), **changes)
         result_of(self.store.add_generation(made, "operator:ann"))
         return made
 
@@ -237,26 +251,31 @@ class FollowTests:
         host.follow()
         assert rules is host.gateway.ra.rules
 
-    def test_bridge_is_shown(self, host: Host) -> None:
-        """Who knows only the root before can verify the server."""
-        made = evolve(
-            host.files.generation(2, Phase.PREPARED),
-            old_with_new=b"old with new",
-            new_with_old=b"new with old",
+    def test_links_are_shown(self, host: Host) -> None:
+        """Who knows only the other root can verify the server."""
+        issuing = host.gateway._loaded.authorities["issuing"].chain[0]
+        made = host.add(
+            old_with_new=b"old with new", new_with_old=b"new with old"
         )
-        result_of(host.store.add_generation(made, "operator:ann"))
+        assert (issuing, b"old with new") == host.shown()
         host.advance(Phase.PREPARED, Phase.ACTIVE)
-        rules = host.gateway._load_rules(
-            host.files.config,
-            host.gateway._load(
-                host.files.config, result_of(host.store.list_generations())
-            ),
+        assert (made.chain[0], b"new with old") == host.shown()
+        host.advance(Phase.ACTIVE, Phase.PREPARED)
+        assert (issuing, b"old with new") == host.shown()
+        host.advance(Phase.PREPARED, Phase.ACTIVE)
+        host.advance(Phase.ACTIVE, Phase.FINISHED)
+        assert made.chain[:1] == host.shown()
+
+    def test_strict_devices(self, host: Host) -> None:
+        """Who verifies all that is sent is not shown the next root early."""
+        host.files.configure("listeners: {https: {old_with_new: false}}\n")
+        issuing = host.gateway._loaded.authorities["issuing"].chain[0]
+        made = host.add(
+            old_with_new=b"old with new", new_with_old=b"new with old"
         )
-        certificate = host.gateway._server_certificate(
-            host.files.config, rules
-        )
-        chain, _ = result_of(certificate.current())
-        assert (made.chain[0], b"new with old") == chain[1:]
+        assert (issuing,) == host.shown()
+        host.advance(Phase.PREPARED, Phase.ACTIVE)
+        assert (made.chain[0], b"new with old") == host.shown()
 
     def test_own_credentials_go_on(self, host: Host) -> None:
         """Those of the old key are not made anew at each step."""

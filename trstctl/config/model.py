@@ -121,6 +121,8 @@ class HTTPSListener(Section):
 
     :ivar names: what the automatic server certificate is for.
     :ivar certificate: ``auto``, or files.
+    :ivar old_with_new: whether the automatic one comes with OldWithNew while
+        a CA with another root is prepared.
     :ivar proxy: who may speak for clients; nobody if it is left out.
     """
 
@@ -134,6 +136,7 @@ class HTTPSListener(Section):
         | Annotated[ServerCertificate, Tag("files")],
         Discriminator(_kind),
     ] = "auto"
+    old_with_new: bool = True
     proxy: ProxySettings | None = None
 
     def trusted_proxy(self) -> TrustedProxy | None:
