@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +150,8 @@ class AuthorityLoader:
                 self._generation(config, one, line, loaded, former)
                 chains[one.name] = one.chain
             if line:
-                _settle(name, line, chains, loaded)
+                spread = config.authorities[name].renewal_spread
+                _settle(name, line, chains, timedelta(seconds=spread), loaded)
         return loaded
 
     def _configured(
@@ -253,13 +255,16 @@ def _settle(
     name: str,
     line: Sequence[Generation],
     chains: Mapping[str, tuple[bytes, ...]],
+    renewal_spread: timedelta,
     loaded: Loaded,
 ) -> None:
     """Note what an authority with several generations is now."""
     over = retired(name, line)
     loaded.retired.update(each for each in over if each in loaded.authorities)
     at_hand = loaded.authorities.keys() - loaded.absent
-    loaded.successions[name] = succession_of(name, line, chains, at_hand)
+    loaded.successions[name] = succession_of(
+        name, line, chains, at_hand, renewal_spread
+    )
     coming = under_way(name, line)
     if (
         coming is not None

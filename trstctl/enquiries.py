@@ -12,8 +12,15 @@ first two thirds of the time in which the profile lets a certificate be
 renewed; the rest is for trying again.  It is a quarter as long as those, at a
 place that depends on the certificate's name alone: a fleet that was enrolled
 in one hour does not come back in one, and whoever asks twice is told the
-same.  Who must not wait has a window in the past: whoever was revoked, was
-replaced, or is of an authority that another takes over from.
+same.
+
+If another key has taken over from the one that signed the certificate, the
+window lies in the same way in the first two thirds of the time from then to
+the end that the operator has set for such renewals, or to the certificate's
+own if that comes first; and is the usual one, if that begins earlier.
+
+Who must not wait has a window in the past: whoever was revoked, was replaced,
+or is of another authority, which the endpoint goes on accepting.
 """
 
 from __future__ import annotations
@@ -41,6 +48,7 @@ from trstctl.model import (
     CertificateStatus,
     Endpoint,
     RenewalWindow,
+    Succession,
 )
 
 #: Certificates of one name that are told.
@@ -62,6 +70,10 @@ class CurrentRules(Protocol):
     @property
     def profiles(self) -> Mapping[str, IProfilePolicy]:
         """By name."""
+
+    @property
+    def successions(self) -> Mapping[str, Succession]:
+        """Of those authorities that have had several keys."""
 
     def serving(self, endpoint: Endpoint) -> Endpoint:
         """Return the endpoint with the authorities of this moment."""
@@ -99,7 +111,7 @@ class Enquiries:
     ) -> RenewalWindow:
         """Look it up, if one of the authorities may have issued it."""
         rules = self._rules()
-        endpoint = rules.serving(endpoint)
+        configured, endpoint = endpoint, rules.serving(endpoint)
         issuers = {
             name
             for name in (endpoint.authority, *endpoint.issuers)
@@ -111,18 +123,27 @@ class Enquiries:
         record = await self._store.find_certificate(endpoint.tenant_id, serial)
         if record is None or record.authority not in issuers:
             raise UnknownCertificate
-        if (
-            record.status is not CertificateStatus.VALID
-            or record.authority != endpoint.authority
-        ):
-            return RenewalWindow(
-                record.not_before, record.not_before + _AT_ONCE
-            )
+        at_once = RenewalWindow(
+            record.not_before, record.not_before + _AT_ONCE
+        )
+        if record.status is not CertificateStatus.VALID:
+            return at_once
         policy = rules.profiles.get(record.profile)
-        return suggested_window(
-            record,
-            None if policy is None else policy.renewal_window,
-            identifier + bytes.fromhex(serial.zfill(40)),
+        seed = identifier + bytes.fromhex(serial.zfill(40))
+        usual = suggested_window(
+            record, None if policy is None else policy.renewal_window, seed
+        )
+        if record.authority == endpoint.authority:
+            return usual
+        succession = _succession(rules, configured, record.authority)
+        if succession is None:
+            return at_once
+        if succession.renewals is None:
+            return usual  # its key will sign, or has done so, and may again
+        return min(
+            usual,
+            takeover_window(record, succession.renewals, seed),
+            key=lambda window: window.start,
         )
 
     def current(
@@ -178,11 +199,42 @@ def suggested_window(
     if before_end is None:
         before_end = life / 3
     before_end = min(before_end, life / 2)
-    usable = before_end * 2 / 3
+    return _placed(record.not_after - before_end, before_end, seed)
+
+
+def takeover_window(
+    record: CertificateRecord, renewals: RenewalWindow, seed: bytes
+) -> RenewalWindow:
+    """
+    Return when a certificate should be renewed whose key has a successor.
+
+    :param renewals: from when that signs, until when all are to have renewed.
+    :param seed: what names the certificate.
+    """
+    # A host that has not heard of the step may have signed it since.
+    start = max(renewals.start, record.not_before)
+    end = min(renewals.end, record.not_after)
+    return _placed(start, max(end - start, timedelta(0)), seed)
+
+
+def _succession(
+    rules: CurrentRules, endpoint: Endpoint, authority: str
+) -> Succession | None:
+    """Return the rollover in which a generation counts, if there is one."""
+    for name in (endpoint.authority, *endpoint.issuers):
+        found = rules.successions.get(name)
+        if found is not None and authority in found.accepted:
+            return found
+    return None
+
+
+def _placed(start: datetime, usable: timedelta, seed: bytes) -> RenewalWindow:
+    """Return a window at its own place in the first two thirds of a time."""
+    usable = usable * 2 / 3
     length = usable / 4
     digest = hashlib.sha256(seed).digest()
     share = int.from_bytes(digest[:8], "big") / 2**64
-    start = record.not_after - before_end + (usable - length) * share
+    start += (usable - length) * share
     # Not before the window of the profile opens, which is a whole second.
     start = start.replace(microsecond=0)
     return RenewalWindow(

@@ -1010,6 +1010,8 @@ class Succession:
         who knows that one only.
     :ivar ahead: OldWithNew, which leads to the one that follows.
     :ivar update: the root that takes over, or has just done so.
+    :ivar renewals: when devices of the other generations are to renew, once
+        it has taken over from them.
     """
 
     authority: str
@@ -1020,6 +1022,7 @@ class Succession:
     bridge: tuple[bytes, ...] = field(default=(), repr=False)
     ahead: tuple[bytes, ...] = field(default=(), repr=False)
     update: RootUpdate | None = None
+    renewals: RenewalWindow | None = None
 
     @property
     def links(self) -> tuple[bytes, ...]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from attrs import evolve, frozen
@@ -13,6 +14,9 @@ from trstctl.ca.rollover import link_roots, renew_issuing, renew_root
 from trstctl.ca.succession import succession_of
 from trstctl.model import Generation, Phase, Succession
 from trstctl.testing import EPOCH, DeterministicBytes, FakeSigner
+
+#: How long devices of the first generation have to renew.
+SPREAD = timedelta(days=30)
 
 
 @frozen
@@ -35,7 +39,11 @@ class Lineage:
         """Return what the authority is in a phase."""
         chains = {name: one.chain for name, one in self.authorities.items()}
         return succession_of(
-            "issuing", (self.at(phase),), chains, self.authorities
+            "issuing",
+            (self.at(phase),),
+            chains,
+            self.authorities,
+            SPREAD,
         )
 
     def put(self, ra: Any, phase: Phase) -> None:

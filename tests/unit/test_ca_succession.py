@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from attrs import evolve
@@ -13,7 +14,13 @@ from trstctl.ca.succession import (
     succession_of,
     under_way,
 )
-from trstctl.model import Generation, Phase, RootUpdate, Succession
+from trstctl.model import (
+    Generation,
+    Phase,
+    RenewalWindow,
+    RootUpdate,
+    Succession,
+)
 from trstctl.testing.time import EPOCH
 
 OLD = (b"old issuing", b"old root")
@@ -41,7 +48,9 @@ UPDATE = RootUpdate(b"old root", b"new root", *LINKS)
 def now(*generations: Generation, at_hand: Any = BOTH) -> Succession:
     """Return what the authority is."""
     chains = {"issuing": OLD} | {one.name: one.chain for one in generations}
-    return succession_of("issuing", generations, chains, at_hand)
+    return succession_of(
+        "issuing", generations, chains, at_hand, timedelta(days=30)
+    )
 
 
 def made(phase: Phase, one: Generation = SECOND) -> Generation:
@@ -87,7 +96,17 @@ class SuccessionTests:
             keyed=("issuing",),
             bridge=LINKS[1:],
             update=UPDATE,
+            renewals=RenewalWindow(EPOCH, EPOCH + timedelta(days=30)),
         ) == now(made(Phase.ACTIVE))
+
+    def test_renewals_begin_with_the_takeover(self) -> None:
+        """Not when it was prepared."""
+        start = EPOCH + timedelta(days=7)
+        active = evolve(made(Phase.ACTIVE), activated_at=start)
+        expected = RenewalWindow(start, start + timedelta(days=30))
+        assert expected == now(active).renewals
+        for one in (SECOND, made(Phase.FINISHED)):
+            assert now(one).renewals is None
 
     def test_active_without_the_old_key(self) -> None:
         """Its certificates count; nothing can be decrypted with it."""

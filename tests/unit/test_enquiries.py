@@ -11,12 +11,12 @@ from attrs import evolve
 from est_samples import ESTBench, make_csr_with
 from hypothesis import given
 from hypothesis import strategies as st
-from rollover_samples import lineage
+from rollover_samples import SPREAD, lineage
 from twisted.internet.defer import fail
 from zope.interface.verify import verifyObject
 
 from trstctl.ca.pointers import key_identifier
-from trstctl.enquiries import suggested_window
+from trstctl.enquiries import suggested_window, takeover_window
 from trstctl.errors import UnknownCertificate
 from trstctl.interfaces import IEnquiries
 from trstctl.model import (
@@ -102,6 +102,49 @@ class WindowTests:
         assert 2000 == sum(tenths)
         assert max(tenths) < 500
         assert min(tenths) > 50
+
+
+class TakeoverTests:
+    """When a certificate should be renewed whose key has a successor."""
+
+    @given(
+        st.integers(min_value=0, max_value=10**9),
+        st.integers(min_value=-(10**9), max_value=10**9),
+        st.binary(max_size=40),
+    )
+    def test_within(self, spread: int, since: int, seed: bytes) -> None:
+        """
+        From the takeover to the end of the time for that or the certificate's
+        own, whichever comes first, with time left to try again.
+        """
+        one = record()
+        opens = EPOCH + timedelta(seconds=since)
+        closes = opens + timedelta(seconds=spread)
+        found = takeover_window(one, RenewalWindow(opens, closes), seed)
+        assert found.start < found.end
+        assert 0 == found.start.microsecond == found.end.microsecond
+        start = max(opens, one.not_before)
+        assert start <= found.start
+        second = timedelta(seconds=1)
+        end = min(closes, one.not_after)
+        usable = max(end - start, timedelta(0)) * 2 / 3
+        assert found.end <= start + usable + second
+
+    def test_spread(self) -> None:
+        """Of a large fleet, no tenth of the time gets a quarter."""
+        renewals = RenewalWindow(EPOCH, EPOCH + 30 * DAY)
+        tenths = [0] * 10
+        for number in range(2000):
+            found = takeover_window(record(), renewals, b"%d" % number)
+            tenths[int((found.start - EPOCH) / (1.5 * DAY))] += 1
+        assert 2000 == sum(tenths)
+        assert max(tenths) < 500
+        assert min(tenths) > 50
+
+    def test_without_a_spread(self) -> None:
+        """The operator wants all of them now."""
+        found = takeover_window(record(), RenewalWindow(EPOCH, EPOCH), b"x")
+        assert RenewalWindow(EPOCH, EPOCH + timedelta(seconds=1)) == found
 
 
 class EnquiryBench(ESTBench):
@@ -279,7 +322,8 @@ class RolloverTests:
     def test_whose_key_is_replaced(self) -> None:
         """
         Once the new key issues, what the old one has signed is to be renewed
-        now; what the new one signs is not, and both names are known.
+        within the time for that; what the new one signs is not, and both
+        names are known.
         """
         line, bench = lineage(), EnquiryBench()
         bench.authorities.update(line.authorities)
@@ -291,11 +335,46 @@ class RolloverTests:
         line.put(bench.ra, Phase.ACTIVE)
         new = bench.record(bench.issued(make_csr_with({}, "two")))
         assert ("issuing", "issuing-2") == (old.authority, new.authority)
-        assert result_of(bench.window(old.serial)).end < bench.now()
+        found = result_of(bench.window(old.serial))
+        assert EPOCH <= found.start < found.end < before.start
+        assert found.end <= EPOCH + SPREAD
+        assert found == result_of(bench.window(old.serial))
         window = result_of(bench.window(new.serial, authority="issuing-2"))
         assert bench.now() < window.start
         unknown(bench.window(old.serial, authority="issuing-2"))
         assert (old.der, new.der) == bench.names("one", "two")
+
+    def test_whose_time_comes_first(self) -> None:
+        """Who would renew earlier in any case goes on to do so."""
+        line, bench = lineage(), EnquiryBench()
+        bench.authorities.update(line.authorities)
+        bench.ra.rules = evolve(bench.ra.rules, authorities=bench.authorities)
+        row = bench.record(bench.issued(make_csr_with({}, "one")))
+        before = result_of(bench.window(row.serial))
+        succession = line.succession(Phase.ACTIVE)
+        bench.ra.rules = evolve(
+            bench.ra.rules,
+            successions={
+                "issuing": evolve(
+                    succession,
+                    renewals=RenewalWindow(before.start, EPOCH + 3650 * DAY),
+                )
+            },
+        )
+        assert before == result_of(bench.window(row.serial))
+
+    def test_after_a_step_back(self) -> None:
+        """What the new key has signed goes on as if nothing had happened."""
+        line, bench = lineage(), EnquiryBench()
+        bench.authorities.update(line.authorities)
+        bench.ra.rules = evolve(bench.ra.rules, authorities=bench.authorities)
+        line.put(bench.ra, Phase.ACTIVE)
+        new = bench.record(bench.issued(make_csr_with({}, "one")))
+        before = result_of(bench.window(new.serial, authority="issuing-2"))
+        line.put(bench.ra, Phase.PREPARED)
+        after = result_of(bench.window(new.serial, authority="issuing-2"))
+        assert before == after
+        assert bench.now() < after.start
 
     def test_crls_of_both(self) -> None:
         """Paths to either key are checked, so each CRL is there."""

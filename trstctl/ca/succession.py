@@ -24,8 +24,15 @@ only the new root to what is below the old one, and NewWithOld the reverse.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import timedelta
 
-from trstctl.model import Generation, Phase, RootUpdate, Succession
+from trstctl.model import (
+    Generation,
+    Phase,
+    RenewalWindow,
+    RootUpdate,
+    Succession,
+)
 
 
 def base_of(authority: str, generations: Iterable[Generation]) -> str:
@@ -70,6 +77,7 @@ def succession_of(
     generations: Sequence[Generation],
     chains: Mapping[str, tuple[bytes, ...]],
     at_hand: Collection[str],
+    renewal_spread: timedelta,
 ) -> Succession:
     """
     Return what an authority is now.
@@ -80,6 +88,7 @@ def succession_of(
     :param generations: all there are, by number.
     :param chains: the DER chain of each by its name, the first included.
     :param at_hand: those whose keys this process can use.
+    :param renewal_spread: how long devices of the one before have to renew.
     """
     base = base_of(authority, generations)
     coming = under_way(authority, generations)
@@ -100,6 +109,7 @@ def succession_of(
             keyed=(base,) if base in at_hand else (),
             bridge=links[1:],
             update=update,
+            renewals=_renewals(coming, renewal_spread),
         )
     return Succession(
         base,
@@ -110,6 +120,12 @@ def succession_of(
         ahead=links[:1],
         update=update,
     )
+
+
+def _renewals(active: Generation, spread: timedelta) -> RenewalWindow:
+    """Return when devices of the generation before are to renew."""
+    start = active.activated_at or active.prepared_at
+    return RenewalWindow(start, start + spread)
 
 
 def _once(*chains: tuple[bytes, ...]) -> tuple[bytes, ...]:

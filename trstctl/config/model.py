@@ -244,6 +244,8 @@ class AuthoritySettings(Section):
         the gateway listens; ``none``: there are none.
     :ivar urls: those that are others.
     :ivar crl: when its CRLs are signed.
+    :ivar renewal_spread: for how long after another key has taken over the
+        renewals of what the one before has signed are spread.
     """
 
     certificate: FilePath = Path("ca/issuing.pem")
@@ -253,6 +255,7 @@ class AuthoritySettings(Section):
     public_url: PublicURL = "auto"
     urls: URLSettings = URLSettings()
     crl: CRLSettings = CRLSettings()
+    renewal_spread: Annotated[Duration, Field(le=3650 * 86400)] = 30 * 86400
 
 
 class Limits(Section):
