@@ -28,8 +28,9 @@ from twisted.python.failure import Failure
 from trstctl.config.model import Configuration
 from trstctl.config.reader import ConfigurationError, load
 from trstctl.discovery import DiscoveryError, discover, require
-from trstctl.gateway import Gateway, StartFault
+from trstctl.gateway import Gateway
 from trstctl.ra import unmarked
+from trstctl.serving.faults import StartFault
 
 #: EX_CONFIG of sysexits.h: something was found in an unconfigured or
 #: misconfigured state.

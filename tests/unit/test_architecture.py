@@ -61,6 +61,7 @@ LAYERS = {
     "trstctl.authorities": 5,
     "trstctl.founding": 5,
     "trstctl.gateway": 5,
+    "trstctl.serving": 5,
     "trstctl.tap": 5,
     "trstctl.workers": 5,
     "trstctl.cli": 5,

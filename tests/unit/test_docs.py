@@ -315,6 +315,7 @@ def _audit_events() -> set[str]:
         *(_ROOT / "trstctl" / "backends").glob("s*.py"),
         _ROOT / "trstctl" / "backends" / "records.py",
         _ROOT / "trstctl" / "gateway.py",
+        _ROOT / "trstctl" / "serving" / "changes.py",
         _ROOT / "trstctl" / "refusals.py",
         _ROOT / "trstctl" / "cli" / "challenge.py",
     ]

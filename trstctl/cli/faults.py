@@ -17,7 +17,7 @@ from trstctl.config.reader import ConfigurationError
 from trstctl.config.secrets import SecretError
 from trstctl.discovery import DiscoveryError
 from trstctl.errors import TrstctlError
-from trstctl.gateway import StartFault
+from trstctl.serving.faults import StartFault
 from trstctl.tap import EXIT_CONFIGURATION
 
 _CONFIGURATION = (ConfigurationError, DiscoveryError, StartFault)

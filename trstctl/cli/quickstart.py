@@ -47,10 +47,11 @@ from trstctl.cli.scaffold import Plan
 from trstctl.config.model import Configuration
 from trstctl.config.secrets import SecretError, read_secret
 from trstctl.founding import CA_DIRECTORY, load_chain, write_certificates
-from trstctl.gateway import Gateway, StartFault
+from trstctl.gateway import Gateway
 from trstctl.interfaces import IStore
 from trstctl.minting import mint, mint_challenges
 from trstctl.model import CredentialRecord, Endpoint, Purpose, SecretOrder
+from trstctl.serving.faults import StartFault
 from trstctl.tap import build, serve
 
 TENANT = "11111111-1111-1111-1111-111111111111"

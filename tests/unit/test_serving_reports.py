@@ -6,14 +6,14 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import globalLogPublisher
 
-from trstctl.gateway import Gateway
+from trstctl.config.model import LogSettings
+from trstctl.metrics import Metrics
+from trstctl.serving.reports import Reports
 
 FACTS = {
     "event": "request",
@@ -27,19 +27,18 @@ FACTS = {
 
 
 @pytest.fixture
-def gateway(tmp_path: Path) -> Gateway:
-    """Return a gateway that is not started, with its log in a file."""
-    settings: Any = SimpleNamespace(
-        log=SimpleNamespace(file=tmp_path / "log", level="info")
-    )
-    discovery: Any = None
-    return Gateway(
-        settings,
-        read_again=lambda: settings,
-        discovery=discovery,
-        reactor=MemoryReactorClock(),
-        now=lambda: datetime(2026, 1, 2, tzinfo=UTC),
-        random_bytes=bytes,
+def metrics() -> Metrics:
+    """Return counters at zero."""
+    return Metrics()
+
+
+@pytest.fixture
+def reports(tmp_path: Path, metrics: Metrics) -> Reports:
+    """Return what writes its log into a file."""
+    return Reports(
+        LogSettings(file=tmp_path / "log"),
+        metrics,
+        lambda: datetime(2026, 1, 2, tzinfo=UTC),
     )
 
 
@@ -47,14 +46,14 @@ class ExchangeLineTests:
     """One line for each exchange, wherever the log goes."""
 
     def test_line_goes_straight_into_its_own_log(
-        self, gateway: Gateway, tmp_path: Path
+        self, reports: Reports, tmp_path: Path
     ) -> None:
         """Twisted's publisher does not get it a second time."""
-        gateway.log_observer()({})
+        reports.log_observer()({})
         elsewhere: list[Any] = []
 
         globalLogPublisher.addObserver(elsewhere.append)
-        gateway._report(FACTS)
+        reports.exchange(FACTS)
         globalLogPublisher.removeObserver(elsewhere.append)
 
         line = (tmp_path / "log").read_text("ascii").splitlines()[-1]
@@ -64,15 +63,15 @@ class ExchangeLineTests:
 
     @pytest.mark.parametrize("made", [False, True])
     def test_line_goes_where_twistd_was_told(
-        self, gateway: Gateway, tmp_path: Path, made: bool
+        self, reports: Reports, tmp_path: Path, made: bool
     ) -> None:
         """With ``twistd --logger`` the gateway's own log is not in use."""
         if made:
-            gateway.log_observer()
+            reports.log_observer()
         elsewhere: list[Any] = []
 
         globalLogPublisher.addObserver(elsewhere.append)
-        gateway._report(FACTS)
+        reports.exchange(FACTS)
         globalLogPublisher.removeObserver(elsewhere.append)
 
         (event,) = elsewhere
@@ -81,14 +80,16 @@ class ExchangeLineTests:
         assert not made or "" == (tmp_path / "log").read_text("ascii")
 
     @pytest.mark.parametrize("used", [False, True])
-    def test_exchange_is_counted(self, gateway: Gateway, used: bool) -> None:
+    def test_exchange_is_counted(
+        self, reports: Reports, metrics: Metrics, used: bool
+    ) -> None:
         """Once, whichever log is in use."""
         if used:
-            gateway.log_observer()({})
+            reports.log_observer()({})
 
-        gateway._report(FACTS)
+        reports.exchange(FACTS)
 
-        told = gateway.metrics.exposition().decode("ascii")
+        told = metrics.exposition().decode("ascii")
         assert (
             'trstctl_certificates_issued_total{profile="device"} 1.0' in told
         )

@@ -5,20 +5,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from attrs import evolve
 from test_authorities import Bench
-from twisted.internet.defer import fail
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.defer import DeferredLock, fail
 from twisted.logger import globalLogPublisher
 
+from trstctl.authorities import AuthorityLoader
+from trstctl.backends.signers import InlineSigner
+from trstctl.config.model import Configuration
 from trstctl.discovery import discover
 from trstctl.errors import Unavailable
-from trstctl.gateway import Gateway
+from trstctl.metrics import Metrics
 from trstctl.model import Generation, Phase
+from trstctl.server_certificate import ServerCertificate
+from trstctl.serving.changes import Changes
+from trstctl.serving.in_force import InForce
+from trstctl.serving.served import Served
 from trstctl.testing import (
     EPOCH,
     DeterministicBytes,
@@ -50,62 +55,83 @@ class Publisher:
         self.issuers = list(issuers)
 
 
+class Listeners:
+    """Notes what is served."""
+
+    def __init__(self) -> None:
+        self.served: list[Any] = []
+
+    def replace(self, config: Configuration, served: Any) -> None:
+        """Serve something else."""
+        self.served.append(served)
+
+
 class Host:
-    """A gateway in memory, over a state directory."""
+    """What changes in a gateway, over a state directory."""
 
     def __init__(self, folder: Path) -> None:
         self.files = Bench(folder)
         self.store: Any = MemoryStore()
         random_bytes = DeterministicBytes("host")
-        self.gateway: Any = Gateway(
-            self.files.config,
+        loader = AuthorityLoader(InlineSigner)
+        first = InForce.made_of(loader, self.files.config, ())
+        self.ra = make_ra(self.store, authorities=first.loaded.authorities)
+        self.ra.rules = first.rules
+        self.publisher: Any = Publisher()
+        self.tls: Any = TLS()
+        self.listeners: Any = Listeners()
+        self.recorded: list[str] = []
+
+        def certify(in_force: InForce) -> ServerCertificate:
+            return ServerCertificate(
+                self.ra, in_force.rules, in_force.config, random_bytes
+            )
+
+        async def record(event: str) -> None:
+            self.recorded.append(event)
+
+        self.changes = Changes(
+            in_force=first,
+            certificate=certify(first),
+            turn=DeferredLock(),
+            store=self.store,
+            ra=self.ra,
+            publisher=self.publisher,
+            metrics=Metrics(),
+            tls=self.tls,
+            listeners=self.listeners,
+            loader=loader,
             read_again=lambda: self.files.config,
-            discovery=discover(),
-            reactor=MemoryReactorClock(),
-            now=lambda: EPOCH,
-            random_bytes=random_bytes,
+            certify=certify,
+            serve=lambda config: Served.made_of(
+                config, discover().protocols, self.ra
+            ),
+            recorded=record,
         )
-        gateway = self.gateway
-        gateway._loaded = gateway._load(self.files.config, ())
-        gateway.store = self.store
-        gateway.ra = make_ra(
-            self.store, authorities=gateway._loaded.authorities
-        )
-        gateway.ra.rules = gateway._load_rules(
-            self.files.config, gateway._loaded
-        )
-        gateway.publisher = self.publisher = Publisher()
-        gateway._tls = self.tls = TLS()
         self.events: list[dict[str, Any]] = []
 
     def follow(self) -> None:
         """Make a round."""
         globalLogPublisher.addObserver(self.events.append)
-        result_of(self.gateway._follow())
+        result_of(self.changes.follow())
         globalLogPublisher.removeObserver(self.events.append)
 
     def reload(self) -> bool:
         """Reload, and tell whether the configuration is in place."""
-        self.gateway._https, self.gateway._http = SimpleNamespace(), None
-        self.gateway._ready = True
         globalLogPublisher.addObserver(self.events.append)
-        done: bool = result_of(self.gateway.reload())
+        done: bool = result_of(self.changes.reload())
         globalLogPublisher.removeObserver(self.events.append)
         return done
 
     def shown(self) -> tuple[bytes, ...]:
         """Return what would be shown with the server's own certificate."""
-        config = self.files.config
-        rules = self.gateway._load_rules(
-            config,
-            self.gateway._load(
-                config, result_of(self.store.list_generations())
-            ),
+        coming = InForce.made_of(
+            AuthorityLoader(InlineSigner),
+            self.files.config,
+            result_of(self.store.list_generations()),
         )
-        certificate = self.gateway._server_certificate(config, rules)
-        chain, _ = result_of(certificate.current())
-        others: tuple[bytes, ...] = chain[1:]
-        return others
+        chain, _ = result_of(self.changes.certify(coming).current())
+        return chain[1:]
 
     def add(self, **changes: Any) -> Generation:
         """Prepare a generation."""
@@ -124,7 +150,7 @@ class Host:
     @property
     def issuing(self) -> str:
         """The generation that issues."""
-        name: str = self.gateway.ra.rules.succession("issuing").authority
+        name: str = self.ra.rules.succession("issuing").authority
         return name
 
     def said(self) -> list[str]:
@@ -145,14 +171,14 @@ class FollowTests:
 
     def test_nothing_to_follow(self, host: Host) -> None:
         """A round without a change changes nothing."""
-        rules = host.gateway.ra.rules
+        rules = host.ra.rules
         host.follow()
-        assert rules is host.gateway.ra.rules
+        assert rules is host.ra.rules
         assert ([], []) == (host.tls.chains, host.said())
 
     def test_every_step(self, host: Host) -> None:
         """Rules, CRLs and server certificate follow."""
-        first = host.gateway.ra.rules.authorities["issuing"]
+        first = host.ra.rules.authorities["issuing"]
         made = host.add()
         host.follow()
         assert "issuing" == host.issuing
@@ -164,12 +190,12 @@ class FollowTests:
         assert made.chain[:1] == host.tls.chains[-1][1:]
         host.advance(Phase.ACTIVE, Phase.FINISHED)
         host.follow()
-        found = host.gateway.ra.rules.succession("issuing")
+        found = host.ra.rules.succession("issuing")
         assert (made.chain, ()) == (found.certificates, found.accepted)
-        assert {"issuing"} == host.gateway._loaded.retired
+        assert {"issuing"} == host.changes.in_force.loaded.retired
         assert ["rollover.followed"] * 3 == host.said()
         # What has not changed was kept all the time.
-        assert first is host.gateway.ra.rules.authorities["issuing"]
+        assert first is host.ra.rules.authorities["issuing"]
 
     def test_key_that_comes_later(self, host: Host) -> None:
         """An activation is followed once the key is on this host."""
@@ -178,7 +204,7 @@ class FollowTests:
         host.files.remove("issuing-2")
         host.follow()
         assert "issuing" == host.issuing
-        assert "issuing-2" in host.gateway._loaded.needed
+        assert "issuing-2" in host.changes.in_force.loaded.needed
         assert ["issuing"] == host.publisher.issuers
         assert ["rollover.followed", "rollover.keyless"] == host.said()
         host.follow()
@@ -199,7 +225,7 @@ class FollowTests:
         host.files.remove("issuing")
         host.follow()
         assert ["issuing-2"] == host.publisher.issuers
-        assert {"issuing-2"} == set(host.gateway.ra.rules.authorities)
+        assert {"issuing-2"} == set(host.ra.rules.authorities)
         assert ["rollover.followed"] == host.said()
         host.follow()
         assert [] == host.said()
@@ -221,15 +247,15 @@ class FollowTests:
         key = host.files.ca / "issuing-2.key"
         away = key.rename(host.files.ca / "away")
         key.symlink_to(host.files.ca / "issuing.key")
-        rules = host.gateway.ra.rules
+        rules = host.ra.rules
         for said in (["rollover.unfollowed"], []):
             host.follow()
-            assert rules is host.gateway.ra.rules
+            assert rules is host.ra.rules
             assert said == host.said()
         key.unlink()
         away.rename(key)
         host.follow()
-        assert made.name in host.gateway.ra.rules.authorities
+        assert made.name in host.ra.rules.authorities
         assert ["rollover.followed"] == host.said()
 
     def test_store_that_is_away(self, host: Host) -> None:
@@ -246,14 +272,14 @@ class FollowTests:
     def test_stopping(self, host: Host) -> None:
         """A gateway that stops follows nothing any more."""
         host.add()
-        host.gateway._stopping = True
-        rules = host.gateway.ra.rules
+        host.changes.over = True
+        rules = host.ra.rules
         host.follow()
-        assert rules is host.gateway.ra.rules
+        assert rules is host.ra.rules
 
     def test_links_are_shown(self, host: Host) -> None:
         """Who knows only the other root can verify the server."""
-        issuing = host.gateway._loaded.authorities["issuing"].chain[0]
+        issuing = host.changes.in_force.loaded.authorities["issuing"].chain[0]
         made = host.add(
             old_with_new=b"old with new", new_with_old=b"new with old"
         )
@@ -269,7 +295,7 @@ class FollowTests:
     def test_strict_devices(self, host: Host) -> None:
         """Who verifies all that is sent is not shown the next root early."""
         host.files.configure("listeners: {https: {old_with_new: false}}\n")
-        issuing = host.gateway._loaded.authorities["issuing"].chain[0]
+        issuing = host.changes.in_force.loaded.authorities["issuing"].chain[0]
         made = host.add(
             old_with_new=b"old with new", new_with_old=b"new with old"
         )
@@ -281,8 +307,8 @@ class FollowTests:
         """Those of the old key are not made anew at each step."""
         host.add()
         host.follow()
-        before = host.gateway.ra.rules.authorities
+        before = host.ra.rules.authorities
         host.advance(Phase.PREPARED, Phase.ACTIVE)
         host.follow()
-        after = host.gateway.ra.rules.authorities
+        after = host.ra.rules.authorities
         assert all(before[name] is after[name] for name in before)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What protocols do every few minutes, and what stops a start."""
+"""Tests for :mod:`trstctl.gateway`."""
 
 from __future__ import annotations
 
@@ -9,28 +9,12 @@ from typing import Any
 
 import pytest
 from twisted.internet.testing import MemoryReactorClock
-from twisted.logger import globalLogPublisher
 
+from trstctl.config.model import Limits, LogSettings
 from trstctl.config.secrets import SecretError
-from trstctl.errors import Unavailable
-from trstctl.gateway import Gateway, StartFault
-from trstctl.testing import EPOCH, result_of
-
-
-class Protocol:
-    """A protocol with rounds of its own."""
-
-    name = "sample"
-
-    def __init__(self, error: Exception | None = None) -> None:
-        self.error = error
-        self.rounds = 0
-
-    async def tend(self) -> None:
-        """Do the rounds, or fail."""
-        self.rounds += 1
-        if self.error is not None:
-            raise self.error
+from trstctl.gateway import Gateway
+from trstctl.serving.faults import StartFault
+from trstctl.testing import EPOCH
 
 
 class Plugin:
@@ -48,9 +32,9 @@ class Plugin:
 def gateway() -> Any:
     """Return a gateway that is not started."""
     settings: Any = SimpleNamespace(
-        log=SimpleNamespace(file=None, level="info"),
+        log=LogSettings(),
+        limits=Limits(),
         path=Path("trstctl.yaml"),
-        listeners=None,
         protocols={"sample": None},
     )
     made = Gateway(
@@ -63,25 +47,6 @@ def gateway() -> Any:
     )
     made.ra = None  # type: ignore[assignment]
     return made
-
-
-class RoundsTests:
-    """One protocol's rounds are not another's."""
-
-    def test_everybody_has_a_turn(self, gateway: Any) -> None:
-        """One that is unavailable is logged, and the next goes on."""
-        events: list[Any] = []
-        one, other = Protocol(Unavailable()), Protocol()
-        gateway._served = [one, object(), other]
-        globalLogPublisher.addObserver(events.append)
-        result_of(gateway._tend_protocols())
-        globalLogPublisher.removeObserver(events.append)
-        assert (1, 1) == (one.rounds, other.rounds)
-        (event,) = events
-        assert ("round.unavailable", "sample") == (
-            event["event"],
-            event["protocol"],
-        )
 
 
 class StartTests:
@@ -99,6 +64,6 @@ class StartTests:
         """The line names the file of the configuration and the reason."""
         gateway._discovery.protocols["sample"] = Plugin(error)
         with pytest.raises(StartFault) as caught:
-            gateway._listen()
+            gateway._listen(None)
         assert "trstctl.yaml" in str(caught.value)
         assert str(error) in str(caught.value)

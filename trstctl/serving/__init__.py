@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: MIT
+"""
+The parts of a gateway that is serving; :mod:`trstctl.gateway` joins them.
+"""
