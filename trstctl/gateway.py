@@ -81,8 +81,8 @@ class Gateway(Service):
     :param read_again: reads the configuration file again, for a reload.
     :param now: the wall clock, UTC.
     :param reached: called with the name of each failure point.
-    :ivar config: what it starts with.
-    :ivar store: from the start on, as are ``ra`` and ``publisher``.
+    :ivar store: there once it is open, as are ``ra``, ``publisher`` and
+        ``readiness`` once they stand.
     :ivar founded: what was made at this start, if it is the first.
     """
 
@@ -100,7 +100,7 @@ class Gateway(Service):
         random_bytes: Callable[[int], bytes],
         reached: Callable[[str], None] = unmarked,
     ) -> None:
-        self.config = config
+        self._config = config
         self._read_again = read_again
         self._discovery = discovery
         self._reactor = reactor
@@ -120,13 +120,19 @@ class Gateway(Service):
         # Start, reloads and renewals of the certificate: one at a time.
         self._changing = DeferredLock()
         self._changes: Changes | None = None
-        self._readiness: Readiness | None = None
         self._stopping = False
         self._draining: Deferred[Any] | None = None
         self.store: IStore
         self.ra: RegistrationAuthority
         self.publisher: Publisher
+        self.readiness: Readiness
         self.founded: Founded | None = None
+
+    @property
+    def config(self) -> Configuration:
+        """What the gateway works by."""
+        changes = self._changes
+        return self._config if changes is None else changes.in_force.config
 
     # --- before the reactor runs --------------------------------------------
 
@@ -338,7 +344,7 @@ class Gateway(Service):
             served = self._serve(self.config)
         except (SecretError, ValueError, OSError) as error:
             raise StartFault(f"{self.config.path}: {error}") from error
-        self._readiness = Readiness(
+        self.readiness = Readiness(
             store=self.store,
             authorities=lambda: changes.in_force.loaded.needed,
             server_not_after=lambda: changes.certificate.not_after,
@@ -347,7 +353,7 @@ class Gateway(Service):
             now=self._now,
         )
         ops = make_ops_root(
-            self._readiness,
+            self.readiness,
             self.metrics,
             lambda: self._reports.refresh(
                 self.store, changes.in_force, changes.certificate.not_after
@@ -416,8 +422,8 @@ class Gateway(Service):
     async def stop(self) -> None:
         """Stop listening, finish what is under way, close the store."""
         self._stopping = True
-        if self._readiness is not None:
-            self._readiness.draining = True
+        if hasattr(self, "readiness"):
+            self.readiness.draining = True
         if self._changes is not None:
             self._changes.over = True
         self._rounds.stop()
