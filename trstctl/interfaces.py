@@ -512,7 +512,8 @@ class IRegistrationAuthority(Interface):
 
         Its transactionID and key find it, whatever else the client says.
 
-        :raises UnknownCertificate: there is no such request.
+        :raises UnknownCertificate: there is no such request, or it is
+            somebody else's: nobody learns which.
         :raises RequestError: as :meth:`enroll`.
         """
 
@@ -762,6 +763,20 @@ class IAuthenticator(Interface):
         chain: tuple[bytes, ...] | None = None,
     ) -> Deferred[Principal]:
         """See :meth:`IRegistrationAuthority.identify`."""
+
+    def authenticate_asker(
+        request: PollRequest, now: datetime
+    ) -> Deferred[Principal | None]:
+        """
+        Prove the password or bearer token that came with a question.
+
+        What else came with it counts for nothing here.
+
+        :returns: fires with whose it is, of several the bearer token's;
+            ``None``: there is none.
+        :raises NotAuthenticated: one of them is wrong.
+        :raises Throttled: too many were.
+        """
 
     def authenticate_registrar(
         call: RegistrarCall, now: datetime

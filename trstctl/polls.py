@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""What became of a request: finds it again, and takes it up as it was."""
+"""
+What became of a request: finds it again, and takes it up as it was.
+
+Who asks for another's request hears what he would hear if there were none:
+the same error, after the same work.  So everything that is shown is proven
+before the store is asked, and whatever it proves of others is not told.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +17,13 @@ from functools import partial
 from attrs import evolve
 
 from trstctl.asked import ANEW, Asked, ask, read_kept
-from trstctl.errors import (
-    ChallengeRejected,
-    NotAuthenticated,
-    UnknownCertificate,
-)
+from trstctl.errors import ChallengeRejected, UnknownCertificate
 from trstctl.interfaces import IAuthenticator, IStore
 from trstctl.key_maker import as_asked
 from trstctl.minting import principal_of
 from trstctl.model import (
     ClientCertificate,
+    Endpoint,
     EnrollmentRequest,
     Operation,
     PollRequest,
@@ -50,6 +53,21 @@ class Polls:
         self._windows = windows
         self._now = now
 
+    async def asker(self, request: PollRequest) -> Principal | None:
+        """
+        Return whose password or bearer token came with a question, if one
+        did.
+
+        :raises NotAuthenticated: it is wrong.
+        :raises Throttled: too many were.
+        """
+        if not request.endpoint.may_wait:
+            return None  # there is nothing that he could be told
+        found: Principal | None = await self._authenticator.authenticate_asker(
+            request, self._now()
+        )
+        return found
+
     async def find(self, request: PollRequest) -> StoredRequest:
         """
         Return the newest request of the transaction and the signer.
@@ -60,19 +78,11 @@ class Polls:
         if not endpoint.may_wait:
             # Nobody was told to come back, and the gate wants to hear of the
             # request itself (I-12).
-            raise UnknownCertificate("there is no such request")
-        # Whether it is ours is proven before anything is told.
-        signers = set()
+            raise _none()
+        signers: set[str] = set()
         for one in request.credentials:
             if isinstance(one, ClientCertificate):
-                serial = read_certificate(one.der).serial
-                digest = hashlib.sha256(one.der).hexdigest()
-                signers.add(f"idevid:{digest}")
-                signers.update(
-                    f"{kind}:{authority}:{serial}"
-                    for kind in ("certificate", "ra")
-                    for authority in (endpoint.authority, *endpoint.issuers)
-                )
+                signers |= await self._spoken_for(endpoint, one.der)
         rows = await self._store.find_transactions(
             endpoint.tenant_id,
             endpoint.protocol,
@@ -87,14 +97,38 @@ class Polls:
                 continue  # its key was handed out, or is gone
             if request.principal in {"", row.key.principal}:
                 return row
-        raise UnknownCertificate("there is no such request")
+        raise _none()
+
+    async def _spoken_for(self, endpoint: Endpoint, der: bytes) -> set[str]:
+        """
+        Return the principals that a certificate can be.
+
+        Its signer has proven the key that is in it, and nothing else: anybody
+        can make a certificate with another's serial number.
+        """
+        found = {f"idevid:{hashlib.sha256(der).hexdigest()}"}
+        serial = read_certificate(der).serial
+        record = await self._store.find_certificate(endpoint.tenant_id, serial)
+        if record is not None and record.der == der:
+            found.update(
+                f"{kind}:{authority}:{serial}"
+                for kind in ("certificate", "ra")
+                for authority in (endpoint.authority, *endpoint.issuers)
+            )
+        return found
 
     async def taken_up(
-        self, request: PollRequest, row: StoredRequest, rules: Rules
+        self,
+        request: PollRequest,
+        row: StoredRequest,
+        rules: Rules,
+        asker: Principal | None,
     ) -> Asked:
         """
         Return the request as it was, of whoever it was, if he still is.
 
+        :param asker: from :meth:`asker`.
+        :raises UnknownCertificate: it is somebody else who asks.
         :raises RequestError: his credential was revoked since.
         """
         wanted, generate = read_kept(row.csr), request.generate
@@ -113,7 +147,7 @@ class Polls:
             confirm_within=request.confirm_within,
             generate=generate and partial(generate, wanted),
         )
-        principal = await self._principal_of(again, row)
+        principal = await self._principal_of(again, row, asker)
         asked = ask(again, principal, rules, self._windows)
         renewing = again.operation is Operation.RENEW
         return evolve(
@@ -128,11 +162,15 @@ class Polls:
         )
 
     async def _principal_of(
-        self, request: EnrollmentRequest, row: StoredRequest
+        self,
+        request: EnrollmentRequest,
+        row: StoredRequest,
+        asker: Principal | None,
     ) -> Principal:
         """
         Return who made a request, as the store knows him now.
 
+        :raises UnknownCertificate: it is somebody else who asks.
         :raises RequestError: his credential was revoked since.
         """
         tenant_id = row.key.tenant_id
@@ -141,13 +179,10 @@ class Polls:
             kind in {"ra", "idevid"} and request.credentials
         ):
             return await self._certified(request, row.key.principal)
-        if kind in {"basic", "bearer"} and request.credentials:
-            principal = await self._authenticator.authenticate(
-                request, self._now()
-            )
-            if principal.id != row.key.principal:
-                raise NotAuthenticated
-            return principal
+        if kind in {"basic", "bearer"}:
+            if asker is None or asker.id != row.key.principal:
+                raise _none()
+            return asker
         if row.secret_id is not None:
             secret = await self._store.find_secret_by_id(
                 tenant_id, row.secret_id
@@ -158,7 +193,7 @@ class Polls:
         if kind in {"mdm", "anonymous"}:
             # What bound it was judged with this very request.
             return Principal(kind, name, tenant_id)
-        raise UnknownCertificate("there is no such request")
+        raise _none()
 
     async def _certified(
         self, request: EnrollmentRequest, principal_id: str
@@ -175,13 +210,30 @@ class Polls:
                 request.endpoint.tenant_id, principal_id.rpartition(":")[2]
             )
             if record is None:
-                raise UnknownCertificate
+                raise _none()
             own = (ClientCertificate(record.der),)
+        else:
+            endpoint = request.endpoint
+            own = tuple(
+                [
+                    one
+                    for one in own
+                    if principal_id
+                    in await self._spoken_for(endpoint, one.der)
+                ]
+            )
+            if not own:
+                raise _none()
         # The gate has judged the request itself; a question it cannot.
         request = evolve(request, credentials=own)
         principal = await self._authenticator.authenticate(
             request, self._now()
         )
         if principal.id != principal_id:
-            raise NotAuthenticated
+            raise _none()
         return principal
+
+
+def _none() -> UnknownCertificate:
+    """Return what all are told but whose request it is."""
+    return UnknownCertificate("there is no such request")

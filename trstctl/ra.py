@@ -498,10 +498,11 @@ class RegistrationAuthority:
         who = ""
         try:
             request = self._as_now(request)
+            asker = await self._polls.asker(request)
             row = await self._polls.find(request)
             who = row.key.principal
             return await self._answer(
-                await self._polls.taken_up(request, row, self.rules)
+                await self._polls.taken_up(request, row, self.rules, asker)
             )
         except RequestError as error:
             await self._refuse(request, "poll", who, error)

@@ -177,6 +177,30 @@ class OthersTests:
         record = site.record(reply.certificate)
         assert CertificateStatus.VALID is record.status
 
+    def test_nobody_else_learns_what_waits(self) -> None:
+        """A transaction that a person has to decide is unknown to all but who
+        has begun it, by whatever message and protection they ask."""
+        site = make_site(
+            {"guarded": ProfileSettings(approval="always")},
+            profile="guarded",
+        )
+        waiting = site.send(
+            protected_by_secret(site.secret(profile="guarded"), asks())
+        )
+        assert "waiting" == waiting.pki_status
+        unknown = {**going_on(waiting), "transaction_id": bytes(16)}
+        for body in (poll_req(0), poll_req(-1), cert_conf(b"")):
+            for header in (going_on(waiting), unknown):
+                refused = site.send(
+                    protected_by_secret(
+                        site.secret(profile="guarded"), body, **header
+                    )
+                )
+                assert ("badRequest", "transaction-unknown") == (
+                    refused.failure,
+                    refused.code,
+                )
+
     @pytest.mark.parametrize("implicit", [True, False])
     @pytest.mark.parametrize("kind", ["certConf", "error"])
     def test_nobody_rejects_what_is_in_service(

@@ -299,7 +299,7 @@ class TenantTests:
             assert (401, "badIdentity", [0]) == told
         query = pki_data([control(8, "queryPending", octets(b"tid-77"))])
         told = bench.told(signed_by(device, query), label="b")
-        assert (400, "badCertId", [8]) == told
+        assert (401, "badIdentity", [8]) == told
 
     def test_secret_of_another(self) -> None:
         """So is a shared secret."""
@@ -1124,6 +1124,28 @@ class PendingTests:
         answer = bench.ask(query, password=True)
         assert "success" == answer.status
 
+    @pytest.mark.parametrize("waits", [True, False])
+    def test_foreign_equals_unknown(self, waits: bool) -> None:
+        """Whoever is not the owner is told the same, whether there is such a
+        request or not."""
+        bench = CMCBench()
+        add_password(bench.store, "b", "pw")
+        device = bench.device()
+        bench.change(approval="always")
+        token = self.held(bench, signed_by_key(KEY, asks()), password=True)
+        if not waits:
+            token = b"req-" + b"0" * 64
+        own = signed_by(self.own(), self.query(token))
+        other = signed_by(self.own(new_key()), self.query(token))
+        theirs = signed_by(device, self.query(token))
+        for message in (own, other):
+            assert (401, "badIdentity", [8]) == bench.told(message)
+            wrong = bench.told(message, **basic("b", "no"))
+            assert (401, "badIdentity", [8]) == wrong
+            found = bench.told(message, **basic("b", "pw"))
+            assert (400, "badCertId", [8]) == found
+        assert (400, "badCertId", [8]) == bench.told(theirs)
+
     def test_another_password(self) -> None:
         """A request is its principal's."""
         bench = CMCBench()
@@ -1133,7 +1155,7 @@ class PendingTests:
         self.approve(bench)
         query = signed_by(self.own(), self.query(token))
         told = bench.told(query, **basic("b", "pw"))
-        assert (401, "badIdentity", [8]) == told
+        assert (400, "badCertId", [8]) == told
 
     def test_secret(self) -> None:
         """Who enrolled by a shared secret asks with the new key alone."""

@@ -32,6 +32,7 @@ from trstctl.errors import (
     PolicyViolation,
     RequestError,
     Stale,
+    Throttled,
     Unavailable,
     UnknownCertificate,
 )
@@ -513,13 +514,40 @@ class PollTests:
             add_password(bench.stored, name, "pw")
         own = (Password("a", "pw"),)
         bench.decide(bench.enroll(credentials=own).reference)
-        with pytest.raises(NotAuthenticated):
-            bench.poll(credentials=(Password("a", "wrong"),))
-        with pytest.raises(NotAuthenticated):
-            bench.poll(credentials=(Password("b", "pw"),))
         with pytest.raises(UnknownCertificate):
             bench.poll()
         assert isinstance(bench.poll(credentials=own), Issued)
+
+    @pytest.mark.parametrize("transaction", ["t", "none-such"])
+    def test_another_password(self, transaction: str) -> None:
+        """A wrong one is wrong, and another's has no such request, whether
+        there is one or not."""
+        bench = _Bench(held=True)
+        for name in ("a", "b"):
+            add_password(bench.stored, name, "pw")
+        token = add_token(bench.stored, "a")
+        bench.enroll(credentials=(Password("a", "pw"),))
+        for wrong in (Password("a", "wrong"), Password("c", "pw")):
+            with pytest.raises(NotAuthenticated):
+                bench.poll(transaction=transaction, credentials=(wrong,))
+        for others in (
+            (Password("b", "pw"),),
+            (BearerToken(token),),
+            (Password("a", "pw"), BearerToken(token)),
+            (),
+        ):
+            with pytest.raises(UnknownCertificate, match="no such request"):
+                bench.poll(transaction=transaction, credentials=others)
+
+    def test_guesses_are_throttled(self) -> None:
+        """As an enrollment's, whether there is such a request or not."""
+        bench = _Bench(held=True)
+        for number in range(10):
+            wrong = (Password("a", str(number)),)
+            with pytest.raises(NotAuthenticated):
+                bench.poll(transaction="none-such", credentials=wrong)
+        with pytest.raises(Throttled):
+            bench.poll(credentials=(Password("a", "again"),))
 
     def test_bearer_token(self) -> None:
         """So is a bearer token's."""
@@ -576,12 +604,42 @@ class RenewalPollTests:
             **self.old(other),
             "public_key_fingerprint": bench.wanted.public_key.fingerprint,
         }
-        with pytest.raises(NotAuthenticated):
+        with pytest.raises(UnknownCertificate, match="no such request"):
+            bench.poll(**mixed)
+        result_of(
+            bench.ra.revoke(TENANT, other.serial, "keyCompromise", "ann")
+        )
+        with pytest.raises(UnknownCertificate, match="no such request"):
             bench.poll(**mixed)
         stranger = _Bench().enroll()
         mixed["credentials"] = (ClientCertificate(stranger.certificate),)
-        with pytest.raises(NotAuthenticated):
+        with pytest.raises(UnknownCertificate, match="no such request"):
             bench.poll(**mixed)
+
+    @pytest.mark.parametrize("transaction", ["r", "none-such"])
+    def test_by_an_imitation(self, transaction: str) -> None:
+        """A certificate of somebody's own making, with the serial number of
+        the one that has signed, is told nothing."""
+        bench, first, _ = self.held()
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "me")])
+        key = ec.generate_private_key(ec.SECP256R1())
+        made = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(int(first.serial, 16))
+            .not_valid_before(bench.now() - timedelta(days=1))
+            .not_valid_after(bench.now() + timedelta(days=1))
+            .sign(key, hashes.SHA256())
+        )
+        der = made.public_bytes(serialization.Encoding.DER)
+        with pytest.raises(UnknownCertificate, match="no such request"):
+            bench.poll(
+                transaction=transaction,
+                public_key_fingerprint="ab" * 32,
+                credentials=(ClientCertificate(der),),
+            )
 
     def test_revoked_meanwhile(self) -> None:
         """Whichever key asks."""

@@ -71,6 +71,7 @@ from trstctl.model import (
     OneTimeToken,
     Operation,
     Password,
+    PollRequest,
     Principal,
     RegistrarCall,
 )
@@ -187,11 +188,33 @@ class StoreAuthenticator:
             case _:
                 assert_never(credential)
 
+    def authenticate_asker(
+        self, request: PollRequest, now: datetime
+    ) -> Deferred[Principal | None]:
+        """Prove a question's password or token; see the interface."""
+
+        async def prove() -> Principal | None:
+            found: Principal | None = None
+            for credential in request.credentials:
+                match credential:
+                    case BearerToken(token):
+                        found = await self._bearer(
+                            request, "bearer", token, now
+                        )
+                    case Password(name, password):
+                        named = await self._password(
+                            request, name, password, now
+                        )
+                        found = found or named
+            return found
+
+        return Deferred.fromCoroutine(prove())
+
     # --- passwords ----------------------------------------------------------
 
     async def _password(
         self,
-        request: EnrollmentRequest,
+        request: EnrollmentRequest | PollRequest,
         username: str,
         password: str,
         now: datetime,
@@ -289,7 +312,7 @@ class StoreAuthenticator:
 
     async def _bearer(
         self,
-        request: EnrollmentRequest | RegistrarCall,
+        request: EnrollmentRequest | PollRequest | RegistrarCall,
         kind: str,
         token: str,
         now: datetime,
@@ -364,7 +387,9 @@ class StoreAuthenticator:
         return record
 
     def _buckets(
-        self, request: EnrollmentRequest | RegistrarCall, name: str
+        self,
+        request: EnrollmentRequest | PollRequest | RegistrarCall,
+        name: str,
     ) -> tuple[str, ...]:
         """
         Return the throttle's keys: who holds the address (all of an IPv6

@@ -10,7 +10,7 @@ import base64
 
 from trstctl.errors import TrstctlError
 from trstctl.model import Dialogue
-from trstctl.protocols.cmp.exchange import Exchange
+from trstctl.protocols.cmp.exchange import WAITING, Exchange
 from trstctl.protocols.cmp.parties import Party
 from trstctl.protocols.cmp.refusals import refuse
 
@@ -25,7 +25,8 @@ def remembered(begun: Dialogue | None) -> bytes:
 def check_continuing(asked: Exchange) -> None:
     """Let nobody but who began a transaction go on with it."""
     message, begun, party = asked.message, asked.dialogue, asked.known
-    if begun is None:
+    if begun is None or (party.id != begun.party and begun.state == WAITING):
+        # What waits for a person is nobody's business but his who has asked.
         raise refuse(
             "badRequest",
             "transaction-unknown",

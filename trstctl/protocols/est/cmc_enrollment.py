@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
 from attrs import evolve
@@ -26,11 +27,13 @@ from attrs import evolve
 from trstctl.errors import Malformed, NotAuthorized, UnknownCertificate
 from trstctl.interfaces import IRegistrationAuthority
 from trstctl.model import (
+    BearerToken,
     CertificateRequest,
     Challenge,
     EnrollmentRequest,
     Issued,
     Operation,
+    Password,
     Pending,
     PollRequest,
 )
@@ -147,20 +150,43 @@ class Enrollment:
         """
         part = asked.wish.body_part
         with concerning(part):
-            if not _TOKEN.fullmatch(token):
-                raise UnknownCertificate("there is no such request")
-            outcome = await self._ra.poll(
-                PollRequest(
-                    endpoint=self._served.endpoint,
-                    transaction=token.decode("ascii"),
-                    public_key_fingerprint=asked.signer.key.fingerprint,
-                    credentials=asked.credentials,
-                    request_id=asked.http.request_id,
-                    peer=asked.http.peer,
+            # What is no token of ours is looked for, too: as one of nobody.
+            named = token if _TOKEN.fullmatch(token) else b"none"
+            try:
+                outcome = await self._ra.poll(
+                    PollRequest(
+                        endpoint=self._served.endpoint,
+                        transaction=named.decode("ascii"),
+                        public_key_fingerprint=asked.signer.key.fingerprint,
+                        credentials=asked.credentials,
+                        request_id=asked.http.request_id,
+                        peer=asked.http.peer,
+                    )
                 )
-            )
+            except UnknownCertificate:
+                await self._check_shown(asked)
+                raise
         # Section 6.13: pendInfo is left out, or what it was at first.
         return self._told(outcome, part, None)
+
+    async def _check_shown(self, asked: Asked) -> None:
+        """
+        Ask who has shown nothing but a key to show a password.
+
+        Whether there is such a request or not: whose it is, a password may
+        have to tell, and clients wait for the 401 to send one.
+        """
+        if any(
+            isinstance(each, Password | BearerToken)
+            for each in asked.presented
+        ):
+            return
+        signer = asked.signer
+        assert signer.certificate is not None  # there is no request
+        with suppress(NotAuthorized):
+            await self._ra.identify(
+                self._served.endpoint, signer.certificate.der, signer.chain
+            )
 
     def _told(
         self, outcome: Issued | Pending, part: int, transaction: str | None
