@@ -52,6 +52,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from trstctl.backends.attempts import device_buckets, peer_bucket
 from trstctl.backends.keyfiles import (
     KeyFileError,
     private_directory,
@@ -66,7 +67,6 @@ from trstctl.errors import (
     Throttled,
     Unavailable,
 )
-from trstctl.http.site import holder
 from trstctl.interfaces import IChallengeTokens, IStore
 from trstctl.minting import (
     CHALLENGE_ID_OCTETS,
@@ -109,9 +109,6 @@ _OCTETS = _MAC + _MAC_OCTETS
 #: type spaces and hyphens into it.
 LENGTH = (_OCTETS * 8 + 4) // 5
 _LONGEST = 255
-
-#: Longest device name that a throttle keeps.
-_DEVICE = 128
 
 #: When a decoy ends.
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -417,7 +414,7 @@ class ChallengeTokens:
     ) -> Deferred[tuple[OneTimeSecret, str]]:
         """Return the secret that a message was made with."""
         if costly:
-            wait = self._throttle.wait(f"peer {holder(peer)}")
+            wait = self._throttle.wait(peer_bucket(peer))
             if wait:
                 return fail(Throttled(wait))
         return Deferred.fromCoroutine(
@@ -448,7 +445,7 @@ class ChallengeTokens:
             if await knows(text):
                 right = text
         if found is None or not right:
-            self._throttled(f"peer {holder(peer)}")
+            self._throttled(peer_bucket(peer))
             raise ChallengeRejected
         return found, right
 
@@ -469,13 +466,7 @@ class ChallengeTokens:
 
     def _failed(self, request: EnrollmentRequest) -> None:
         """Count a wrong challenge, unless there were too many (C-4)."""
-        tenant = request.endpoint.tenant_id
-        buckets = [f"peer {holder(request.peer)}"]
-        for oid in (COMMON_NAME, SERIAL_NUMBER):
-            for value in attribute_values(request.wanted.subject, oid)[:1]:
-                name = value.casefold()[:_DEVICE]
-                buckets.append(f"device {tenant} {name}")
-        self._throttled(*buckets)
+        self._throttled(peer_bucket(request.peer), *device_buckets(request))
 
     def _throttled(self, *buckets: str) -> None:
         """Count a failure for each bucket, unless there were too many."""

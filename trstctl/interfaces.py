@@ -18,6 +18,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
 
@@ -476,6 +477,45 @@ class IEnquiries(Interface):
         """
 
 
+class IAttempts(Interface):
+    """
+    Bounds what challenges cost that somebody else judges.
+
+    Kept in memory, for each process by itself.
+    """
+
+    def failed(request: EnrollmentRequest) -> None:
+        """
+        Count a wrong challenge: by address, device and transaction.
+
+        To be called once it is known to be wrong, so that a right one never
+        has to wait.
+
+        :raises Throttled: there were too many; this one is not counted.
+        """
+
+    def ask(peer: str) -> None:
+        """
+        Count a question to somebody else, for an address.
+
+        :raises Throttled: there were too many; it must not be put.
+        """
+
+    def judging(
+        request: EnrollmentRequest, challenge: str
+    ) -> AbstractContextManager[None]:
+        """
+        Return the context in which somebody else is asked about a challenge.
+
+        It counts the question, and the challenge as wrong if what is done
+        within raises ``ChallengeRejected``.  Who was let in is known for a
+        while: his next try does not wait for wrong ones.
+
+        :raises Throttled: on entry: there were too many; nobody is to be
+            asked.
+        """
+
+
 class IRegistrationAuthority(Interface):
     """All that a protocol can reach."""
 
@@ -484,6 +524,7 @@ class IRegistrationAuthority(Interface):
     revocation = Attribute("An :class:`IRevocation`.")
     device_secrets = Attribute("An :class:`IDeviceSecrets`.")
     outbound = Attribute("An :class:`IOutbound`.")
+    attempts = Attribute("An :class:`IAttempts`.")
     dialogues = Attribute("An :class:`IDialogues`.")
     enquiries = Attribute("An :class:`IEnquiries`.")
     key_maker = Attribute("An :class:`IKeyMaker`.")

@@ -105,6 +105,7 @@ from trstctl.errors import (
 )
 from trstctl.gates import Gates
 from trstctl.interfaces import (
+    IAttempts,
     IAuthenticator,
     IChallengeTokens,
     ICredentials,
@@ -189,6 +190,7 @@ class RegistrationAuthority:
     revocation: IRevocation
     device_secrets: IDeviceSecrets
     outbound: IOutbound
+    attempts: IAttempts
     key_maker: IKeyMaker
 
     def __init__(

@@ -26,6 +26,7 @@ from trstctl.errors import (
     NotAuthorized,
     PolicyViolation,
     Stale,
+    Throttled,
     Unavailable,
     UnsupportedAlgorithm,
 )
@@ -328,6 +329,34 @@ class ValidationTests:
         with pytest.raises(ChallengeRejected):
             microsoft.run(microsoft.gate.admit(asking(), "", EPOCH))
         assert [] == microsoft.heard
+
+    def test_guesses_are_bounded(self, microsoft: Microsoft) -> None:
+        """Ten a minute from one address reach Intune, with a challenge or
+        without; then nobody is asked, and nothing logged (N-4)."""
+        microsoft.answers["validateRequest"] = {"code": "ChallengeExpired"}
+        with pytest.raises(ChallengeRejected):
+            microsoft.run(microsoft.gate.admit(asking(), "", EPOCH))
+        for _ in range(9):
+            with pytest.raises(ChallengeRejected):
+                result_of(microsoft.gate.admit(asking(), "blob", EPOCH))
+        before = len(microsoft.heard)
+        for challenge in ("blob", ""):
+            with pytest.raises(Throttled):
+                result_of(microsoft.gate.admit(asking(), challenge, EPOCH))
+        assert before == len(microsoft.heard)
+        assert 9 == microsoft.actions().count("validateRequest")
+
+    def test_honest_retry_passes(self, microsoft: Microsoft) -> None:
+        """Who was let in, and lost the answer, is let in again, whatever
+        others of the same address have guessed meanwhile."""
+        request = asking()
+        microsoft.admit(request)
+        microsoft.answers["validateRequest"] = {"code": "ChallengeExpired"}
+        for _ in range(10):
+            with pytest.raises(ChallengeRejected):
+                result_of(microsoft.gate.admit(asking(), "blob", EPOCH))
+        del microsoft.answers["validateRequest"]
+        assert "mdm" == microsoft.admit(request).kind
 
     def test_trouble_is_tried_once_more(self, microsoft: Microsoft) -> None:
         """To validate twice does no harm."""

@@ -26,11 +26,14 @@ from mdm_samples import (
     jws,
     public_pem,
 )
+from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
 from zope.interface.verify import verifyObject
 
+from trstctl.backends.attempts import Attempts
 from trstctl.backends.store_memory import MemoryStore
 from trstctl.ca.ceremony import make_root
-from trstctl.errors import ChallengeRejected, Conflict, Malformed
+from trstctl.errors import ChallengeRejected, Conflict, Malformed, Throttled
 from trstctl.interfaces import IChallengeGate, IDeviceSecrets
 from trstctl.model import (
     Challenge,
@@ -86,11 +89,16 @@ def keys(tmp_path: Path) -> Any:
 class Bench:
     """A gate over a store."""
 
-    def __init__(self, keys: Any, **changes: Any) -> None:
+    def __init__(self, keys: Any, failures: int = 0, **changes: Any) -> None:
         self.store: Any = MemoryStore()
         self.ra = make_ra(self.store)
+        # Most tests here are of what is wrong, however often.
+        self.ra.attempts = Attempts(Clock(), failures or 100_000)
         self.gate: Any = JWSGate(
-            settings(**changes), keys, self.ra.device_secrets
+            settings(**changes),
+            keys,
+            self.ra.device_secrets,
+            self.ra.attempts,
         )
 
     def admit(
@@ -417,7 +425,10 @@ class OnceTests:
         bench = Bench(keys)
         bench.admit(jws(claims()))
         bench.gate = JWSGate(
-            settings(issuer="other"), keys, bench.ra.device_secrets
+            settings(issuer="other"),
+            keys,
+            bench.ra.device_secrets,
+            bench.ra.attempts,
         )
         bench.admit(jws(claims(iss="other")))
         assert 2 == bench.kept()
@@ -615,7 +626,8 @@ class RaceTests:
         secrets: Any = DeviceSecrets(
             store, ra.challenges, ra.now, DeterministicBytes("x")
         )
-        return JWSGate(settings(), keys, secrets)
+        attempts: Any = Attempts(Clock())
+        return JWSGate(settings(), keys, secrets, attempts)
 
     def test_same_one_twice_at_once(self, keys: Any) -> None:
         """Both are who it is, and the store has one row."""
@@ -635,3 +647,25 @@ class RaceTests:
         gate = self.gate(keys, _Racing(crowd=3))
         with pytest.raises(ChallengeRejected):
             result_of(gate.admit(asking(), jws(claims()), EPOCH))
+
+
+class ThrottleTests:
+    """Wrong ones are throttled, right ones never (J-5)."""
+
+    def test_wrong_ones_wait(self, keys: Any) -> None:
+        """After ten a minute from one address, without a line in the log."""
+        bench = Bench(keys, failures=10)
+        for _ in range(10):
+            bench.refuses("x")
+        events: list[Any] = []
+        globalLogPublisher.addObserver(events.append)
+        with pytest.raises(Throttled):
+            bench.admit("x")
+        globalLogPublisher.removeObserver(events.append)
+        assert [] == events
+
+    def test_a_right_one_passes(self, keys: Any) -> None:
+        """Nobody can guess it, so it says enough."""
+        bench = Bench(keys, failures=1)
+        bench.refuses("x")
+        assert DEVICE == bench.admit(jws(claims())).device

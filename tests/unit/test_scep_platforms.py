@@ -20,7 +20,9 @@ from mdm_samples import (
 )
 from scep_bench import Bench
 from scep_samples import FAIL_INFO_TEXT, csr, rsa_key
+from twisted.internet.task import Clock
 
+from trstctl.backends.attempts import Attempts
 from trstctl.errors import Unavailable
 from trstctl.model import OutboundCall, OutboundReply
 from trstctl.testing import TENANT, result_of
@@ -185,6 +187,18 @@ class WebhookTests:
         assert SUCCESS == answer.status
         (call,) = bench.ra.outbound.calls
         assert "word" == content_of(call)["challenge"]
+
+    def test_polls_are_bounded(self) -> None:
+        """A certificate is told of each time that it is handed out; who asks
+        for it over and over is answered 429."""
+        bench, answer = self.ask({"allow": True, "device": "device-7"})
+        assert SUCCESS == answer.status
+        bench.ra.attempts = Attempts(Clock(), calls=2)
+        poll = bench.message(content=csr(challenge="word")).but(
+            message_type="20"
+        )
+        statuses = [bench.post(poll).status for _ in range(3)]
+        assert [200, 200, 429] == statuses
 
     @pytest.mark.parametrize(
         "said",

@@ -9,10 +9,17 @@ from typing import Any
 
 import pytest
 from mdm_samples import asking, content_of, issued_as, reply
+from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from zope.interface.verify import verifyObject
 
-from trstctl.errors import ChallengeRejected, PolicyViolation, Unavailable
+from trstctl.backends.attempts import Attempts
+from trstctl.errors import (
+    ChallengeRejected,
+    PolicyViolation,
+    Throttled,
+    Unavailable,
+)
 from trstctl.interfaces import IChallengeGate
 from trstctl.model import OutboundReply, Principal
 from trstctl.protocols.scep.gate_settings import WebhookSettings
@@ -29,6 +36,8 @@ class Bench:
 
     def __init__(self, answer: Any = YES, notify: str = "none") -> None:
         self.outbound = FakeOutbound(lambda _: reply(answer))
+        self.clock = Clock()
+        attempts: Any = Attempts(self.clock)
         settings = WebhookSettings.model_validate(
             {
                 "url": "https://hook.example/scep",
@@ -42,6 +51,7 @@ class Bench:
             KEY,
             self.outbound,
             lambda: EPOCH,  # type: ignore[arg-type]
+            attempts,
         )
 
     def admit(self, challenge: str = "secret") -> Principal:
@@ -103,6 +113,23 @@ class RequestTests:
         assert f"sha256={mac}" == call.headers["Trstctl-Signature"]
         assert "2026" == call.headers["Trstctl-Key-Id"]
         assert "secret" not in repr(call)
+
+
+class BoundTests:
+    """How often it is asked."""
+
+    def test_denied_ones_wait(self) -> None:
+        """Ten a minute from one address; then nobody is asked."""
+        bench = Bench({"allow": False})
+        for _ in range(10):
+            with pytest.raises(ChallengeRejected):
+                bench.admit()
+        with pytest.raises(Throttled):
+            bench.admit()
+        assert 10 == len(bench.outbound.calls)
+        bench.clock.advance(6)
+        with pytest.raises(ChallengeRejected):
+            bench.admit()
 
 
 class AnswerTests:

@@ -29,7 +29,7 @@ class Throttle:
 
     def wait(self, *keys: str) -> int:
         """Return how many seconds the most burdened key has to wait."""
-        spent = max(self._now_spent(key) for key in keys)
+        spent = max(self.spent(key) for key in keys)
         over = spent - self._failures + 1.0
         if over <= 0:
             return 0
@@ -39,19 +39,19 @@ class Throttle:
         """Count one failure for each key."""
         seconds = self._clock.seconds()
         for key in keys:
-            spent = min(self._now_spent(key) + 1.0, self._failures)
+            spent = min(self.spent(key) + 1.0, self._failures)
             self._spent[key] = (spent, seconds)
             self._spent.move_to_end(key)
         while len(self._spent) > self._keys:
             self._spent.popitem(last=False)
 
-    def __len__(self) -> int:
-        return len(self._spent)
-
-    def _now_spent(self, key: str) -> float:
+    def spent(self, key: str) -> float:
         """Return what the key has spent, less what it has earned back."""
         spent, since = self._spent.get(key, (0.0, 0.0))
         if not spent:
             return 0.0
         earned = (self._clock.seconds() - since) * self._failures / 60.0
         return max(0.0, spent - earned)
+
+    def __len__(self) -> int:
+        return len(self._spent)

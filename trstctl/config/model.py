@@ -277,6 +277,8 @@ class Limits(Section):
     :ivar key_retention: in which an ``Idempotency-Key`` is remembered.
     :ivar hold_timeout: in which a held request can be decided.
     :ivar password_failures: a minute, for one address and for one name.
+    :ivar outbound_calls: a minute, for one address: questions to who judges
+        its challenges elsewhere.
     """
 
     body: Annotated[int, Field(ge=1024, le=16 * 1024 * 1024)] = 65536
@@ -294,6 +296,7 @@ class Limits(Section):
     key_retention: Duration = 7 * 86400
     hold_timeout: Duration = 7 * 86400
     password_failures: Count = 10
+    outbound_calls: Count = 600
 
 
 class LogSettings(Section):

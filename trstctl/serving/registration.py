@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from trstctl.backends.attempts import Attempts
 from trstctl.backends.authenticators import StoreAuthenticator
 from trstctl.challenges import ChallengeTokens, key_ring
 from trstctl.config.model import Configuration
@@ -84,6 +85,10 @@ def make_ra(
         limits.password_failures,
     )
     ra.device_secrets = DeviceSecrets(store, challenges, now, random_bytes)
+    attempts: Any = Attempts(
+        reactor, limits.password_failures, limits.outbound_calls
+    )
+    ra.attempts = attempts
     ra.key_maker = KeyMaker(threads.run)
     return ra
 

@@ -16,6 +16,7 @@ from twisted.internet.defer import Deferred, execute, fail, succeed
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
+from trstctl.backends.attempts import Attempts
 from trstctl.backends.authenticators import StoreAuthenticator
 from trstctl.backends.store_memory import MemoryStore
 from trstctl.ca.authority import Authority
@@ -200,6 +201,8 @@ def make_ra(
     ra.key_maker = maker
     others: Any = FakeOutbound()
     ra.outbound = others
+    attempts: Any = Attempts(clock)
+    ra.attempts = attempts
     ra.revocation = _as_revocation(
         Publisher(
             store,
@@ -291,6 +294,7 @@ class StubAuthority:
     ) -> None:
         self.outcome = outcome
         self.outbound = FakeOutbound()
+        self.attempts = Attempts(Clock())
         maker: Any = KeyMaker(execute)
         self.key_maker = maker
         nothing = _as_store(MemoryStore())

@@ -96,6 +96,7 @@ def make_gate(
         gate.jws,
         [read_pinned_key(path) for path in gate.jws.keys],
         ra.device_secrets,
+        ra.attempts,
     )
 
 
@@ -130,4 +131,4 @@ def _webhook(
             f"{settings.key}: a webhook's key has at least {SHORTEST_KEY} "
             "octets; make one with: openssl rand -hex 32"
         )
-    return WebhookGate(settings, key, ra.outbound, ra.now)
+    return WebhookGate(settings, key, ra.outbound, ra.now, ra.attempts)

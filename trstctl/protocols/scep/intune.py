@@ -12,6 +12,9 @@ N-2  *Told before it is handed out.*  Intune hears of a certificate before
      the device gets it; if it cannot, the certificate is revoked.
 N-3  *Asked to revoke, and does.*  Intune's requests are fetched in rounds.
      Any process may fetch the same one: to revoke twice is to revoke once.
+N-4  *Not at everybody's will.*  How often Intune is asked for one address, and
+     by whom whose challenges it did not like, is bounded:
+     :class:`~trstctl.interfaces.IAttempts`.
 """
 
 from __future__ import annotations
@@ -156,7 +159,19 @@ class IntuneGate:
     ) -> Principal:
         """Ask Intune, which finds the challenge in the request."""
         if not challenge:
+            self._ra.attempts.failed(request)
             raise ChallengeRejected
+        with self._ra.attempts.judging(request, challenge):
+            await self._validate(request)
+        return Principal(
+            kind="mdm",
+            name=f"intune:{request.wanted.public_key.fingerprint}",
+            tenant_id=request.endpoint.tenant_id,
+            profiles=(request.endpoint.profile,),
+        )
+
+    async def _validate(self, request: EnrollmentRequest) -> None:
+        """Let Intune judge a request."""
         code, description = await self._say(
             "validateRequest", {"request": self._about(request)}, tries=2
         )
@@ -172,12 +187,6 @@ class IntuneGate:
                 reason=description,
             )
             raise ChallengeRejected
-        return Principal(
-            kind="mdm",
-            name=f"intune:{request.wanted.public_key.fingerprint}",
-            tenant_id=request.endpoint.tenant_id,
-            profiles=(request.endpoint.profile,),
-        )
 
     # --- after --------------------------------------------------------------
 

@@ -17,6 +17,8 @@ J-3  *Bound.*  The common name is the device, and the alternative names of
      the request are the claims', as a set.
 J-4  *Once.*  The store has a row for it, which is burnt with the intent, as
      that of our own challenges; any process, any label, for ever.
+J-5  *Wrong ones are throttled* by address, device and transaction; a right
+     one, which nobody can guess, passes that.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from trstctl.errors import ChallengeRejected, Malformed, RequestError
-from trstctl.interfaces import IChallengeGate, IDeviceSecrets
+from trstctl.interfaces import IAttempts, IChallengeGate, IDeviceSecrets
 from trstctl.minting import check_secret, principal_of
 from trstctl.model import (
     CertificateRequest,
@@ -317,6 +319,7 @@ class JWSGate:
 
     :param keys: any of which may sign.
     :param secrets: keeps what was used.
+    :param attempts: counts what none of the keys has signed.
     """
 
     renewals = False
@@ -328,10 +331,12 @@ class JWSGate:
         settings: JWSSettings,
         keys: Sequence[PinnedKey],
         secrets: IDeviceSecrets,
+        attempts: IAttempts,
     ) -> None:
         self._settings = settings
         self._keys = keys
         self._secrets = secrets
+        self._attempts = attempts
         self._window = timedelta(seconds=settings.device_window)
 
     def admit(
@@ -349,6 +354,7 @@ class JWSGate:
             claims = read_claims(found, self._settings, now)
             check_names(request.wanted, claims)
         except RequestError as error:
+            self._attempts.failed(request)
             self._log.warn(
                 "a signed challenge was refused: {reason}",
                 event="jws.refused",

@@ -432,6 +432,9 @@ class PKIOperation:
         not even decrypted, since everything it could say is known.
         """
         message = asked.message
+        if self._served.asks_others:
+            # The gate is told of each time that a certificate is handed out.
+            self._ra.attempts.ask(asked.request.peer)
         # It is to hear of a certificate before that is handed out.
         told: tuple[Credential, ...] = (Challenge("", self._gate),)
         if asked.ours:

@@ -108,6 +108,12 @@ class Served:
     include_chain: bool
     next_authority: str | None
 
+    @property
+    def asks_others(self) -> bool:
+        """Tell whether somebody else judges the challenges, over a wire."""
+        gate = self.challenge
+        return isinstance(gate, PlatformSection) and gate.jws is None
+
     def capabilities(self, *, following: bool = False) -> tuple[str, ...]:
         """
         Return the keywords of GetCACaps (RFC 8894, section 3.5.2).

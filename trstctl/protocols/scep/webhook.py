@@ -28,7 +28,7 @@ from trstctl.errors import (
     RequestError,
     Unavailable,
 )
-from trstctl.interfaces import IChallengeGate, IOutbound
+from trstctl.interfaces import IAttempts, IChallengeGate, IOutbound
 from trstctl.model import (
     EnrollmentRequest,
     Issued,
@@ -65,6 +65,7 @@ class WebhookGate:
 
     :param key: secret; at least :data:`SHORTEST_KEY` octets.
     :param now: the wall clock, UTC.
+    :param attempts: bounds how often it is asked.
     """
 
     renewals = False
@@ -77,11 +78,13 @@ class WebhookGate:
         key: bytes,
         outbound: IOutbound,
         now: Callable[[], datetime],
+        attempts: IAttempts,
     ) -> None:
         self._settings = settings
         self._key = key
         self._outbound = outbound
         self._now = now
+        self._attempts = attempts
 
     # --- before -------------------------------------------------------------
 
@@ -95,6 +98,21 @@ class WebhookGate:
         self, request: EnrollmentRequest, challenge: str
     ) -> Principal:
         """Ask, and read the answer."""
+        with self._attempts.judging(request, challenge):
+            said = await self._judged(request, challenge)
+        return Principal(
+            kind="mdm",
+            name=f"webhook:{said.device}",
+            tenant_id=request.endpoint.tenant_id,
+            profiles=(request.endpoint.profile,),
+            subject=said.subject or None,
+            alternative_names=said.names,
+        )
+
+    async def _judged(
+        self, request: EnrollmentRequest, challenge: str
+    ) -> Answer:
+        """Return an answer that allows the request."""
         reply = await self._post("request", request, {"challenge": challenge})
         try:
             said = read_answer(reply.body)
@@ -112,14 +130,7 @@ class WebhookGate:
                 reason=said.reason,
             )
             raise ChallengeRejected
-        return Principal(
-            kind="mdm",
-            name=f"webhook:{said.device}",
-            tenant_id=request.endpoint.tenant_id,
-            profiles=(request.endpoint.profile,),
-            subject=said.subject or None,
-            alternative_names=said.names,
-        )
+        return said
 
     def _tell_unusable(self, request: EnrollmentRequest, reason: str) -> None:
         """Log an answer that cannot be used."""
