@@ -190,12 +190,22 @@ class GeneralTests:
 
     def test_language(self, site: Site) -> None:
         """The one that there is; OpenSSL asks without a value."""
-        tags = der.sequence(der.tlv(0x0C, b"de"))
+        tags = der.sequence(der.tlv(0x0C, b"de"), der.tlv(0x0C, b"en-GB"))
         for value in (tags, None):
             found = told(self.ask(site, ("suppLangTags", value)))
             assert {
                 "suppLangTags": der.sequence(der.tlv(0x0C, b"en"))
             } == found
+
+    def test_languages_that_are_not_spoken(self, site: Site) -> None:
+        """RFC 9810, section 5.3.19.13: an error."""
+        tags = der.sequence(der.tlv(0x0C, b"de"), der.tlv(0x0C, b"enm"))
+        reply = self.ask(site, ("suppLangTags", tags))
+        assert ("error", "badRequest", "language") == (
+            reply.type,
+            reply.failure,
+            reply.code,
+        )
 
     def test_crls(self, site: Site) -> None:
         """RFC 9483, section 4.3.4: only what is newer."""

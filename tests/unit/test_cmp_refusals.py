@@ -1063,7 +1063,7 @@ class RevocationTests:
             )
             assert "notAuthorized" == reply.failure
         own = self.revoked(site, device, self.template(site, device), 8)
-        assert "notAuthorized" == own.failure
+        assert ("badCertId", "not-on-hold") == (own.failure, own.code)
 
     def test_a_strict_reading_of_what_is_named(self, site: Site) -> None:
         """RFC 9483, section 4.2: issuer and serial, and all of it ours."""
@@ -1160,7 +1160,7 @@ class RegistrationAuthorityTests:
                 (reply.failure, site.record(device.certificate).status.value)
             )
         assert [
-            ("badRequest", "valid"),
+            ("badCertId", "valid"),
             ("", "revoked"),
             ("certRevoked", "revoked"),
             ("", "valid"),

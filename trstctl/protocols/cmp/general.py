@@ -87,6 +87,8 @@ class GeneralMessages:
             try:
                 found.append(await self._answers[name](value or b""))
             except Malformed as error:
+                if "code" in error.facts:  # a refusal already
+                    raise
                 raise restate(error, "badRequest", "info-value") from None
         if unknown:
             found.append(genp.unsupported_oids(unknown))
@@ -192,9 +194,17 @@ class GeneralMessages:
         return genp.ca_prot_enc_cert(None)
 
     async def _language(self, value: bytes) -> InfoTypeAndValue:
-        """Tell which language we have."""
-        if value:
-            genp.read_language_tags(value)
+        """Tell which language we have (RFC 9810, section 5.3.19.13)."""
+        # A language is that of its regions, too (RFC 4647, section 3.4).
+        if value and not any(
+            tag.partition("-")[0].lower() == _LANGUAGE
+            for tag in genp.read_language_tags(value)
+        ):
+            raise refuse(
+                "badRequest",
+                "language",
+                f"none of these languages is spoken here; {_LANGUAGE} is",
+            )
         return genp.supp_lang_tags(_LANGUAGE)
 
     # --- revocation ---------------------------------------------------------

@@ -71,7 +71,7 @@ def check_header(message: PKIMessage, now: datetime, *, strict: bool) -> None:
     :raises RequestError: with the failInfo of RFC 9483, section 3.5.
     """
     header, kind = message.header, message.body.type
-    begins = kind not in CONTINUING and kind != CARRYING
+    begins = kind not in CONTINUING
     check_version(header.pvno)
     # RFC 9810, section 5.1.1: present if and only if the other is.
     if (header.protection_alg is None) != (message.protection is None):
@@ -89,10 +89,14 @@ def check_header(message: PKIMessage, now: datetime, *, strict: bool) -> None:
             "badRequest", "sender-length", "the sender's name is too long"
         )
     _check_transaction(header, begins=begins, strict=strict)
-    _check_nonces(header, begins=begins, strict=strict)
+    _check_sender_nonce(header)
+    # What is carried may be the answer to something.
+    if begins and kind != CARRYING:
+        check_answers_nothing(header, strict=strict)
     _check_time(header, now, strict=strict)
     _check_general_info(message)
-    if strict:
+    # Who adds protection may repeat the header of what is inside.
+    if strict and kind != CARRYING:
         _check_places(message)
 
 
@@ -124,8 +128,8 @@ def _check_transaction(
         )
 
 
-def _check_nonces(header: PKIHeader, *, begins: bool, strict: bool) -> None:
-    """Judge senderNonce, and that the first message answers none."""
+def _check_sender_nonce(header: PKIHeader) -> None:
+    """Judge the length of senderNonce."""
     nonce = header.sender_nonce
     if nonce is None or not MIN_NONCE <= len(nonce) <= MAX_NONCE:
         raise refuse(
@@ -133,8 +137,16 @@ def _check_nonces(header: PKIHeader, *, begins: bool, strict: bool) -> None:
             "sender-nonce-length",
             f"a senderNonce of {MIN_NONCE} to {MAX_NONCE} octets is needed",
         )
+
+
+def check_answers_nothing(header: PKIHeader, *, strict: bool) -> None:
+    """
+    Refuse a first message that answers another.
+
+    :raises RequestError: badRecipientNonce.
+    """
     answers = header.recip_nonce
-    if begins and answers is not None and (strict or any(answers)):
+    if answers is not None and (strict or any(answers)):
         raise refuse(
             "badRecipientNonce",
             "recip-nonce-first",

@@ -6,8 +6,9 @@ One message inside has protection added to it: the outer header repeats its
 transactionID and senderNonce, and it is answered as if it had come by itself.
 Several are a batch: each has a transactionID and nonce of its own, and they
 are answered one by one, in their order, inside one message.  A batch is
-refused whole if one of its messages is not what it claims to be; what is
-inside counts by its own protection, never by the outer one.
+refused whole for the header or protection of one of its messages, by what is
+wrong with that; what is inside counts by its own protection, never by the
+outer one.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from trstctl.protocols.cmp.exchange import Exchange, Reply
 from trstctl.protocols.cmp.header import (
     ANNOUNCEMENTS,
     CARRYING,
+    check_answers_nothing,
     check_header,
 )
 from trstctl.protocols.cmp.original import Originals
@@ -94,11 +96,14 @@ class Nesting:
                 "nested-nonce",
                 "the senderNonce must be that of the message inside",
             )
+        if outer.recip_nonce != inner.recip_nonce:
+            check_answers_nothing(outer, strict=self._served.strict)
         await self._originals.check(asked, (message,))
         return await self._inner.answer(asked.request, inside[0], label)
 
     async def batch(self, asked: Exchange) -> Reply:
         """Answer every message inside, in order (section 5.2.2.2)."""
+        check_answers_nothing(asked.message.header, strict=self._served.strict)
         inside = read_nested(asked.message.body.value)
         if len(inside) > MAX_BATCH:
             raise TooLarge(f"a batch has at most {MAX_BATCH} messages")
@@ -127,7 +132,7 @@ class Nesting:
                     "nested-twice",
                     f"the {name} of a batch must differ",
                 )
-        for message in messages:
+        for number, message in enumerate(messages, 1):
             try:
                 check_header(
                     message, self._ra.now(), strict=self._served.strict
@@ -141,9 +146,8 @@ class Nesting:
                     strict=self._served.strict,
                 )
             except RequestError as error:
-                raise restate(
-                    error, "badMessageCheck", "nested-protection"
-                ) from None
+                error.detail = f"message {number} inside: {error.detail}"
+                raise
         await self._originals.check(asked, messages)
 
     async def _one_of(self, asked: Exchange, octets: bytes) -> bytes:

@@ -35,6 +35,11 @@ from trstctl.protocols.cmp.settings import Served
 
 _RELEASE = "removeFromCRL"
 
+#: What is told of what was done, by whether it was a release.
+_DONE = ("the certificate is revoked", "the certificate is revived")
+
+_VERSION_3 = 2
+
 
 class Revocation:
     """Answers revocation requests, at one endpoint."""
@@ -64,7 +69,9 @@ class Revocation:
         else:
             await self._revoke(record, reason, party.actor)
         return Reply(
-            rev_rep((PKIStatusInfo("accepted"),)),
+            rev_rep(
+                (PKIStatusInfo("accepted", (_DONE[reason == _RELEASE],)),)
+            ),
             facts={
                 "decision": "released" if reason == _RELEASE else "revoked",
                 "principal": party.actor,
@@ -86,6 +93,9 @@ class Revocation:
                 "issuer-and-serial",
                 "issuer and serialNumber must name the certificate",
             )
+        # RFC 4211, section 5: MUST be 2 if supplied.
+        if template.version not in {None, _VERSION_3}:
+            raise refuse("badRequest", "version", "only version 3 is issued")
         if template.serial.startswith("-"):
             raise _unknown()
         try:
@@ -113,9 +123,11 @@ class Revocation:
         facts: CertificateFacts,
         reason: str,
     ) -> None:
-        """Let nobody revoke what is another's."""
-        if record.der == party.certificate.der and reason != _RELEASE:
-            return
+        """Let nobody revoke what is another's, nor lift his own hold."""
+        if record.der == party.certificate.der:
+            if reason != _RELEASE:
+                return
+            _require_held(record)
         if party.kind == "ra" and self._in_scope(party, facts, record.profile):
             return
         raise refuse(
@@ -160,10 +172,7 @@ class Revocation:
 
     async def _release(self, record: CertificateRecord, actor: str) -> None:
         """Take a certificate off hold."""
-        if record.status is not CertificateStatus.REVOKED:
-            raise refuse(
-                "badRequest", "not-on-hold", "the certificate is not on hold"
-            )
+        _require_held(record)
         try:
             await self._ra.release(record.tenant_id, record.serial, actor)
         except Stale as error:
@@ -177,6 +186,14 @@ def _unknown() -> TrstctlError:
     )
 
 
+def _require_held(record: CertificateRecord) -> None:
+    """Refuse to release what is not revoked at all."""
+    if record.status is not CertificateStatus.REVOKED:
+        raise refuse(
+            "badCertId", "not-on-hold", "the certificate is not on hold"
+        )
+
+
 def _as_kept(serial: str) -> str:
     """Return a serial as the inventory has it."""
     return f"{int(serial, 16):x}"
@@ -187,6 +204,10 @@ def _agrees(template: CertTemplate, facts: CertificateFacts) -> bool:
     if template.subject and not names_match(template.subject, facts.subject):
         return False
     if template.public_key not in {None, facts.public_key.spki}:
+        return False
+    if template.not_before not in {None, facts.not_before}:
+        return False
+    if template.not_after not in {None, facts.not_after}:
         return False
     own = {each.oid: each for each in certificate_extensions(facts.der)}
     return all(own.get(each.oid) == each for each in template.extensions or ())
