@@ -47,6 +47,9 @@ from trstctl.rules import Rules, Windows
 #: of such a request answers another.
 ANEW = "anew:"
 
+#: Likewise of a request that is not begun anew by being sent again (I-18).
+ONCE = "once:"
+
 
 @frozen
 class Asked:
@@ -127,6 +130,8 @@ def ask(
             key = f"csr:{fingerprint}"
             if request.transaction:  # I-11
                 key = f"tid:{request.transaction}:{fingerprint}"
+            if request.once:  # I-18
+                key = f"{ONCE}{request.transaction}:{content_of(request)}"
     policy = rules.profiles.get(endpoint.profile)
     authority = rules.authorities.get(endpoint.authority)
     if policy is None or authority is None:
@@ -164,6 +169,14 @@ def fingerprint_of(
     for part in (request.operation.value, endpoint.protocol, endpoint.name):
         digest.update(b"%d:%s" % (len(part), part.encode()))
     digest.update(request.wanted.der if content is None else content)
+    return digest.hexdigest()
+
+
+def content_of(request: EnrollmentRequest) -> str:
+    """Return SHA-256 over operation and DER, wherever it was sent to."""
+    digest = hashlib.sha256(request.operation.value.encode())
+    digest.update(b":")
+    digest.update(request.wanted.der)
     return digest.hexdigest()
 
 
@@ -230,6 +243,22 @@ def replay(asked: Asked, stored: StoredRequest, now: datetime) -> Issued:
         replayed=True,
         former=asked.former.serial if asked.former else "",
     )
+
+
+def has_lapsed(stored: StoredRequest, now: datetime) -> bool:
+    """Tell whether a request was here too long ago to be answered again."""
+    return stored.state is not RequestState.OPEN and stored.key_expires <= now
+
+
+def refuse_ended(stored: StoredRequest) -> None:
+    """
+    Refuse what has had its answer (I-18).
+
+    What came to nothing had none; what was approved, and never fetched, has
+    to be approved again.
+    """
+    if stored.state not in {RequestState.ABANDONED, RequestState.APPROVED}:
+        raise Conflict("this transaction has come to its end before")
 
 
 def pending(

@@ -435,11 +435,25 @@ class IDialogues(Interface):
     ) -> Deferred[Dialogue | None]:
         """Return a dialogue that has not expired."""
 
-    def open_dialogue(dialogue: Dialogue, now: datetime) -> Deferred[None]:
+    def open_dialogue(
+        dialogue: Dialogue, now: datetime, limit: int | None = None
+    ) -> Deferred[None]:
         """
         Keep a new dialogue.
 
+        :param limit: how many may be charged to the same; ``None``: any
+            number.  It is counted in the same transaction.
         :raises Conflict: there is one with this transaction.
+        :raises Throttled: there are too many.
+        """
+
+    def count_dialogues(
+        tenant_id: str, protocol: str, charged_to: str
+    ) -> Deferred[int]:
+        """
+        Return how many dialogues are charged to somebody; one lookup.
+
+        What has expired counts until it is forgotten.
         """
 
     def advance_dialogue(dialogue: Dialogue) -> Deferred[None]:
@@ -894,13 +908,16 @@ class IStore(IDialogues):
     # issuance ---------------------------------------------------------------
 
     def find_request(
-        key: RequestKey, now: datetime
+        key: RequestKey, now: datetime, lapsed: bool = False
     ) -> Deferred[StoredRequest | None]:
         """
         Return the request that holds the key, unless it has expired.
 
         The key of an open request does not expire: what is being signed
         right now must not be signed a second time.
+
+        :param lapsed: also return one whose key has expired, as long as
+            nobody else has taken the key.
         """
 
     def find_transactions(

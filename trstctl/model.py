@@ -433,6 +433,11 @@ class EnrollmentRequest:
     :ivar current_only: whether a certificate that has been replaced renews
         nothing; whoever repeats the renewal that has replaced it still gets
         its answer.
+    :ivar once: whether the same request under the same transaction is
+        refused for good once its answer is not repeated any more, at every
+        endpoint of the protocol and tenant.  For a protocol whose messages
+        name their transactions, so that who begins anew is known from who
+        sends again what somebody has recorded.
     """
 
     endpoint: Endpoint
@@ -451,6 +456,7 @@ class EnrollmentRequest:
         default=None, repr=False
     )
     current_only: bool = False
+    once: bool = False
 
 
 @frozen
@@ -1048,6 +1054,8 @@ class Dialogue:
     :ivar notes: what else the protocol has to remember, flat.
     :ivar expires_at: when all of it may be forgotten.
     :ivar version: grows with each change; the store's.
+    :ivar charged_to: whose quota it counts towards until it is forgotten;
+        empty: nobody's.  It stays what it was at the beginning.
     """
 
     tenant_id: str
@@ -1061,6 +1069,7 @@ class Dialogue:
     notes: Mapping[str, str]
     expires_at: datetime
     version: int = 1
+    charged_to: str = ""
 
 
 @frozen

@@ -65,6 +65,10 @@ I-16 *Or to who keeps the answer.*  A protocol that gives the same answer to
 I-17 *One generation issues.*  Where an authority has had several keys, a
      request goes to the one that issues when it comes in, whatever certificate
      it is made with; what is handed out again has the chain of its issuer.
+I-18 *Sent again is not begun anew.*  Where a protocol's messages name their
+    transactions, the same request under the same one is refused for good
+    once I-4 is over, at every endpoint of protocol and tenant: its row, which
+    is kept as its certificate is, still has the key.
 """
 
 from __future__ import annotations
@@ -82,10 +86,13 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from trstctl.asked import (
+    ONCE,
     Asked,
     ask,
     gates_of,
+    has_lapsed,
     is_approved,
+    refuse_ended,
     refuse_replaced,
     refuse_revoked,
     settled,
@@ -312,6 +319,9 @@ class RegistrationAuthority:
         pause, rounds = 0.02, 0
         while rounds < _ROUNDS:
             earlier = await self._earlier(asked)
+            lapsed: StoredRequest | None = None
+            if earlier is not None and has_lapsed(earlier, self.now()):
+                earlier, lapsed = None, earlier
             answer = settled(asked, earlier, self.now())
             if answer is not None:
                 if not settled_in_flight(answer):
@@ -331,6 +341,8 @@ class RegistrationAuthority:
             refuse_replaced(asked)
             refuse_revoked(asked.former)
             await self._renewals.refuse_unconfirmed(asked)
+            if lapsed is not None:
+                refuse_ended(lapsed)
             decision = self._decide(asked, earlier)
             if not asked.proven:
                 verify_proof(request.wanted)
@@ -385,7 +397,9 @@ class RegistrationAuthority:
         to wait for (I-15).
         """
         if not asked.request.anew:
-            return await self._store.find_request(asked.key, self.now())
+            return await self._store.find_request(
+                asked.key, self.now(), asked.key.key.startswith(ONCE)
+            )
         for row in await self._transactions(asked):
             if row.state is RequestState.OPEN:
                 return row

@@ -21,7 +21,7 @@ from contracts.store_samples import (
     new_intent,
 )
 
-from trstctl.errors import Conflict, Stale, UnknownCertificate
+from trstctl.errors import Conflict, Stale, Throttled, UnknownCertificate
 from trstctl.model import CertificateRecord, CertificateStatus, Dialogue
 
 BEGUN = Dialogue(
@@ -112,6 +112,80 @@ class DialogueContract(StoreContract):
         with pytest.raises(Stale):
             self.wait(self.store.advance_dialogue(BEGUN))
         self.wait(self.store.advance_dialogue(lasting))
+
+    def charged(self, dialogue: Dialogue) -> int:
+        """Return how many dialogues are charged to the same."""
+        count: int = self.wait(
+            self.store.count_dialogues(
+                dialogue.tenant_id, dialogue.protocol, dialogue.charged_to
+            )
+        )
+        return count
+
+    def test_dialogues_are_counted_for_whom_they_are_charged_to(self) -> None:
+        """In his tenant and protocol, at every endpoint, until they are
+        forgotten; going on changes nothing."""
+        mine = evolve(BEGUN, charged_to="me")
+        for dialogue in (
+            mine,
+            evolve(mine, endpoint="other", expires_at=NOW + 2 * MINUTE),
+            evolve(mine, tenant_id=OTHER),
+            evolve(mine, protocol="other"),
+            evolve(BEGUN, transaction="01" * 16, charged_to="other"),
+            evolve(BEGUN, transaction="02" * 16),
+        ):
+            self.wait(self.store.open_dialogue(dialogue, NOW))
+        assert 2 == self.charged(mine)
+        assert 1 == self.charged(evolve(mine, tenant_id=OTHER))
+        self.wait(
+            self.store.advance_dialogue(evolve(mine, charged_to="other"))
+        )
+        found = self.found(mine)
+        assert found is not None
+        assert "me" == found.charged_to
+        assert 2 == self.charged(mine)
+        self.wait(self.store.purge_dialogues(NOW + MINUTE))
+        assert 1 == self.charged(mine)
+        assert 0 == self.charged(evolve(mine, charged_to="other"))
+        self.wait(self.store.purge_dialogues(NOW + 2 * MINUTE))
+        assert 0 == self.charged(mine)
+
+    def test_so_many_dialogues_are_charged_to_one(self) -> None:
+        """One more is refused, in the transaction that would keep it; who
+        has fewer, or is charged nothing, is not."""
+        for number in range(4):
+            dialogue = evolve(
+                BEGUN, transaction=f"{number:032x}", charged_to="me"
+            )
+            opened = self.store.open_dialogue(dialogue, NOW, 3)
+            if number < 3:
+                self.wait(opened)
+                continue
+            with pytest.raises(Throttled):
+                self.wait(opened)
+            assert self.found(dialogue) is None
+        assert 3 == self.charged(dialogue)
+        other = evolve(dialogue, charged_to="other")
+        self.wait(self.store.open_dialogue(other, NOW, 1))
+        self.wait(
+            self.store.open_dialogue(
+                evolve(dialogue, transaction="ff", charged_to=""), NOW
+            )
+        )
+
+    def test_what_is_begun_over_an_expired_one_counts_once(self) -> None:
+        """As if that had been purged; a dialogue that goes on is kept."""
+        mine = evolve(BEGUN, charged_to="me")
+        self.wait(self.store.open_dialogue(mine, NOW, 9))
+        with pytest.raises(Conflict):
+            self.wait(self.store.open_dialogue(mine, NOW, 9))
+        assert 1 == self.charged(mine)
+        later = NOW + MINUTE
+        other = evolve(mine, charged_to="other", expires_at=later + 2 * MINUTE)
+        self.wait(self.store.open_dialogue(other, later, 9))
+        assert (0, 1) == (self.charged(mine), self.charged(other))
+        self.wait(self.store.purge_dialogues(later))
+        assert 1 == self.charged(other)
 
     def test_an_unconfirmed_certificate_is_listed_once_it_is_overdue(
         self,

@@ -286,6 +286,31 @@ class StoreContract:
         other = new_intent("two", key_expires=end + MINUTE)
         assert isinstance(self.open(other, end), Opened)
 
+    def test_whoever_had_a_key_last_is_found(self) -> None:
+        """Until it is taken by another; with whatever became of it."""
+        record = self.issue(key="k")
+        request = new_request()
+        late = NOW + 365 * DAY
+        assert self.find(request, late) is None
+        found = self.wait(self.store.find_request(request.key, late, True))
+        assert (record.serial, RequestState.ISSUED) == (
+            found.serial,
+            found.state,
+        )
+        for other in (
+            evolve(request.key, key="other"),
+            evolve(request.key, tenant_id=OTHER),
+            evolve(request.key, principal="other"),
+            evolve(request.key, protocol="other"),
+        ):
+            assert (
+                self.wait(self.store.find_request(other, late, True)) is None
+            )
+        again = new_intent(request=new_request(key_expires=late + MINUTE))
+        self.open(again, late)
+        found = self.wait(self.store.find_request(request.key, late, True))
+        assert RequestState.OPEN is found.state
+
     def test_open_never_expires(self) -> None:
         """A key is not free while its request is being signed."""
         self.open(new_intent())

@@ -22,13 +22,16 @@ from cmp_client import (
     make_site,
     new_key,
     pbm,
+    pkcs10,
     poll_req,
     protected_by_secret,
     rev_req,
     signed,
 )
+from twisted.internet.defer import fail
 
-from trstctl.model import CertificateStatus
+from trstctl.errors import Unavailable
+from trstctl.model import CertificateStatus, RequestState
 from trstctl.pkix import der
 from trstctl.pkix.certificate import read_certificate
 from trstctl.pkix.cmp import PKIBody, prepare, read_message
@@ -37,12 +40,24 @@ from trstctl.pkix.cmp_header import GeneralInfo, party
 from trstctl.pkix.cmp_itav import INFO_TYPES
 from trstctl.pkix.cmp_protection import MAX_ITERATIONS
 from trstctl.pkix.crmf_template import CertId, CertTemplate
-from trstctl.policy.profile import ProfileSettings
+from trstctl.policy.profile import AllowSettings, ProfileSettings
 from trstctl.protocols.cmp.header import ANNOUNCEMENTS, MAX_SENDER
 from trstctl.protocols.cmp.nesting import MAX_BATCH
 from trstctl.testing import TENANT, result_of
 
 GENM = PKIBody("genm", der.sequence())
+LASTING = ProfileSettings(
+    subject={"CN": ProfileSettings().subject["CN"]},
+    validity_default=timedelta(days=900),
+    validity_maximum=timedelta(days=900),
+)
+HELD = evolve(
+    LASTING,
+    approval="always",
+    allow=AllowSettings(
+        certificate_profiles=("device",), principals=("certificate",)
+    ),
+)
 DAYS = timedelta(days=1).total_seconds()
 
 
@@ -79,17 +94,170 @@ class ReplayTests:
             status = site.record(device.certificate).status
             assert CertificateStatus.REVOKED is status
 
-    def test_a_request_at_another_endpoint(self) -> None:
+    @pytest.mark.parametrize("days", [0, 2, 20])
+    def test_a_request_at_another_endpoint(self, days: int) -> None:
         """Its secret is for the profile of one; and is used up there."""
         site = make_site(
             labels={"other": {}, "servers": {"profile": "tls-server"}}
         )
-        message = protected_by_secret(site.secret(), asks(), **IMPLICIT)
+        secret = site.secret(life=timedelta(days=30))
+        message = protected_by_secret(secret, asks(), **IMPLICIT)
         assert "accepted" == site.send(message).pki_status
+        site.clock.advance(days * DAYS)
         for path in ("/cmp/p/other", "/cmp/p/servers"):
             reply = site.send(message, path)
             assert "rejection" == reply.pki_status
         assert 1 == len(site.store._certificates)
+
+    @pytest.mark.parametrize("days", [0, 2, 400])
+    @pytest.mark.parametrize("kind", ["cr", "kur", "p10cr"])
+    def test_a_signed_request_at_another_endpoint(
+        self, kind: str, days: int
+    ) -> None:
+        """What protects it says nothing of the path: transactionIdInUse,
+        now and however much later."""
+        site = make_site(
+            {"device": LASTING, "long": LASTING},
+            labels={"other": {}, "long": {"profile": "long"}},
+        )
+        device = site.enrolled()
+        body = pkcs10() if kind == "p10cr" else asks(kind)
+        message = signed(device, body, message_time=None, **IMPLICIT)
+        assert "accepted" == site.send(message).pki_status
+        site.clock.advance(days * DAYS)
+        for path in ("/cmp/p/other", "/cmp/p/long"):
+            reply = site.send(message, path)
+            assert (
+                "certRevoked"
+                if kind == "kur" and days
+                else "transactionIdInUse"
+            ) == reply.failure
+        assert 2 == len(site.store._certificates)
+
+    @pytest.mark.parametrize("kind", ["ir", "cr", "p10cr"])
+    def test_a_signed_request_much_later(self, kind: str) -> None:
+        """It enrolls once, without messageTime and however long ago; who
+        begins anew with the same key enrolls again."""
+        site = make_site(
+            {"device": LASTING},
+            allow={"certificate": ("ir", "cr", "p10cr", "kur")},
+        )
+        device, key = site.enrolled(), new_key()
+        body = pkcs10(key=key) if kind == "p10cr" else asks(kind, key=key)
+        message = signed(device, body, message_time=None, **IMPLICIT)
+        first = site.send(message)
+        site.clock.advance(0.9 * DAYS)
+        assert first == site.send(message)
+        for days in (1, 7, 30, 300):
+            site.clock.advance(days * DAYS)
+            result_of(site.store.purge_dialogues(site.ra.now()))
+            again = site.send(message)
+            assert ("transactionIdInUse", "transaction-id-used") == (
+                again.failure,
+                again.code,
+            )
+        assert 2 == len(site.store._certificates)
+        anew = site.send(signed(device, body, message_time=None, **IMPLICIT))
+        assert "accepted" == anew.pki_status
+        assert first.certificate != anew.certificate
+
+    def test_a_request_without_a_transaction_id_much_later(self) -> None:
+        """The octets name it, then too."""
+        site = make_site({"device": LASTING})
+        device = site.enrolled()
+        message = signed(
+            device,
+            asks("cr"),
+            message_time=None,
+            transaction_id=None,
+            **IMPLICIT,
+        )
+        assert "accepted" == site.send(message).pki_status
+        site.clock.advance(2 * DAYS)
+        assert "transactionIdInUse" == site.send(message).failure
+        assert 2 == len(site.store._certificates)
+
+    def test_an_update_that_was_rejected(self) -> None:
+        """Its message brings nothing more, though the certificate that has
+        signed it is in service yet."""
+        site = make_site({"device": LASTING})
+        device = site.enrolled()
+        message = signed(device, asks("kur"), message_time=None)
+        reply = site.send(message)
+        status = der.sequence(der.integer(2))
+        site.send(
+            signed(
+                device,
+                cert_conf(reply.certificate, status=status),
+                **going_on(reply),
+            )
+        )
+        site.clock.advance(2 * DAYS)
+        assert "transactionIdInUse" == site.send(message).failure
+        assert 2 == len(site.store._certificates)
+        anew = site.send(signed(device, asks("kur"), **IMPLICIT))
+        assert "accepted" == anew.pki_status
+
+    def test_what_came_to_nothing(self) -> None:
+        """Nothing was answered: the same message may yet enroll."""
+        site = make_site({"device": LASTING})
+        device = site.enrolled()
+        message = signed(device, asks("cr"), message_time=None, **IMPLICIT)
+        sign = site.ra.rules.authorities["issuing"].sign
+
+        def failing(_: bytes) -> Any:
+            return fail(Unavailable())
+
+        authority: Any = site.ra.rules.authorities["issuing"]
+        authority.sign = failing
+        assert "systemUnavail" == site.send(message).failure
+        authority.sign = sign
+        site.clock.advance(2 * DAYS)
+        assert "accepted" == site.send(message).pki_status
+        site.clock.advance(2 * DAYS)
+        assert "transactionIdInUse" == site.send(message).failure
+
+    def test_what_a_person_has_denied(self) -> None:
+        """Nobody is asked again because somebody has recorded it."""
+        site = make_site(
+            {"device": LASTING, "held": HELD},
+            labels={"held": {"profile": "held"}},
+        )
+        device = site.enrolled()
+        message = signed(device, asks("cr"), message_time=None)
+        reply = site.send(message, "/cmp/p/held")
+        assert "waiting" == reply.pki_status
+        (held,) = result_of(
+            site.store.list_requests(TENANT, RequestState.HELD, 9)
+        )
+        now = site.ra.now()
+        result_of(
+            site.store.decide_request(
+                TENANT, held.id, False, "me", "", now, now + timedelta(days=7)
+            )
+        )
+        site.clock.advance(20 * DAYS)
+        again = site.send(message, "/cmp/p/held")
+        assert "transactionIdInUse" == again.failure
+        assert [] == result_of(
+            site.store.list_requests(TENANT, RequestState.HELD, 9)
+        )
+
+    def test_a_release_at_another_endpoint(self) -> None:
+        """Nor is a revocation repeated there."""
+        site, ra = make_ra_site()
+        device = site.enrolled("branch-1")
+        site.send(signed(ra, rev_req(named(device), 6)))
+        release = signed(ra, rev_req(named(device), 8), message_time=None)
+        assert "accepted" == site.send(release).pki_status
+        serial = site.record(device.certificate).serial
+        result_of(site.ra.revoke(TENANT, serial, "certificateHold", "me"))
+        for _ in range(2):
+            refused = site.send(release, "/cmp/p/ra")
+            assert "transactionIdInUse" == refused.failure
+            site.clock.advance(10 * DAYS)
+        status = site.record(device.certificate).status
+        assert CertificateStatus.REVOKED is status
 
     def test_a_transaction_of_another_endpoint(self) -> None:
         """Its transactionID is unknown there."""

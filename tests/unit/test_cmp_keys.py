@@ -608,6 +608,7 @@ class HeldGenerationTests:
             """Knows nothing of what the other has just begun."""
 
             open_dialogue = found.open_dialogue
+            count_dialogues = found.count_dialogues
             calls = 0
 
             def find_dialogue(self, *args: Any) -> Any:

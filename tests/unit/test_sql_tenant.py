@@ -43,6 +43,7 @@ _ALL_TENANTS = {
     ("sqlite_intents", "_OWNERS_OF_OPEN"),
     # What nobody finished, or needs any more, ends in every tenant.
     ("sqlite_dialogues", "_UNCONFIRMED"),
+    ("sqlite_dialogues", "_EXPIRED"),
     ("sqlite_dialogues", "_PURGE"),
     # An authority answers for a serial, and lists the revoked ones, to
     # whoever asks, in whichever tenant it promised them.

@@ -13,7 +13,13 @@ from datetime import datetime
 
 from attrs import evolve
 
-from trstctl.errors import Conflict, Malformed, Stale, UnknownCertificate
+from trstctl.errors import (
+    Conflict,
+    Malformed,
+    Stale,
+    Throttled,
+    UnknownCertificate,
+)
 from trstctl.model import (
     CERTIFICATE_HOLD,
     KEY_COMPROMISE,
@@ -45,8 +51,18 @@ COMPROMISED = "the key is known to be compromised; make a new one"
 #: Why a second request in a transaction is refused.
 TRANSACTION_TAKEN = "this transaction is another request's"
 
+#: Seconds after which somebody who has too many dialogues may try again.
+_TOO_MANY_WAIT = 3600
+
 #: How many requests with one transactionID are looked at.
 MAX_TRANSACTIONS = 16
+
+
+def too_many_dialogues() -> Throttled:
+    """Return the refusal of one more than somebody may have."""
+    return Throttled(
+        _TOO_MANY_WAIT, "too many transactions of this party are remembered"
+    )
 
 
 def _unescape(match: re.Match[str]) -> str:

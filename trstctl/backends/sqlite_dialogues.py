@@ -14,7 +14,11 @@ import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 
-from trstctl.backends.records import confirmed, released_facts
+from trstctl.backends.records import (
+    confirmed,
+    released_facts,
+    too_many_dialogues,
+)
 from trstctl.backends.sqlite_inventory import find_certificate
 from trstctl.backends.sqlite_rows import (
     Row,
@@ -30,22 +34,44 @@ from trstctl.model import CertificateRecord, Dialogue
 
 _FIND = """
 SELECT tenant_id, protocol, endpoint, transaction_id, party, state, request,
-    answer, notes, expires_at, version
+    answer, notes, expires_at, version, charged_to
 FROM dialogues WHERE tenant_id = ? AND protocol = ? AND endpoint = ?
     AND transaction_id = ? AND expires_at > ?
 """
 
-# Over what has expired, as if it had been purged.
 _OPEN = """
 INSERT INTO dialogues (tenant_id, protocol, endpoint, transaction_id, party,
-    state, request, answer, notes, expires_at, version)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (tenant_id, protocol, endpoint, transaction_id) DO UPDATE SET
-    party = excluded.party, state = excluded.state,
-    request = excluded.request, answer = excluded.answer,
-    notes = excluded.notes, expires_at = excluded.expires_at,
-    version = excluded.version
-WHERE expires_at <= ?
+    state, request, answer, notes, expires_at, version, charged_to)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (tenant_id, protocol, endpoint, transaction_id) DO NOTHING
+"""
+
+_FORGET = """
+DELETE FROM dialogues WHERE tenant_id = ? AND protocol = ? AND endpoint = ?
+    AND transaction_id = ? AND expires_at <= ?
+RETURNING tenant_id, protocol, charged_to, 1
+"""
+
+_COUNT = """
+SELECT count FROM dialogue_counts
+WHERE tenant_id = ? AND protocol = ? AND charged_to = ?
+"""
+
+_CHARGE = """
+INSERT INTO dialogue_counts (tenant_id, protocol, charged_to, count)
+VALUES (?, ?, ?, 1)
+ON CONFLICT (tenant_id, protocol, charged_to) DO UPDATE SET count = count + 1
+"""
+
+_DISCHARGE = """
+UPDATE dialogue_counts SET count = count - ?
+WHERE tenant_id = ? AND protocol = ? AND charged_to = ?
+RETURNING count
+"""
+
+_DROP_COUNT = """
+DELETE FROM dialogue_counts
+WHERE tenant_id = ? AND protocol = ? AND charged_to = ?
 """
 
 _ADVANCE = """
@@ -53,6 +79,12 @@ UPDATE dialogues SET party = ?, state = ?, request = ?, answer = ?, notes = ?,
     expires_at = ?, version = version + 1
 WHERE tenant_id = ? AND protocol = ? AND endpoint = ? AND transaction_id = ?
     AND version = ?
+"""
+
+_EXPIRED = """
+SELECT tenant_id, protocol, charged_to, count(*) FROM dialogues
+WHERE expires_at <= ? AND charged_to <> ''
+GROUP BY tenant_id, protocol, charged_to
 """
 
 _PURGE = "DELETE FROM dialogues WHERE expires_at <= ?"
@@ -87,32 +119,69 @@ def _dialogue(row: Row) -> Dialogue:
         notes=json.loads(row[8]),
         expires_at=moment(row[9]),
         version=row[10],
+        charged_to=row[11],
     )
+
+
+def count_dialogues(
+    connection: sqlite3.Connection | Transaction,
+    tenant_id: str,
+    protocol: str,
+    charged_to: str,
+) -> int:
+    """Return how many dialogues are charged to somebody."""
+    row = connection.execute(
+        _COUNT, (tenant_id, protocol, charged_to)
+    ).fetchone()
+    return 0 if row is None else int(row[0])
 
 
 def open_dialogue(
-    transaction: Transaction, dialogue: Dialogue, now: datetime
+    transaction: Transaction,
+    dialogue: Dialogue,
+    now: datetime,
+    limit: int | None,
 ) -> None:
-    """Keep a new dialogue."""
-    written = transaction.execute(
-        _OPEN,
-        (
-            dialogue.tenant_id,
-            dialogue.protocol,
-            dialogue.endpoint,
-            dialogue.transaction,
-            dialogue.party,
-            dialogue.state,
-            dialogue.request,
-            dialogue.answer,
-            json.dumps(dict(dialogue.notes)),
-            micros(dialogue.expires_at),
-            dialogue.version,
-            micros(now),
-        ),
+    """Keep a new dialogue, over what has expired, as if that was purged."""
+    place = (
+        dialogue.tenant_id,
+        dialogue.protocol,
+        dialogue.endpoint,
+        dialogue.transaction,
     )
-    if written.rowcount != 1:
-        raise Conflict("this transaction has been begun before")
+    values = (
+        *place,
+        dialogue.party,
+        dialogue.state,
+        dialogue.request,
+        dialogue.answer,
+        json.dumps(dict(dialogue.notes)),
+        micros(dialogue.expires_at),
+        dialogue.version,
+        dialogue.charged_to,
+    )
+    charged = (*place[:2], dialogue.charged_to)
+    if limit is not None and count_dialogues(transaction, *charged) >= limit:
+        raise too_many_dialogues()
+    if transaction.execute(_OPEN, values).rowcount != 1:
+        expired = transaction.execute(
+            _FORGET, (*place, micros(now))
+        ).fetchall()
+        if not expired:
+            raise Conflict("this transaction has been begun before")
+        _discharge(transaction, expired)
+        transaction.execute(_OPEN, values)
+    if dialogue.charged_to:
+        transaction.execute(_CHARGE, charged)
+
+
+def _discharge(transaction: Transaction, forgotten: Sequence[Row]) -> None:
+    """Count what is forgotten: tenant, protocol, whom, and how many."""
+    for tenant_id, protocol, charged_to, count in forgotten:
+        party = (tenant_id, protocol, charged_to)
+        left = transaction.execute(_DISCHARGE, (count, *party)).fetchall()
+        if left and left[0][0] <= 0:
+            transaction.execute(_DROP_COUNT, party)
 
 
 def advance_dialogue(transaction: Transaction, dialogue: Dialogue) -> None:
@@ -139,7 +208,9 @@ def advance_dialogue(transaction: Transaction, dialogue: Dialogue) -> None:
 
 def purge_dialogues(transaction: Transaction, now: datetime) -> None:
     """Forget what has expired, of all tenants."""
-    transaction.execute(_PURGE, (micros(now),))
+    at = (micros(now),)
+    _discharge(transaction, transaction.execute(_EXPIRED, at).fetchall())
+    transaction.execute(_PURGE, at)
 
 
 # --- certificates that nobody has confirmed ---------------------------------

@@ -50,7 +50,7 @@ SELECT id, tenant_id, protocol, principal, request_key, fingerprint, state,
     der, serial, not_after, status, transaction_id, secret_id, authority
 FROM requests
 WHERE tenant_id = ? AND protocol = ? AND principal = ? AND request_key = ?
-    AND holds_key = 1 AND (key_expires > ? OR state = 'open')
+    AND holds_key = 1 AND (key_expires > ? OR state = 'open' OR ?)
 """
 
 _REQUEST_BY_NUMBER = """
@@ -115,12 +115,22 @@ ORDER BY number DESC LIMIT ?
 
 
 def find_request(
-    connection: sqlite3.Connection, key: RequestKey, now: datetime
+    connection: sqlite3.Connection,
+    key: RequestKey,
+    now: datetime,
+    lapsed: bool,
 ) -> StoredRequest | None:
     """Return the request that holds the key, unless it has expired."""
     row = connection.execute(
         _REQUEST_BY_KEY,
-        (key.tenant_id, key.protocol, key.principal, key.key, micros(now)),
+        (
+            key.tenant_id,
+            key.protocol,
+            key.principal,
+            key.key,
+            micros(now),
+            lapsed,
+        ),
     ).fetchone()
     return None if row is None else stored_request(row)
 

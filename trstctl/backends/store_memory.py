@@ -44,6 +44,7 @@ from trstctl.backends.records import (
     secret_facts,
     superseded,
     superseded_facts,
+    too_many_dialogues,
 )
 from trstctl.errors import (
     ChallengeRejected,
@@ -244,9 +245,11 @@ class MemoryStore:
         return succeed(found[: -MAX_TRANSACTIONS - 1 : -1])
 
     def find_request(
-        self, key: RequestKey, now: datetime
+        self, key: RequestKey, now: datetime, lapsed: bool = False
     ) -> Deferred[StoredRequest | None]:
         """Return the request that holds the key, unless it has expired."""
+        if lapsed:
+            return succeed(self._requests.get(self._keys.get(key, "")))
         return succeed(self._holder(key, now))
 
     def hold(
@@ -830,14 +833,34 @@ class MemoryStore:
         return succeed(found)
 
     def open_dialogue(
-        self, dialogue: Dialogue, now: datetime
+        self, dialogue: Dialogue, now: datetime, limit: int | None = None
     ) -> Deferred[None]:
         """Keep a new dialogue."""
         found = self._dialogues.get(_place(dialogue))
+        charged = (
+            dialogue.tenant_id,
+            dialogue.protocol,
+            dialogue.charged_to,
+        )
+        if limit is not None and self._charged(*charged) >= limit:
+            return fail(too_many_dialogues())
         if found is not None and found.expires_at > now:
             return fail(Conflict("this transaction has been begun before"))
         self._dialogues[_place(dialogue)] = dialogue
         return succeed(None)
+
+    def count_dialogues(
+        self, tenant_id: str, protocol: str, charged_to: str
+    ) -> Deferred[int]:
+        """Return how many dialogues are charged to somebody."""
+        return succeed(self._charged(tenant_id, protocol, charged_to))
+
+    def _charged(self, *charged: str) -> int:
+        """Count what is charged to a tenant's party of a protocol."""
+        return sum(
+            (one.tenant_id, one.protocol, one.charged_to) == charged
+            for one in self._dialogues.values()
+        )
 
     def advance_dialogue(self, dialogue: Dialogue) -> Deferred[None]:
         """Put a dialogue in place of the one with the same version."""
@@ -845,7 +868,9 @@ class MemoryStore:
         if found is None or found.version != dialogue.version:
             return fail(Stale("this transaction has gone on since"))
         self._dialogues[_place(dialogue)] = evolve(
-            dialogue, version=dialogue.version + 1
+            dialogue,
+            version=dialogue.version + 1,
+            charged_to=found.charged_to,
         )
         return succeed(None)
 

@@ -290,10 +290,10 @@ class SQLiteStore:
     # --- issuance -----------------------------------------------------------
 
     def find_request(
-        self, key: RequestKey, now: datetime
+        self, key: RequestKey, now: datetime, lapsed: bool = False
     ) -> Deferred[StoredRequest | None]:
         """Return the request that holds the key, unless it has expired."""
-        return self._read(sqlite_requests.find_request, key, now)
+        return self._read(sqlite_requests.find_request, key, now, lapsed)
 
     def find_transactions(
         self,
@@ -536,11 +536,19 @@ class SQLiteStore:
         )
 
     def open_dialogue(
-        self, dialogue: Dialogue, now: datetime
+        self, dialogue: Dialogue, now: datetime, limit: int | None = None
     ) -> Deferred[None]:
         """Keep a new dialogue."""
         return self._writer.submit(
-            sqlite_dialogues.open_dialogue, dialogue, now
+            sqlite_dialogues.open_dialogue, dialogue, now, limit
+        )
+
+    def count_dialogues(
+        self, tenant_id: str, protocol: str, charged_to: str
+    ) -> Deferred[int]:
+        """Return how many dialogues are charged to somebody."""
+        return self._read(
+            sqlite_dialogues.count_dialogues, tenant_id, protocol, charged_to
         )
 
     def advance_dialogue(self, dialogue: Dialogue) -> Deferred[None]:

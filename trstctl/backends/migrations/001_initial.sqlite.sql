@@ -290,6 +290,18 @@ CREATE TABLE dialogues (
     notes TEXT NOT NULL,
     expires_at INTEGER NOT NULL,
     version INTEGER NOT NULL,
+    -- Whose quota it counts towards; empty: nobody's.
+    charged_to TEXT NOT NULL,
     PRIMARY KEY (tenant_id, protocol, endpoint, transaction_id)
 ) STRICT;
 CREATE INDEX dialogues_by_expiry ON dialogues (expires_at);
+
+-- How many dialogues are charged to whom: counted as they come and go, since
+-- somebody may have a hundred thousand of them.
+CREATE TABLE dialogue_counts (
+    tenant_id TEXT NOT NULL,
+    protocol TEXT NOT NULL,
+    charged_to TEXT NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, protocol, charged_to)
+) STRICT, WITHOUT ROWID;

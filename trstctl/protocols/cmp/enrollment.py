@@ -24,6 +24,7 @@ from typing import cast
 
 from trstctl.errors import (
     ChallengeRejected,
+    Conflict,
     Stale,
     TrstctlError,
     Unavailable,
@@ -147,6 +148,7 @@ class Enrollment:
                     # RFC 9483, section 4.1.3: what was updated is not
                     # updated again.
                     current_only=renewing,
+                    once=True,
                 )
             )
         except ChallengeRejected as error:
@@ -154,6 +156,10 @@ class Enrollment:
             told.facts = {**error.facts, **told.facts}
             told.recorded = error.recorded
             raise told from error
+        except Conflict as error:
+            raise restate(
+                error, "transactionIdInUse", "transaction-id-used"
+            ) from None
         except Stale as error:
             if renewing and await self._is_updated(party):
                 raise restate(error, "certRevoked", "signer-updated") from None

@@ -12,9 +12,12 @@ M-1  *A message that can be decoded is answered by a message*, protected, with
 M-2  *Header, protection, authorization, content*, in this order: who is not
      known learns nothing of what his content would be worth.
 M-3  *Default deny.*  Each endpoint says who may begin what.
-M-4  *A transaction is begun once.*  Its transactionID is kept with what came
-     of it, also beyond its end: the same octets get the same octets again,
-     anything else is transactionIdInUse.
+M-4  *A transaction is begun once*, at whichever of a tenant's endpoints.  Its
+     transactionID is kept with what came of it, also beyond its end: the
+     same octets get the same octets again, anything else is
+     transactionIdInUse; and so are the same octets once that is forgotten,
+     by I-18 of :mod:`trstctl.ra`.  How many are kept has a bound: see
+     :mod:`trstctl.protocols.cmp.quota`.
 M-5  *The store decides.*  What goes on with a transaction is found in the
      store, so that any process can answer, also after a crash.  Each step
      can be repeated: the certificate is the one of before, confirming and
@@ -36,6 +39,7 @@ from trstctl.errors import (
     Malformed,
     NotAuthorized,
     Stale,
+    Throttled,
     TooLarge,
     TrstctlError,
 )
@@ -81,6 +85,7 @@ from trstctl.protocols.cmp.parties import (
     anchored,
     prove_party,
 )
+from trstctl.protocols.cmp.quota import Quota, restated
 from trstctl.protocols.cmp.refusals import refuse, status_of
 from trstctl.protocols.cmp.revocation import Revocation
 from trstctl.protocols.cmp.settings import Request, Served
@@ -92,6 +97,10 @@ MEDIA_TYPE = "application/pkixcmp"
 #: What can begin a transaction.  Nobody is allowed a ccr, which would make a
 #: CA of him.
 REQUESTS = frozenset({*get_args(Request), "ccr"})
+
+#: A protection says nothing of the path: what is sent again at another
+#: endpoint is the same message.
+_EVERYWHERE = ""
 
 #: For how long a transaction is remembered after its last message.
 _MEMORY = timedelta(days=1)
@@ -109,6 +118,7 @@ class PKIMessages:
         self._writer = Writer(
             ra, served.endpoint, include_root=served.include_root
         )
+        self._quota = Quota(ra, served.endpoint, served.quota)
         self._enrollment = Enrollment(ra, served)
         self._confirmation = Confirmation(ra, served)
         self._revocation = Revocation(ra, served)
@@ -170,11 +180,15 @@ class PKIMessages:
         """Judge, act, keep, and return the answer (M-2)."""
         message, ra, endpoint = asked.message, self._ra, self._served.endpoint
         check_header(message, ra.now(), strict=self._served.strict)
-        begun = asked.dialogue = await self._dialogue(asked.transaction)
-        if begun is not None and begun.request == asked.digest:
-            # M-4.  Whoever has these octets has seen the answer, too.
-            return begun.answer, {"decision": "replayed"}
         continuing = message.body.type in CONTINUING
+        begun = await self._dialogue(asked.transaction)
+        if begun is not None and self._is_here(begun):
+            if begun.request == asked.digest:
+                # M-4.  Whoever has these octets has seen the answer, too.
+                return begun.answer, {"decision": "replayed"}
+        elif continuing:
+            begun = None  # begun elsewhere: unknown here
+        asked.dialogue = begun
         party: Party = await prove_party(
             ra,
             endpoint,
@@ -188,6 +202,7 @@ class PKIMessages:
             check_continuing(asked)
         else:
             asked.party = await self._admitted(asked, party, label)
+            await self._quota.check(asked.party, message.body.type)
             await self._originals.check(asked)
         asked.judged = True
         if not self._served.central_key_generation:
@@ -210,11 +225,15 @@ class PKIMessages:
         found: Dialogue | None = await self._ra.dialogues.find_dialogue(
             endpoint.tenant_id,
             endpoint.protocol,
-            endpoint.name,
+            _EVERYWHERE,
             transaction.hex(),
             self._ra.now(),
         )
         return found
+
+    def _is_here(self, begun: Dialogue) -> bool:
+        """Tell whether a transaction was begun at this endpoint."""
+        return begun.notes["endpoint"] == self._served.endpoint.name
 
     async def signer_before(self, message: PKIMessage) -> bytes:
         """Return DER of who signed in a message's transaction, if it goes on."""
@@ -326,6 +345,7 @@ class PKIMessages:
         notes = {
             "actor": party.actor,
             **reply.notes,
+            "endpoint": endpoint.name,
             "begun": begun.get("begun", asked.digest),
             "nonce": asked.envelope.nonce.hex(),
             "theirs": (asked.message.header.sender_nonce or b"").hex(),
@@ -338,7 +358,7 @@ class PKIMessages:
         dialogue = Dialogue(
             endpoint.tenant_id,
             endpoint.protocol,
-            endpoint.name,
+            _EVERYWHERE,
             asked.transaction.hex(),
             party.id,
             reply.state,
@@ -347,22 +367,33 @@ class PKIMessages:
             notes,
             max(expires, reply.until or expires),
             asked.dialogue.version if asked.dialogue else 1,
+            self._quota.charged_to(party, asked.message.body.type),
         )
         try:
             if asked.dialogue is None:
-                await ra.dialogues.open_dialogue(dialogue, now)
+                await ra.dialogues.open_dialogue(
+                    dialogue, now, self._limit(dialogue, party)
+                )
             else:
                 await ra.dialogues.advance_dialogue(dialogue)
-        except (Conflict, Stale):
-            return await self._answered_elsewhere(asked, reply)
+        except (Conflict, Stale, Throttled) as error:
+            return await self._answered_elsewhere(asked, reply, error)
         return octets
 
+    def _limit(self, dialogue: Dialogue, party: Party) -> int | None:
+        """Return how many transactions a new one may be one of."""
+        return self._quota.limit(party) if dialogue.charged_to else None
+
     async def _answered_elsewhere(
-        self, asked: Exchange, reply: Reply
+        self, asked: Exchange, reply: Reply, error: TrstctlError
     ) -> bytes:
         """Another process has answered in this transaction meanwhile."""
         found = await self._dialogue(asked.transaction)
-        if found is not None and found.request == asked.digest:
+        if (
+            found is not None
+            and found.request == asked.digest
+            and self._is_here(found)
+        ):
             answer: bytes = found.answer
             return answer
         # The same message may have been told to wait meanwhile, and whoever
@@ -378,6 +409,8 @@ class PKIMessages:
             await self._ra.revoke(
                 tenant_id, reply.serial, NOT_TAKEN, "gateway"
             )
+        if isinstance(error, Throttled):
+            raise restated(error, asked.known)
         raise refuse(
             "transactionIdInUse",
             "transaction-id-used",

@@ -42,6 +42,7 @@ def _timeout(seconds: int) -> int:
 
 File = Annotated[Path, Field(strict=False)]
 Timeout = Annotated[Duration, AfterValidator(_timeout)]
+Count = Annotated[int, Field(ge=1, le=10_000_000)]
 
 #: How closely messages must follow RFC 9483.
 Mode = Literal["interop", "strict"]
@@ -73,6 +74,23 @@ class AllowSettings(Section):
         "genm",
         "nested",
     )
+
+
+class QuotaSettings(Section):
+    """
+    How many transactions are remembered at a time for each of a kind; one
+    more is refused.
+
+    :ivar secret: for a shared secret, beside one for each of its uses.
+    :ivar certificate: for a certificate of this CA.
+    :ivar idevid: for a factory certificate.
+    :ivar ra: for a registration authority.
+    """
+
+    secret: Count = 100
+    certificate: Count = 1000
+    idevid: Count = 100
+    ra: Count = 100_000
 
 
 class RootUpdateSettings(Section):
@@ -160,6 +178,7 @@ class CMPLabelSettings(LabelSettings):
     :ivar mode: ``strict`` for the letter of RFC 9483; ``interop`` also takes
         what older clients send.
     :ivar allow: who may begin what.
+    :ivar quota: how many transactions each may have.
     :ivar implicit_confirm: whether a client may do without certConf.
     :ivar confirm_timeout: after which an unconfirmed certificate is revoked.
     :ivar include_root: whether extraCerts bring the root, too.
@@ -173,6 +192,7 @@ class CMPLabelSettings(LabelSettings):
 
     mode: Mode | None = None
     allow: AllowSettings | None = None
+    quota: QuotaSettings | None = None
     implicit_confirm: bool | None = None
     confirm_timeout: Timeout | None = None
     include_root: bool | None = None
@@ -200,6 +220,7 @@ class CMPSettings(ProtocolSettings):
 
     mode: Mode = "interop"
     allow: AllowSettings = AllowSettings()
+    quota: QuotaSettings = QuotaSettings()
     implicit_confirm: bool = True
     confirm_timeout: Timeout = 300
     include_root: bool = False
@@ -237,6 +258,7 @@ class Served:
     One endpoint, with everything that it inherits resolved.
 
     :ivar allow: what each kind of peer may begin.
+    :ivar quota: how many transactions each kind of peer may have.
     :ivar reg_token: ``refuse``, ``ignore`` or ``challenge``.
     :ivar root_update: the root that will take over, if there is one.
     """
@@ -244,6 +266,7 @@ class Served:
     endpoint: Endpoint
     strict: bool
     allow: Mapping[str, frozenset[str]]
+    quota: Mapping[str, int]
     implicit_confirm: bool
     confirm_timeout: timedelta
     include_root: bool
@@ -293,6 +316,7 @@ def _served(
             "idevid": frozenset(allow.idevid),
             "ra": frozenset(allow.certificate + allow.ra),
         },
+        quota=chosen("quota").model_dump(),
         implicit_confirm=chosen("implicit_confirm"),
         confirm_timeout=timedelta(seconds=chosen("confirm_timeout")),
         include_root=chosen("include_root"),
