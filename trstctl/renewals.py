@@ -161,7 +161,10 @@ class Renewals:
                 asked.key.tenant_id, principal=asked.principal.id, limit=1
             )
         ):
-            if record.confirm_by is not None:
+            # What is overdue is about to be withdrawn.
+            if record.confirm_by is not None and (
+                self._now() < record.confirm_by
+            ):
                 raise Stale("the last certificate has not been confirmed yet")
 
     async def withdraw_unconfirmed(self, now: datetime) -> None:

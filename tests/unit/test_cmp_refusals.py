@@ -747,7 +747,7 @@ class RequestTests:
         first = site.send(signed(device, asks("kur")))
         assert "accepted" == first.pki_status
         second = site.send(signed(device, asks("kur")))
-        assert ("kup", "certRevoked") == (second.type, second.failure)
+        assert ("kup", "badRequest") == (second.type, second.failure)
         site.send(
             signed(device, cert_conf(first.certificate), **going_on(first))
         )

@@ -85,6 +85,11 @@ def only(name: str) -> CertReqMsg:
     return message
 
 
+def reg_info(value: bytes) -> bytes:
+    """Return id-regInfo-certReq."""
+    return der.sequence(der.oid("1.3.6.1.5.5.7.5.2.2"), value)
+
+
 def read_one(*parts: bytes) -> CertReqMsg:
     """Read a CertReqMsg of these parts."""
     (message,) = read_cert_req_messages(requests(b"".join(parts)))
@@ -265,6 +270,50 @@ class MessageTests:
         assert expected == proven.reg_info
         assert RAVerified() == proven.proof
 
+    def test_a_template_beside_the_other(self) -> None:
+        """Section 7.2: it counts; the proof is over the other."""
+        other = evolve(PLAIN, subject=cn("changed"))
+        signed = cert_request(PLAIN.der())
+        message = read_one(
+            signed,
+            signing_key(signed),
+            der.sequence(reg_info(cert_request(other.der()))),
+        )
+        assert (PLAIN, other) == (message.template, message.wanted)
+        wanted = certificate_request(message)
+        assert (cn("changed"), signed) == (wanted.subject, wanted.proof.signed)
+        assert PLAIN == read_one(signed, signing_key(signed)).wanted
+
+    @pytest.mark.parametrize(
+        "values",
+        [
+            (NULL,),
+            (der.sequence(),),
+            (cert_request(PLAIN.der()),) * 2,
+            (cert_request(PLAIN.der(), number=1),),
+            (
+                cert_request(
+                    PLAIN.der(), der.sequence(control(99, der.integer(1)))
+                ),
+            ),
+        ],
+    )
+    def test_it_must_not_contradict(self, values: tuple[bytes, ...]) -> None:
+        """One, with the same certReqId and controls."""
+        information = der.sequence(*map(reg_info, values))
+        with pytest.raises(Malformed):
+            read_one(cert_request(PLAIN.der()), information)
+
+    def test_its_controls_may_be_copied(self) -> None:
+        """Section 7.2: all data is copied."""
+        controls = der.sequence(control(1, der.tlv(0x0C, b"token")))
+        request = cert_request(PLAIN.der(), controls)
+        message = read_one(request, der.sequence(reg_info(request)))
+        assert PLAIN == message.alternate
+        kept = certificate_request(message).kept
+        assert kept is not None
+        assert b"token" not in kept
+
     @pytest.mark.parametrize(
         "value",
         [
@@ -338,11 +387,33 @@ class ControlTests:
         ):
             assert with_control(control(3, value)).controls.publish is True
 
+    @pytest.mark.parametrize(
+        "place",
+        [
+            NULL,
+            der.sequence(),
+            der.sequence(NULL),
+            der.sequence(der.integer(4)),
+            der.sequence(der.integer(1), NULL, NULL),
+        ],
+    )
+    def test_a_place_that_is_none(self, place: bytes) -> None:
+        """A method that there is, and where (section 6.3)."""
+        value = der.sequence(der.integer(1), der.sequence(place))
+        with pytest.raises(Malformed):
+            with_control(control(3, value))
+
     def test_mutation(self) -> None:
         """Requests of another shape are a peer's fault at most."""
         controls = der.sequence(
             control(1, der.tlv(0x0C, b"token")),
-            control(3, der.sequence(der.integer(1), der.sequence(NULL))),
+            control(
+                3,
+                der.sequence(
+                    der.integer(1),
+                    der.sequence(der.sequence(der.integer(0))),
+                ),
+            ),
             control(5, CertId(cn("CA"), "4d").der()),
             control(6, KEY),
         )

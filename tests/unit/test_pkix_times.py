@@ -46,6 +46,32 @@ class TimesTests:
         when = datetime(2026, 1, 1, 1, tzinfo=east)
         assert b"\x18\x0f20251231230000Z" == generalized_time(when)
 
+    @pytest.mark.parametrize("fraction", [b".5", b".123", b".000000001"])
+    def test_fractions(self, fraction: bytes) -> None:
+        """X.680, section 46: who may have fractions; they are cut off."""
+        text = b"20260706050403" + fraction + b"Z"
+        expected = datetime(2026, 7, 6, 5, 4, 3, tzinfo=UTC)
+        assert expected == read_generalized_time(text, fractions=True)
+        with pytest.raises(Malformed):
+            read_generalized_time(text)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            b"20260706050403.Z",
+            b"20260706050403,5Z",
+            b"20260706050403.5",
+            b"20260706050403.5Z\n",
+            b"20260706050403.5.5Z",
+            b"20260706050403.1234567890Z",
+            b"202607060504.5Z",
+        ],
+    )
+    def test_malformed_fractions(self, text: bytes) -> None:
+        """What is no fraction of a second in DER."""
+        with pytest.raises(Malformed):
+            read_generalized_time(text, fractions=True)
+
     @given(st.datetimes(timezones=st.just(UTC)))
     def test_round_trip(self, when: datetime) -> None:
         """Every time is read as it was written."""

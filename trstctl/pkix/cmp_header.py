@@ -105,6 +105,13 @@ def _read_null(value: bytes) -> bool:
     return True
 
 
+def _read_time(value: bytes) -> datetime:
+    """Read a GeneralizedTime, which RFC 5280 does not restrict here."""
+    return read_generalized_time(
+        der.content(value, GENERALIZED_TIME), fractions=True
+    )
+
+
 def _read_messages(value: bytes) -> tuple[bytes, ...]:
     """Read PKIMessages; what is in them is not looked at."""
     messages = der.children(der.content(value, der.SEQUENCE))
@@ -117,9 +124,7 @@ _READERS: Mapping[str, tuple[str, Callable[[bytes], Any]]] = {
     "implicitConfirm": ("implicit_confirm", _read_null),
     "confirmWaitTime": (
         "confirm_wait_time",
-        lambda value: read_generalized_time(
-            der.content(value, GENERALIZED_TIME)
-        ),
+        _read_time,
     ),
     "origPKIMessage": ("orig_messages", _read_messages),
     "certProfile": (
@@ -244,11 +249,7 @@ def read_header(header: bytes) -> PKIHeader:
         pvno=int.from_bytes(parts[0][1], "big", signed=True),
         sender=Party(parts[1][2], read_directory_name(parts[1])),
         recipient=Party(parts[2][2], read_directory_name(parts[2])),
-        message_time=(
-            None
-            if when is None
-            else read_generalized_time(der.content(when, GENERALIZED_TIME))
-        ),
+        message_time=None if when is None else _read_time(when),
         protection_alg=algorithm,
         sender_kid=_octets(fields.get(_SENDER_KID)),
         recip_kid=_octets(fields.get(_RECIP_KID)),

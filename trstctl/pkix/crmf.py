@@ -59,6 +59,8 @@ from trstctl.pkix.names import UTF8_STRING, read_general_names, read_text
 MAX_REQUESTS = 16
 
 _ID_REG_CTRL = "1.3.6.1.5.5.7.5.1."
+_REG_INFO_CERT_REQ = "1.3.6.1.5.5.7.5.2.2"
+_PUBLICATION_METHODS = frozenset({b"\x00", b"\x01", b"\x02", b"\x03"})
 
 #: Controls by their wire names (RFC 4211, section 6; RFC 9810, 5.3.19.16).
 CONTROLS: Mapping[str, str] = {
@@ -112,6 +114,8 @@ class CertReqMsg:
     :ivar cert_request: DER of the CertRequest, as it was received.
     :ivar proof: ``None`` if there is none.
     :ivar reg_info: dotted type and DER value of each (section 7).
+    :ivar alternate: what counts instead of the template, which the proof of
+        possession is over all the same (section 7.2).
     """
 
     der: bytes = field(repr=False)
@@ -121,6 +125,12 @@ class CertReqMsg:
     controls: Controls
     proof: ProofOfPossession | None
     reg_info: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
+    alternate: CertTemplate | None = None
+
+    @property
+    def wanted(self) -> CertTemplate:
+        """The template that counts."""
+        return self.alternate or self.template
 
 
 def read_cert_req_messages(value: bytes) -> tuple[CertReqMsg, ...]:
@@ -151,6 +161,7 @@ def _read_message(tag: int, content: bytes, whole: bytes) -> CertReqMsg:
     if len(parts) > 1:
         raise Malformed("a certificate request is malformed")
     cert_req_id, template, controls = _read_request(fields)
+    reg_info = read_types_and_values(parts[0][2]) if parts else ()
     return CertReqMsg(
         der=whole,
         cert_request=request,
@@ -158,8 +169,30 @@ def _read_message(tag: int, content: bytes, whole: bytes) -> CertReqMsg:
         template=template,
         controls=controls,
         proof=proof,
-        reg_info=read_types_and_values(parts[0][2]) if parts else (),
+        reg_info=reg_info,
+        alternate=_read_alternate(reg_info, cert_req_id, controls),
     )
+
+
+def _read_alternate(
+    reg_info: tuple[tuple[str, bytes], ...],
+    cert_req_id: int,
+    controls: Controls,
+) -> CertTemplate | None:
+    """Read the request that somebody has put beside the other (7.2)."""
+    found = [value for oid, value in reg_info if oid == _REG_INFO_CERT_REQ]
+    if not found:
+        return None
+    number, template, others = _read_request(
+        der.content(found[0], der.SEQUENCE)
+    )
+    if (
+        len(found) > 1
+        or number != cert_req_id
+        or (others.values and others != controls)
+    ):
+        raise Malformed("the request in regInfo contradicts the other")
+    return template
 
 
 def _read_request(content: bytes) -> tuple[int, CertTemplate, Controls]:
@@ -240,6 +273,15 @@ def _read_publication(value: bytes | None) -> bool | None:
         [der.INTEGER, der.SEQUENCE],
     ) or parts[0][1] != b"\x01":
         raise Malformed("the publication information is malformed")
+    for tag, content, _ in der.children(parts[1][1] if parts[1:] else b""):
+        place = der.children(content) if tag == der.SEQUENCE else []
+        # What the place is called is the server's to make sense of.
+        if (
+            not 1 <= len(place) <= 2
+            or place[0][0] != der.INTEGER
+            or place[0][1] not in _PUBLICATION_METHODS
+        ):
+            raise Malformed("the publication information is malformed")
     return True
 
 
@@ -266,7 +308,7 @@ def certificate_request(
     :raises ProofOfPossessionFailed: what was signed is not what section 4.1
         says.
     """
-    template = message.template
+    template = message.wanted
     extensions = template.extensions or ()
     names: tuple[GeneralName, ...] = ()
     for extension in extensions:

@@ -15,15 +15,22 @@ UTC_TIME = 0x17
 GENERALIZED_TIME = 0x18
 
 _FIELDS = re.compile(rb"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z")
+_FRACTION = re.compile(rb"\.\d{1,9}(?=Z\Z)")
 
 
-def read_generalized_time(value: bytes) -> datetime:
+def read_generalized_time(
+    value: bytes, *, fractions: bool = False
+) -> datetime:
     """
     Read the content octets of a GeneralizedTime (section 4.1.2.5.2).
 
+    :param fractions: whether there may be fractions of a second, which only
+        certificates and CRLs must not have.  They are cut off.
     :returns: aware, UTC.
     :raises Malformed: they are none, or of a form that is not allowed.
     """
+    if fractions:
+        value = _FRACTION.sub(b"", value)
     fields = _FIELDS.fullmatch(value)
     if fields is None:
         raise Malformed("a time is malformed")

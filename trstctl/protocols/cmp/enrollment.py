@@ -17,10 +17,8 @@ E-2  *What is encrypted is always confirmed.*  Of an encrypted certificate
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
-from typing import cast
 
 from trstctl.errors import (
     ChallengeRejected,
@@ -28,7 +26,6 @@ from trstctl.errors import (
     Stale,
     TrstctlError,
     Unavailable,
-    UnknownCertificate,
     UnsupportedAlgorithm,
 )
 from trstctl.interfaces import IRegistrationAuthority
@@ -54,7 +51,6 @@ from trstctl.pkix.cmp_responses import (
     poll_rep,
 )
 from trstctl.pkix.cmp_status import PKIStatusInfo
-from trstctl.pkix.names import names_match
 from trstctl.protocols.cmp.confirmation import NOT_TAKEN
 from trstctl.protocols.cmp.controls import credentials_for
 from trstctl.protocols.cmp.delivery import Generation, encrypted_certificate
@@ -68,11 +64,11 @@ from trstctl.protocols.cmp.exchange import (
 from trstctl.protocols.cmp.parties import (
     Party,
     SecretParty,
-    SignerParty,
 )
 from trstctl.protocols.cmp.refusals import refuse, restate
 from trstctl.protocols.cmp.settings import Served
-from trstctl.protocols.cmp.wishes import ANSWERS, NO_ID, Wish, read_wish
+from trstctl.protocols.cmp.updating import check_old, why_over
+from trstctl.protocols.cmp.wishes import ANSWERS, NO_ID, read_wish
 
 _V2021 = 3
 
@@ -123,7 +119,7 @@ class Enrollment:
         generation = await self._generation(asked, proof)
         renewing = message.body.type == "kur"
         if renewing and party.kind == "ra":
-            await self._check_old(wish)
+            await check_old(ra, endpoint, wish)
         credentials = credentials_for(
             ra, self._served.reg_token, party, wish.controls
         )
@@ -161,9 +157,11 @@ class Enrollment:
                 error, "transactionIdInUse", "transaction-id-used"
             ) from None
         except Stale as error:
-            if renewing and await self._is_updated(party):
-                raise restate(error, "certRevoked", "signer-updated") from None
-            raise
+            if not renewing:
+                raise
+            raise restate(error, *await why_over(ra, endpoint, party)) from (
+                None
+            )
         except UnsupportedAlgorithm as error:
             # With a signature that we know, it is the key that will not do.
             if proof in _ENCRYPTED or (
@@ -172,40 +170,6 @@ class Enrollment:
                 raise restate(error, "badCertTemplate", "key") from None
             raise
         return await self._told(asked, outcome, notes, generation)
-
-    async def _check_old(self, wish: Wish) -> None:
-        """
-        Refuse an update for one device that names the certificate of another.
-
-        Which one of the device's is updated is found by its names.
-        """
-        named = wish.controls.old_cert_id
-        if named is None:
-            return
-        with suppress(UnknownCertificate):
-            record = await self._ra.find(
-                self._served.endpoint.tenant_id, named.serial
-            )
-            facts = read_certificate(record.der)
-            if (
-                named.issuer is not None
-                and names_match(named.issuer, facts.issuer)
-                and names_match(wish.wanted.subject, facts.subject)
-            ):
-                return
-        raise refuse(
-            "badCertId",
-            "old-cert-id",
-            "oldCertId is not a certificate of this subject",
-        )
-
-    async def _is_updated(self, party: Party) -> bool:
-        """Tell whether the signer's certificate has been updated."""
-        facts = cast("SignerParty", party).certificate  # SIGNED_ONLY
-        own = await self._ra.find(
-            self._served.endpoint.tenant_id, facts.serial
-        )
-        return bool(own.superseded_by)
 
     async def _generation(
         self, asked: Exchange, proof: str

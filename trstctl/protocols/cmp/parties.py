@@ -227,6 +227,9 @@ def _reference(header: PKIHeader, *, strict: bool) -> str:
             "senderKID must be the reference of the shared secret",
         )
     reference = octets.decode("utf-8", "replace")
+    # Some clients put the whole name there, in which the reference is all.
+    if named == [reference.removeprefix("CN=")]:
+        reference = named[0]
     if strict and named != [reference]:
         raise refuse(
             "badMessageCheck",

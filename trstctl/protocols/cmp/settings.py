@@ -63,7 +63,14 @@ class AllowSettings(Section):
     """
 
     secret: tuple[Request, ...] = ("ir", "cr", "p10cr", "genm")
-    certificate: tuple[Request, ...] = ("cr", "p10cr", "kur", "rr", "genm")
+    certificate: tuple[Request, ...] = (
+        "ir",
+        "cr",
+        "p10cr",
+        "kur",
+        "rr",
+        "genm",
+    )
     idevid: tuple[Request, ...] = ("ir", "cr", "p10cr", "genm")
     ra: tuple[Request, ...] = (
         "ir",

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 
 from attrs import evolve, field, frozen
 
-from trstctl.errors import Malformed, RequestError
+from trstctl.errors import Malformed, TooLarge
 from trstctl.key_maker import as_asked
 from trstctl.model import (
     CertificateFacts,
@@ -31,6 +31,7 @@ from trstctl.pkix.crmf import (
     certificate_request,
     read_cert_req_messages,
 )
+from trstctl.pkix.crmf_faults import find_fault
 from trstctl.pkix.crmf_proof import PrivateKey
 from trstctl.pkix.csr import read_csr
 from trstctl.pkix.extensions import (
@@ -56,6 +57,12 @@ ANSWERS: Mapping[str, str] = {
 
 #: certReqId where there is none (RFC 9483, section 4.1.4).
 NO_ID = -1
+
+#: What is said of a part of a request that cannot be read.
+_MALFORMED: Mapping[str, tuple[str, str]] = {
+    "template": ("badCertTemplate", "template-malformed"),
+    "popo": ("badPOP", "pop-malformed"),
+}
 
 _VERSION_3 = 2
 _V2021 = 3
@@ -88,10 +95,7 @@ def cert_req_id_of(body: PKIBody) -> int:
     """Return the certReqId that a refusal repeats, as far as one is there."""
     if body.type == "p10cr":
         return NO_ID
-    try:
-        return read_cert_req_messages(body.value)[0].cert_req_id
-    except RequestError:
-        return 0
+    return find_fault(body.value).cert_req_id
 
 
 def read_wish(
@@ -116,7 +120,7 @@ def read_wish(
     """
     if body.type == "p10cr":
         return _read_p10cr(body, party, lenient=lenient)
-    messages = read_cert_req_messages(body.value)
+    messages = _read_messages(body)
     if len(messages) != 1:
         raise refuse(
             "badRequest",
@@ -124,8 +128,8 @@ def read_wish(
             "a message must have exactly one certificate request",
         )
     (message,) = messages
-    # RFC 9483, section 4.1.1.
-    if strict and message.cert_req_id != 0:
+    # RFC 9483, section 4.1.1; RFC 9810, section 5.3.4: -1 is p10cr's.
+    if message.cert_req_id == NO_ID or (strict and message.cert_req_id):
         raise refuse("badRequest", "cert-req-id", "certReqId must be 0")
     issuers = [issuer]
     if not strict and isinstance(party, SignerParty):
@@ -133,11 +137,14 @@ def read_wish(
         # which may be a manufacturer's.
         issuers.append(party.certificate.issuer)
     _check_template(message, issuers)
-    if body.type != "kur":
-        _check_named(message)
+    _check_named(message, body.type, party, strict=strict)
     if message.template.public_key is None:
         _check_generation(message, party, version, key_wishes)
-    wanted = certificate_request(message, lenient=not strict)
+    try:
+        wanted = certificate_request(message, lenient=not strict)
+        _check_usages(wanted, party)
+    except (Malformed, TooLarge) as error:
+        raise restate(error, *_MALFORMED["template"]) from None
     if key_wishes is not None and message.template.public_key is None:
         key = as_asked(key_wishes, wanted.public_key)
         wanted = evolve(wanted, public_key=key)
@@ -146,14 +153,24 @@ def read_wish(
     if isinstance(message.proof, PrivateKey):
         _check_encryption(message.proof, wanted.public_key, version)
     proof = _accepted(wanted.proof, party, body.type)
-    _check_usages(wanted, party)
     return Wish(
         message.cert_req_id,
         wanted if proof is wanted.proof else evolve(wanted, proof=proof),
-        modified=message.template.not_before is not None
-        or message.template.not_after is not None,
+        modified=message.wanted.not_before is not None
+        or message.wanted.not_after is not None,
         controls=message.controls,
     )
+
+
+def _read_messages(body: PKIBody) -> tuple[CertReqMsg, ...]:
+    """Read the requests, or say exactly what of them is malformed."""
+    try:
+        return read_cert_req_messages(body.value)
+    except (Malformed, TooLarge) as error:
+        part = find_fault(body.value).part
+        if not part:
+            raise
+        raise restate(error, *_MALFORMED[part]) from None
 
 
 def _read_p10cr(body: PKIBody, party: Party, *, lenient: bool) -> Wish:
@@ -178,7 +195,17 @@ def _check_template(message: CertReqMsg, issuers: Sequence[Name]) -> None:
 
     :param issuers: what may stand there as issuer.
     """
-    template = message.template
+    template = message.wanted
+    # RFC 4211, section 7.2: all data is copied; the key is what is proven.
+    if (template.public_key, template.key_algorithm) != (
+        message.template.public_key,
+        message.template.key_algorithm,
+    ):
+        raise refuse(
+            "badCertTemplate",
+            "reg-info-key",
+            "the template in regInfo has another key",
+        )
     if template.version not in {None, _VERSION_3}:
         raise refuse(
             "badCertTemplate", "version", "only version 3 is certified"
@@ -257,18 +284,30 @@ def _check_encryption(proof: PrivateKey, key: PublicKey, version: int) -> None:
         )
 
 
-def _check_named(message: CertReqMsg) -> None:
+def _check_named(
+    message: CertReqMsg, body_type: str, party: Party, *, strict: bool
+) -> None:
     """Refuse a template for nobody, before its proof is looked at."""
-    template = message.template
-    if not template.subject and not any(
+    template = message.wanted
+    if template.subject or any(
         each.oid == SUBJECT_ALTERNATIVE_NAME
         for each in template.extensions or ()
     ):
-        raise refuse(
-            "badCertTemplate",
-            "no-subject",
-            "the template has neither subject nor alternative names",
-        )
+        return
+    # RFC 9483, section 4.1.3, demands a subject in an update, too.  Older
+    # clients leave it out, and mean that of the certificate.
+    if (
+        body_type == "kur"
+        and not strict
+        and isinstance(party, SignerParty)
+        and (template.subject is None or not party.certificate.subject)
+    ):
+        return
+    raise refuse(
+        "badCertTemplate",
+        "no-subject",
+        "the template has neither subject nor alternative names",
+    )
 
 
 def _renewal(
