@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
 Requests that somebody else has encoded: by pyasn1, with the schema of RFC
-9810, and as loosely as RFC 9483 permits.  Both modes take them.
+9810, and as loosely as such programs do.  Both modes take them.
 
 Algorithm identifiers come without parameters where they may, names of other
 kinds than directory names, times with fractions of a second.
@@ -364,7 +364,7 @@ class SecretTests:
 
     @pytest.mark.parametrize("fraction", [".5", ".123", ".000001"])
     def test_fractions_of_a_second(self, site: Site, fraction: str) -> None:
-        """RFC 9810, section 5.1.1: messageTime is a GeneralizedTime."""
+        """RFC 9810, section 5.2.9, has none; pyasn1 may write them."""
         secret = site.secret()
         reference = secret.record.id
         reply = site.send(

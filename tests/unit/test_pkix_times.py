@@ -48,7 +48,7 @@ class TimesTests:
 
     @pytest.mark.parametrize("fraction", [b".5", b".123", b".000000001"])
     def test_fractions(self, fraction: bytes) -> None:
-        """X.680, section 46: who may have fractions; they are cut off."""
+        """Where they do not matter, they are cut off; else refused."""
         text = b"20260706050403" + fraction + b"Z"
         expected = datetime(2026, 7, 6, 5, 4, 3, tzinfo=UTC)
         assert expected == read_generalized_time(text, fractions=True)

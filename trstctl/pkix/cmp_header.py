@@ -106,7 +106,12 @@ def _read_null(value: bytes) -> bool:
 
 
 def _read_time(value: bytes) -> datetime:
-    """Read a GeneralizedTime, which RFC 5280 does not restrict here."""
+    """
+    Read a GeneralizedTime.
+
+    RFC 9810, section 5.2.9, has no fractions of a second; some encoders write
+    them all the same, and nothing depends on it.
+    """
     return read_generalized_time(
         der.content(value, GENERALIZED_TIME), fractions=True
     )

@@ -24,8 +24,8 @@ def read_generalized_time(
     """
     Read the content octets of a GeneralizedTime (section 4.1.2.5.2).
 
-    :param fractions: whether there may be fractions of a second, which only
-        certificates and CRLs must not have.  They are cut off.
+    :param fractions: whether fractions of a second are cut off, rather than
+        refused.
     :returns: aware, UTC.
     :raises Malformed: they are none, or of a form that is not allowed.
     """
