@@ -363,6 +363,9 @@ class HeaderTests:
         [
             der.explicit(0, der.tlv(0x17, b"261123120007Z")),
             der.explicit(0, der.tlv(0x18, b"20261123120007.Z")),
+            der.explicit(0, der.tlv(0x18, b"20261123120007.5")),
+            der.explicit(0, der.tlv(0x18, b"20261123120007,5Z")),
+            der.explicit(0, der.tlv(0x18, b"20261123120007.0123456789Z")),
             der.explicit(0, der.tlv(0x18, b"20261323120007Z")),
             der.explicit(0, der.tlv(0x18, b"202611231200Z")),
             der.explicit(0, der.tlv(0x18, b"20261123120007+0000")),

@@ -392,6 +392,19 @@ class RenewedTests:
         if found.mac.nonce:
             assert b"\x65" * 12 == ours.mac.nonce
 
+    @pytest.mark.parametrize("null", [b"", NULL])
+    def test_identifiers_stay_as_they_are(self, null: bytes) -> None:
+        """With NULL or nothing as parameters: who writes it reads it."""
+        own = identifier(HMACS["sha256"], null)
+        for protection in (
+            password_based(mac=own),
+            pbmac1(prf=own, mac=own),
+        ):
+            found = read_protection(protection)
+            assert isinstance(found, PasswordBasedMac | PBMAC1)
+            ours = found.renewed(self.counted()).der()
+            assert protection.count(own) == ours.count(own)
+
     def test_secrets_stay_out_of_logs(self) -> None:
         """Nothing of a key is kept in the value."""
         found = read_pbm(password_based())

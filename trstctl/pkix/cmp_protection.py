@@ -172,10 +172,13 @@ class PBMAC1(_SharedSecret):
 
     :ivar key_length: octets.
     :ivar kdf: dotted identifier of PBKDF2, as the other end writes it.
+    :ivar prf: DER AlgorithmIdentifier of the HMAC that the key is derived
+        with, likewise; empty: as RFC 8018 writes it.
     """
 
     key_length: int
     kdf: str = _PBKDF2
+    prf: bytes = field(default=b"", repr=False)
 
     def derive(self, secret: bytes) -> bytes:
         """
@@ -190,7 +193,7 @@ class PBMAC1(_SharedSecret):
     def der(self) -> bytes:
         """Return the AlgorithmIdentifier."""
         # The default PRF, hmacWithSHA1, is left out in DER.
-        prf = der.sequence(der.oid(HMACS[self.digest]), _NULL)
+        prf = self.prf or der.sequence(der.oid(HMACS[self.digest]), _NULL)
         derivation = der.sequence(
             der.octet_string(self.salt),
             der.integer(self.iterations),
@@ -345,9 +348,9 @@ def _read_pbmac1(parameters: bytes) -> Protection:
     if salt[0] != der.OCTET_STRING:
         return _unsupported("PBMAC1", "a salt from elsewhere")
     prf = found.get(der.SEQUENCE)
-    digest: str | None = "sha1"  # appendix A.2: the default
-    if prf is not None:
-        digest = digest_name(der.tlv(der.SEQUENCE, prf), HMAC_NAMES)
+    written = b"" if prf is None else der.tlv(der.SEQUENCE, prf)
+    # Appendix A.2 has the default.
+    digest = digest_name(written, HMAC_NAMES) if written else "sha1"
     mac = read_mac(identifier[2])
     if digest is None or mac is None:
         return _unsupported("PBMAC1", "an unknown algorithm")
@@ -360,4 +363,6 @@ def _read_pbmac1(parameters: bytes) -> Protection:
     count = _bounded("PBMAC1", salt[1], iterations[1])
     if isinstance(count, Unsupported):
         return count
-    return PBMAC1(digest, salt[1], count, mac, length, oid)
+    if digest == "sha1":
+        written = b""
+    return PBMAC1(digest, salt[1], count, mac, length, oid, written)
