@@ -321,6 +321,42 @@ class IChallengeTokens(IChallengeGate):
         """
 
 
+class IRevocationChallenges(Interface):
+    """
+    The passwords that revoke certificates (RFC 7894, section 3.2).
+
+    Somebody may have thought them up, so that each hash is slow, and none is
+    made in the reactor's thread.
+    """
+
+    def verifier(
+        challenge: str, tenant_id: str, request: bytes
+    ) -> Deferred[str]:
+        """
+        Return what is kept of a challenge.
+
+        The same for the same challenge and request.
+
+        :param challenge: secret.
+        :param request: what the request is beside it, which is unique to it.
+        """
+
+    def prove(
+        tenant_id: str, serial: str, verifier: str, secret: bytes, peer: str
+    ) -> Deferred[None]:
+        """
+        Prove that a secret is the one that a certificate came with.
+
+        :param serial: as the peer gave it, for the throttle.
+        :param verifier: what was kept; empty: nothing, or there is no such
+            certificate, which takes as long and fails alike.
+        :param secret: octets of the text in UTF-8.
+        :raises ChallengeRejected: it is not.
+        :raises Throttled: too many wrong ones, from this peer or for this
+            certificate.
+        """
+
+
 class IDeviceSecrets(Interface):
     """
     Single-use secrets for devices that somebody else vouches for.
@@ -537,6 +573,7 @@ class IRegistrationAuthority(Interface):
     challenges = Attribute("An :class:`IChallengeTokens`.")
     revocation = Attribute("An :class:`IRevocation`.")
     device_secrets = Attribute("An :class:`IDeviceSecrets`.")
+    revocation_challenges = Attribute("An :class:`IRevocationChallenges`.")
     outbound = Attribute("An :class:`IOutbound`.")
     attempts = Attribute("An :class:`IAttempts`.")
     dialogues = Attribute("An :class:`IDialogues`.")

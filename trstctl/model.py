@@ -438,6 +438,10 @@ class EnrollmentRequest:
         endpoint of the protocol and tenant.  For a protocol whose messages
         name their transactions, so that who begins anew is known from who
         sends again what somebody has recorded.
+    :ivar revocation_challenge: what its sender wants to be able to revoke the
+        certificate by; secret.  Then ``content`` is there, without it.
+    :ivar revocation_verifier: what is kept of that; once there is one, it is
+        part of ``content``.
     """
 
     endpoint: Endpoint
@@ -457,6 +461,8 @@ class EnrollmentRequest:
     )
     current_only: bool = False
     once: bool = False
+    revocation_challenge: str = field(default="", repr=False)
+    revocation_verifier: str = field(default="", repr=False)
 
 
 @frozen
@@ -675,6 +681,7 @@ class StoredRequest:
     :ivar transaction: the protocol's transactionID, or empty.
     :ivar secret_id: the single-use secret that is reserved for it or burnt.
     :ivar authority: which authority issued the certificate, or empty.
+    :ivar revocation_verifier: as in :class:`CertificateRecord`.
     """
 
     id: str
@@ -700,6 +707,7 @@ class StoredRequest:
     transaction: str = ""
     secret_id: str | None = None
     authority: str = ""
+    revocation_verifier: str = field(default="", repr=False)
 
 
 @frozen
@@ -714,6 +722,7 @@ class NewRequest:
         is held reserves it.
     :ivar wish: if the key was made for the request: what the secret is burnt
         for instead, as the key is another each time.
+    :ivar revocation_verifier: as in :class:`CertificateRecord`.
     """
 
     id: str
@@ -733,6 +742,7 @@ class NewRequest:
     transaction: str = ""
     secret_id: str | None = None
     wish: str = ""
+    revocation_verifier: str = field(default="", repr=False)
 
     @property
     def burnt_for(self) -> str:
@@ -786,6 +796,9 @@ class CertificateRecord:
         in its place, or empty; also of one that has been revoked since.
     :ivar confirm_by: until when the client has to confirm it; ``None`` if it
         has done so, or need not, or it has been revoked.
+    :ivar revocation_verifier: what a revocationChallenge (RFC 7894, section
+        3.2) is checked against: ``scrypt$…``; empty: there was none.  Only
+        where ``der`` is.
     """
 
     tenant_id: str
@@ -806,6 +819,7 @@ class CertificateRecord:
     revocation_reason: str = ""
     superseded_by: str = ""
     confirm_by: datetime | None = None
+    revocation_verifier: str = field(default="", repr=False)
 
 
 @frozen

@@ -146,6 +146,7 @@ class Polls:
             transaction=request.transaction,
             confirm_within=request.confirm_within,
             generate=generate and partial(generate, wanted),
+            revocation_verifier=row.revocation_verifier,
         )
         principal = await self._principal_of(again, row, asker)
         asked = ask(again, principal, rules, self._windows)

@@ -69,6 +69,10 @@ I-18 *Sent again is not begun anew.*  Where a protocol's messages name their
     transactions, the same request under the same one is refused for good
     once I-4 is over, at every endpoint of protocol and tenant: its row, which
     is kept as its certificate is, still has the key.
+I-19 *A password that revokes is kept as a slow hash* only, from the request's
+     row to the certificate's.  The hash stands for it in the fingerprint, so
+     that with another password it is another request, and nothing that is kept
+     tells a guess any faster.  It is made for who is proven.
 """
 
 from __future__ import annotations
@@ -124,6 +128,7 @@ from trstctl.interfaces import (
     IRegistrar,
     IRegistrationAuthority,
     IRevocation,
+    IRevocationChallenges,
     IStore,
 )
 from trstctl.minting import Registrar
@@ -196,6 +201,7 @@ class RegistrationAuthority:
     challenges: IChallengeTokens
     revocation: IRevocation
     device_secrets: IDeviceSecrets
+    revocation_challenges: IRevocationChallenges
     outbound: IOutbound
     attempts: IAttempts
     key_maker: IKeyMaker
@@ -258,6 +264,8 @@ class RegistrationAuthority:
                 request, self.now()
             )
             check_linking(request, principal)
+            if request.revocation_challenge:
+                request = await self._hashed(request)
             asked = ask(request, principal, self.rules, self.windows)
             if request.anew and request.generate is not None:
                 asked = await self._with_key(asked, request.generate)
@@ -279,6 +287,23 @@ class RegistrationAuthority:
         if serving is endpoint:
             return request
         return evolve(request, endpoint=serving)
+
+    async def _hashed(self, request: EnrollmentRequest) -> EnrollmentRequest:
+        """Put a slow hash in the place of a revocation challenge (I-19)."""
+        content = request.content
+        if content is None:
+            raise Internal("a revocation challenge would be part of a digest")
+        verifier = await self.revocation_challenges.verifier(
+            request.revocation_challenge,
+            request.endpoint.tenant_id,
+            content,
+        )
+        return evolve(
+            request,
+            content=content + verifier.encode("ascii"),
+            revocation_challenge="",
+            revocation_verifier=verifier,
+        )
 
     async def enroll_own(
         self, request: EnrollmentRequest, rules: Rules | None = None
@@ -573,6 +598,7 @@ class RegistrationAuthority:
             transaction=request.transaction,
             secret_id=asked.principal.secret_id,
             wish=wish(request.wanted.public_key),
+            revocation_verifier=request.revocation_verifier,
         )
 
     def _new_id(self) -> str:

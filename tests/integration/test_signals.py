@@ -127,7 +127,7 @@ class SignalTests:
         status = drive(
             gateway,
             "def fail():\n"
-            "    gateway._threads.check_password(lambda *_: True, '', '')\n"
+            "    gateway._threads.hash_password(lambda *_: True, '', '')\n"
             "    gateway.store.close().addCallback(\n"
             "        lambda _: send(signal.SIGTERM))\n"
             "when_ready(lambda: reactor.callLater(0.1, fail))",

@@ -56,6 +56,7 @@ LAYERS = {
     "trstctl.ops": 4,
     "trstctl.own_keys": 3,
     "trstctl.challenges": 3,
+    "trstctl.revocation_challenges": 3,
     "trstctl.trust_settings": 3,
     "trstctl.server_certificate": 5,
     "trstctl.authorities": 5,

@@ -101,7 +101,11 @@ class RunSlowly(Protocol):
     """Runs a blocking function off the reactor thread."""
 
     def __call__(
-        self, check: Callable[[str, str], bool], secret: str, verifier: str
+        self,
+        check: Callable[[str, str], bool],
+        secret: str,
+        verifier: str,
+        /,
     ) -> Awaitable[bool]:
         """Return what the check returns."""
 

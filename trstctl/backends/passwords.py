@@ -15,14 +15,14 @@ import hmac
 from collections.abc import Callable
 
 #: scrypt's cost: 2**15 * 8 * 128 bytes = 32 MiB, about 60 ms.
-_LOG2_N = 15
+LOG2_N = 15
 _MAXMEM = 64 * 1024 * 1024
 
 
 def scrypt_verifier(
     password: str,
     random_bytes: Callable[[int], bytes],
-    log2_n: int = _LOG2_N,
+    log2_n: int = LOG2_N,
 ) -> str:
     """
     Return what is kept of a password.
@@ -77,6 +77,11 @@ def _scrypt(password: str, salt: bytes, log2_n: int) -> str:
     ).hex()
 
 
+def decoy(log2_n: int) -> str:
+    """Return what no password is right for, at the same cost."""
+    return f"scrypt${log2_n}${'00' * 16}${'00' * 32}"
+
+
 #: Checked when a name is unknown, so that unknown costs what wrong costs.
-DECOY = f"scrypt${_LOG2_N}${'00' * 16}${'00' * 32}"
+DECOY = decoy(LOG2_N)
 TOKEN_DECOY = f"sha256${'00' * 32}"

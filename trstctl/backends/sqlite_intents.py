@@ -62,9 +62,9 @@ _ADD_OPEN = """
 INSERT INTO requests (tenant_id, id, protocol, principal, request_key,
     fingerprint, key_expires, endpoint, operation, profile, profile_version,
     subject, names, public_key_fingerprint, csr, request_id, peer,
-    transaction_id, created_at, state, intent, authority, serial, owner, tbs_sha256, secret_id,
-    not_before, not_after, promised_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open',
+    transaction_id, revocation_verifier, created_at, state, intent, authority,
+    serial, owner, tbs_sha256, secret_id, not_before, not_after, promised_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'open',
     ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
@@ -72,7 +72,8 @@ _REOPEN = """
 UPDATE requests SET key_expires = max(key_expires, ?), profile = ?,
     profile_version = ?, subject = ?, names = ?, csr = ?,
     public_key_fingerprint = ?, request_id = ?,
-    peer = ?, transaction_id = ?, state = 'open', intent = ?, authority = ?, serial = ?,
+    peer = ?, transaction_id = ?, revocation_verifier = ?, state = 'open',
+    intent = ?, authority = ?, serial = ?,
     owner = ?, tbs_sha256 = ?, secret_id = ?, not_before = ?, not_after = ?,
     promised_at = ?
 WHERE tenant_id = ? AND number = ?
@@ -180,6 +181,7 @@ def _reopen(
             request.request_id,
             request.peer,
             request.transaction,
+            request.revocation_verifier,
             *_intent_values(intent, at),
             tenant_id,
             number,
@@ -272,6 +274,7 @@ def record_certificate(
         issued_at=now,
         der=certificate,
         confirm_by=intent.confirm_by,
+        revocation_verifier=request.revocation_verifier,
     )
 
 

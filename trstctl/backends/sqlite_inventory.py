@@ -39,7 +39,8 @@ from trstctl.model import (
 _FIND_CERTIFICATE = """
 SELECT tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, der, superseded_by, confirm_by
+    issued_at, revoked_at, revocation_reason, der, superseded_by, confirm_by,
+    revocation_verifier
 FROM requests INDEXED BY requests_by_serial
 WHERE serial = ? AND tenant_id = ? AND status IS NOT NULL
 """

@@ -47,7 +47,8 @@ _REQUEST_BY_KEY = """
 SELECT id, tenant_id, protocol, principal, request_key, fingerprint, state,
     endpoint, operation, profile, subject, names, public_key_fingerprint,
     created_at, key_expires, csr, decided_by, decided_at, reason,
-    der, serial, not_after, status, transaction_id, secret_id, authority
+    der, serial, not_after, status, transaction_id, secret_id, authority,
+    revocation_verifier
 FROM requests
 WHERE tenant_id = ? AND protocol = ? AND principal = ? AND request_key = ?
     AND holds_key = 1 AND (key_expires > ? OR state = 'open' OR ?)
@@ -57,7 +58,8 @@ _REQUEST_BY_NUMBER = """
 SELECT id, tenant_id, protocol, principal, request_key, fingerprint, state,
     endpoint, operation, profile, subject, names, public_key_fingerprint,
     created_at, key_expires, csr, decided_by, decided_at, reason,
-    der, serial, not_after, status, transaction_id, secret_id, authority
+    der, serial, not_after, status, transaction_id, secret_id, authority,
+    revocation_verifier
 FROM requests
 WHERE tenant_id = ? AND number = ?
 """
@@ -66,7 +68,8 @@ _LIST_ALL = """
 SELECT id, tenant_id, protocol, principal, request_key, fingerprint, state,
     endpoint, operation, profile, subject, names, public_key_fingerprint,
     created_at, key_expires, csr, decided_by, decided_at, reason,
-    der, serial, not_after, status, transaction_id, secret_id, authority
+    der, serial, not_after, status, transaction_id, secret_id, authority,
+    revocation_verifier
 FROM requests
 WHERE tenant_id = ? AND state <> 'retried' ORDER BY number LIMIT ?
 """
@@ -75,7 +78,8 @@ _LIST_ISSUED = """
 SELECT id, tenant_id, protocol, principal, request_key, fingerprint, state,
     endpoint, operation, profile, subject, names, public_key_fingerprint,
     created_at, key_expires, csr, decided_by, decided_at, reason,
-    der, serial, not_after, status, transaction_id, secret_id, authority
+    der, serial, not_after, status, transaction_id, secret_id, authority,
+    revocation_verifier
 FROM requests
 WHERE tenant_id = ? AND state = 'issued' ORDER BY number LIMIT ?
 """
@@ -84,7 +88,8 @@ _LIST_UNSETTLED = """
 SELECT id, tenant_id, protocol, principal, request_key, fingerprint, state,
     endpoint, operation, profile, subject, names, public_key_fingerprint,
     created_at, key_expires, csr, decided_by, decided_at, reason,
-    der, serial, not_after, status, transaction_id, secret_id, authority
+    der, serial, not_after, status, transaction_id, secret_id, authority,
+    revocation_verifier
 FROM requests
 WHERE tenant_id = ? AND state = ? AND state NOT IN ('open', 'issued')
 ORDER BY number LIMIT ?
@@ -94,7 +99,8 @@ _LIST_OPEN = """
 SELECT id, tenant_id, protocol, principal, request_key, fingerprint, state,
     endpoint, operation, profile, subject, names, public_key_fingerprint,
     created_at, key_expires, csr, decided_by, decided_at, reason,
-    der, serial, not_after, status, transaction_id, secret_id, authority
+    der, serial, not_after, status, transaction_id, secret_id, authority,
+    revocation_verifier
 FROM requests INDEXED BY requests_open
 WHERE tenant_id = ? AND state = 'open' ORDER BY number LIMIT ?
 """
@@ -103,7 +109,8 @@ _FIND_TRANSACTIONS = """
 SELECT id, tenant_id, protocol, principal, request_key, fingerprint, state,
     endpoint, operation, profile, subject, names, public_key_fingerprint,
     created_at, key_expires, csr, decided_by, decided_at, reason,
-    der, serial, not_after, status, transaction_id, secret_id, authority
+    der, serial, not_after, status, transaction_id, secret_id, authority,
+    revocation_verifier
 FROM requests INDEXED BY requests_by_transaction
 WHERE tenant_id = ? AND transaction_id = ? AND transaction_id <> ''
     AND protocol = ? AND endpoint = ? AND state <> 'retried'
@@ -290,8 +297,9 @@ _ADD_HELD = """
 INSERT INTO requests (tenant_id, id, protocol, principal, request_key,
     fingerprint, key_expires, endpoint, operation, profile, profile_version,
     subject, names, public_key_fingerprint, csr, request_id, peer,
-    transaction_id, created_at, secret_id, state, was_held)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
+    transaction_id, revocation_verifier, created_at, secret_id, state,
+    was_held)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
     'held', 1)
 """
 
@@ -309,7 +317,7 @@ ORDER BY number LIMIT 1
 _ADOPT = """
 UPDATE requests SET request_key = ?, holds_key = 1, fingerprint = ?, csr = ?,
     key_expires = max(key_expires, ?), request_id = ?, peer = ?,
-    transaction_id = ?
+    transaction_id = ?, revocation_verifier = ?
 WHERE tenant_id = ? AND number = ?
 RETURNING id
 """
@@ -319,6 +327,7 @@ UPDATE requests SET state = 'held', was_held = 1,
     key_expires = max(key_expires, ?),
     profile = ?, profile_version = ?, subject = ?, names = ?, csr = ?,
     request_id = ?, peer = ?, transaction_id = ?, secret_id = ?,
+    revocation_verifier = ?,
     decided_by = '', decided_at = NULL, reason = ''
 WHERE tenant_id = ? AND number = ?
 """
@@ -413,6 +422,7 @@ def _hold_again(
             request.peer,
             request.transaction,
             request.secret_id,
+            request.revocation_verifier,
             request.key.tenant_id,
             number,
         ),
@@ -455,6 +465,7 @@ def _adopt(transaction: Transaction, request: NewRequest, number: int) -> str:
             request.request_id,
             request.peer,
             request.transaction,
+            request.revocation_verifier,
             key.tenant_id,
             number,
         ),

@@ -93,7 +93,7 @@ def request_values(request: NewRequest, now: int) -> Row:
     Columns: tenant_id, id, protocol, principal, request_key, fingerprint,
     key_expires, endpoint, operation, profile, profile_version, subject,
     names, public_key_fingerprint, csr, request_id, peer, transaction_id,
-    created_at.
+    revocation_verifier, created_at.
     """
     key = request.key
     return (
@@ -115,6 +115,7 @@ def request_values(request: NewRequest, now: int) -> Row:
         request.request_id,
         request.peer,
         request.transaction,
+        request.revocation_verifier,
         now,
     )
 
@@ -127,8 +128,8 @@ def stored_request(row: Row) -> StoredRequest:
     state, endpoint, operation, profile, subject, names,
     public_key_fingerprint, created_at, key_expires, csr, decided_by,
     decided_at, reason, der, serial, not_after, status, transaction_id,
-    secret_id, authority; the four from der on, and authority, count if
-    there is a certificate.
+    secret_id, authority, revocation_verifier; the four from der on, and
+    authority, count if there is a certificate.
     """
     issued = row[22] is not None
     return StoredRequest(
@@ -155,6 +156,7 @@ def stored_request(row: Row) -> StoredRequest:
         transaction=row[23],
         secret_id=row[24],
         authority=row[25] if issued else "",
+        revocation_verifier=row[26],
     )
 
 
@@ -164,7 +166,8 @@ def certificate_record(row: Row) -> CertificateRecord:
 
     Columns: tenant_id, authority, serial, subject, names, profile, protocol,
     principal, public_key_fingerprint, not_before, not_after, status,
-    issued_at, revoked_at, revocation_reason, der, superseded_by, confirm_by.
+    issued_at, revoked_at, revocation_reason, der, superseded_by, confirm_by;
+    revocation_verifier too, where der is.
     """
     return CertificateRecord(
         tenant_id=row[0],
@@ -185,6 +188,7 @@ def certificate_record(row: Row) -> CertificateRecord:
         der=row[15],
         superseded_by=row[16],
         confirm_by=moment_or_none(row[17]),
+        revocation_verifier=row[18] if len(row) > 18 else "",
     )
 
 

@@ -179,6 +179,7 @@ class MemoryStore:
             csr=request.csr,
             transaction=request.transaction,
             secret_id=request.secret_id,
+            revocation_verifier=request.revocation_verifier,
         )
         self._requests[request.id] = stored
         self._keys[request.key] = request.id
@@ -199,6 +200,7 @@ class MemoryStore:
             csr=request.csr,
             transaction=request.transaction,
             secret_id=request.secret_id,
+            revocation_verifier=request.revocation_verifier,
         )
         return stored
 
@@ -358,6 +360,7 @@ class MemoryStore:
             csr=request.csr,
             key_expires=max(row.key_expires, request.key_expires),
             transaction=request.transaction,
+            revocation_verifier=request.revocation_verifier,
         )
         return stored
 
@@ -576,6 +579,7 @@ class MemoryStore:
             issued_at=now,
             der=certificate,
             confirm_by=intent.confirm_by,
+            revocation_verifier=request.revocation_verifier,
         )
         self._end(promise, "issued")
         self._certificates[key.tenant_id, intent.serial] = record
@@ -683,7 +687,10 @@ class MemoryStore:
             if last is None:
                 raise UnknownCertificate
             found = [row for row in found if order(row) > order(last)]
-        return [evolve(row, der=b"") for row in found[: query.limit]]
+        return [
+            evolve(row, der=b"", revocation_verifier="")
+            for row in found[: query.limit]
+        ]
 
     def _order(
         self, by_expiry: bool
@@ -807,7 +814,10 @@ class MemoryStore:
     ) -> Deferred[Sequence[CertificateRecord]]:
         """Return what should have been confirmed, of all tenants."""
         found = [
-            (record.confirm_by, evolve(record, der=b""))
+            (
+                record.confirm_by,
+                evolve(record, der=b"", revocation_verifier=""),
+            )
             for record in self._certificates.values()
             if record.confirm_by is not None and record.confirm_by <= before
         ]

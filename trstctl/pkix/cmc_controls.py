@@ -76,6 +76,9 @@ _DIGESTS = frozenset({"sha256", "sha384", "sha512"})
 _REASONS = {number: name for name, number in CRL_REASONS.items()}
 
 _ENUMERATED = 0x0A
+
+#: Octets of a shared secret: 255 characters (RFC 7894, section 3) in UTF-8.
+_SECRET = 1020
 _REVOCATION_TAGS = bytes((GENERALIZED_TIME, der.OCTET_STRING, UTF8_STRING))
 
 
@@ -214,20 +217,20 @@ class RevokeRequest:
     :ivar serial: hexadecimal, as everywhere; may be negative.
     :ivar reason: a name of RFC 5280, section 5.3.1, ``removeFromCRL``
         included; a number that has no name as it is.
-    :ivar has_secret: whether a shared secret is there, which is not kept.
+    :ivar secret: the sharedSecret, if it is there.
     """
 
     issuer: Name
     serial: str
     reason: str
-    has_secret: bool = False
+    secret: bytes | None = field(default=None, repr=False)
 
 
 def read_revoke_request(value: bytes) -> RevokeRequest:
     """
     Read RevokeRequest.
 
-    :raises Malformed: it is none.
+    :raises Malformed: it is none, or its secret is longer than any can be.
     """
     issuer, serial, reason, *rest = _revocation_parts(value)
     optional = der.fields(rest, _REVOCATION_TAGS)
@@ -235,12 +238,15 @@ def read_revoke_request(value: bytes) -> RevokeRequest:
         read_generalized_time(optional[GENERALIZED_TIME])
     if UTF8_STRING in optional:
         read_text(UTF8_STRING, optional[UTF8_STRING])
+    secret = optional.get(der.OCTET_STRING)
+    if secret is not None and len(secret) > _SECRET:
+        raise Malformed("a shared secret is too long")
     code = int.from_bytes(reason[1], "big", signed=True)
     return RevokeRequest(
         read_name(issuer[2]),
         f"{int.from_bytes(serial[1], 'big', signed=True):x}",
         _REASONS.get(code, f"{code}"),
-        der.OCTET_STRING in optional,
+        secret,
     )
 
 

@@ -57,6 +57,9 @@ CHALLENGE_PASSWORD = "1.2.840.113549.1.9.7"  # noqa: S105  an OID
 
 #: id-aa-otpChallenge (RFC 7894, section 3.1).
 OTP_CHALLENGE = "1.2.840.113549.1.9.16.2.56"
+
+#: id-aa-revocationChallenge (RFC 7894, section 3.2).
+REVOCATION_CHALLENGE = "1.2.840.113549.1.9.16.2.57"
 CHANGE_SUBJECT_NAME = "1.3.6.1.5.5.7.7.36"
 
 
@@ -232,7 +235,7 @@ def _holds_general_names(content: bytes) -> bool:
 
 
 #: Attributes that nobody needs once a request is proven.
-_SECRETS = frozenset({CHALLENGE_PASSWORD, OTP_CHALLENGE})
+_SECRETS = frozenset({CHALLENGE_PASSWORD, OTP_CHALLENGE, REVOCATION_CHALLENGE})
 
 #: The letter x in the character strings with several octets to each.
 _WIDE_LETTERS = {28: b"\0\0\0x", 30: b"\0x"}
@@ -241,16 +244,18 @@ _WIDE_LETTERS = {28: b"\0\0\0x", 30: b"\0x"}
 def without_challenge(request: CertificateRequest) -> bytes:
     """
     Return a request as it may be kept: a challenge password is a secret, and
-    so are a one-time password (RFC 7894, section 3.1) and some controls of
-    CRMF.
+    so are a one-time password and a revocation challenge (RFC 7894, sections
+    3.1 and 3.2) and some controls of CRMF.
 
     :returns: the request's DER, with each character of them replaced by
-        ``x``.  Its signature does not verify any more.
+        ``x``.  Its signature does not verify any more; beside a revocation
+        challenge, which somebody may have thought up, it is blanked, too:
+        it would tell a right guess from a wrong one.
     """
     if request.kept is not None:
         return request.kept
-    if request.challenge_password is None and (
-        OTP_CHALLENGE not in request.attributes
+    if request.challenge_password is None and _SECRETS.isdisjoint(
+        request.attributes
     ):
         return request.der
     kept = request.der
@@ -264,7 +269,12 @@ def without_challenge(request: CertificateRequest) -> bytes:
             found = True
             blank = der.set_of(*map(_blank, der.children(values[1])))
             kept = kept.replace(whole, der.sequence(kind[2], blank), 1)
-    return kept if found else b""  # it came in another form than this
+    if not found:
+        return b""  # it came in another form than this
+    if REVOCATION_CHALLENGE in request.attributes:
+        octets = len(request.proof.signature)
+        kept = kept[: len(kept) - octets] + bytes(octets)
+    return kept
 
 
 def _blank(value: tuple[int, bytes, bytes]) -> bytes:

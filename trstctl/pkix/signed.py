@@ -130,6 +130,7 @@ def read_signed_data(
     data: bytes,
     *,
     signers: int = 1,
+    unsigned: bool = False,
     max_bytes: int = 65536,
     max_nodes: int = 4096,
 ) -> SignedData:
@@ -138,19 +139,21 @@ def read_signed_data(
 
     :param data: DER, or BER of the kind that :mod:`trstctl.pkix.ber` reads.
     :param signers: how many it must have.
+    :param unsigned: none will do, too.
     :raises TooLarge: more than ``max_bytes``.
     :raises Malformed: anything else that is wrong with it.
     """
     try:
         data = ber.as_der(data, max_bytes=max_bytes, max_nodes=max_nodes)
-        return _read(read_content_info(data, SIGNED_DATA), signers)
+        fields = read_content_info(data, SIGNED_DATA)
+        return _read(fields, {signers, 0} if unsigned else {signers})
     except RequestError:
         raise
     except Exception as error:
         raise Malformed("not a signed message") from error
 
 
-def _read(fields: bytes, signers: int) -> SignedData:
+def _read(fields: bytes, signers: set[int]) -> SignedData:
     """Read the fields of a SignedData; may fail with any exception."""
     parts = der.children(fields)
     version, announced, encapsulated = parts[:3]
@@ -172,7 +175,7 @@ def _read(fields: bytes, signers: int) -> SignedData:
     )
     crls, other_crls = _read_bag(bags.get(CRLS_TAG, b""), _OTHER_REVOCATION)
     infos = der.children(parts[-1][1])
-    if len(infos) != signers:
+    if len(infos) not in signers:
         raise Malformed("a signed message with too many or too few signers")
     found = tuple(
         _read_signer(

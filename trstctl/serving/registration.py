@@ -17,6 +17,7 @@ from trstctl.key_maker import KeyMaker
 from trstctl.metrics import Metrics
 from trstctl.outbound import Connections, Outbound
 from trstctl.ra import RegistrationAuthority
+from trstctl.revocation_challenges import RevocationChallenges
 from trstctl.rules import Rules, Windows
 from trstctl.serving.threads import Threads
 from trstctl.vouching import DeviceSecrets
@@ -51,7 +52,7 @@ def make_ra(
             store,
             lambda: ra.rules.authorities,
             reactor,
-            threads.check_password,
+            threads.hash_password,
             random_bytes,
             limits.password_failures,
         ),
@@ -89,6 +90,9 @@ def make_ra(
         reactor, limits.password_failures, limits.outbound_calls
     )
     ra.attempts = attempts
+    ra.revocation_challenges = RevocationChallenges(
+        reactor, threads.hash_password, limits.password_failures
+    )
     ra.key_maker = KeyMaker(threads.run)
     return ra
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.types import (
@@ -49,13 +49,9 @@ class Threads:
         """Run what takes long, beside the signatures."""
         return deferToThreadPool(self._reactor, self._signing, function, *args)
 
-    def check_password(
-        self, check: Callable[[str, str], bool], secret: str, verifier: str
-    ) -> Awaitable[bool]:
-        """Check a password."""
-        return deferToThreadPool(
-            self._reactor, self._hashing, check, secret, verifier
-        )
+    def hash_password(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Run what hashes a password."""
+        return deferToThreadPool(self._reactor, self._hashing, function, *args)
 
     def signer(self, key: CertificateIssuerPrivateKeyTypes) -> ISigner:
         """Return what signs with an authority's key."""

@@ -34,6 +34,7 @@ from trstctl.interfaces import (
     IRegistrar,
     IRegistrationAuthority,
     IRevocation,
+    IRevocationChallenges,
     ISigner,
     IStore,
 )
@@ -53,6 +54,7 @@ from trstctl.model import (
 from trstctl.pkix import algorithms
 from trstctl.policy.profile import Profile, ProfileSettings, builtin_profiles
 from trstctl.ra import RegistrationAuthority, unmarked
+from trstctl.revocation_challenges import RevocationChallenges
 from trstctl.rules import Rules, Windows
 from trstctl.testing.credentials import FakeCredentials
 from trstctl.testing.outbound import FakeOutbound
@@ -197,6 +199,8 @@ def make_ra(
         store, ra.challenges, ra.now, random_bytes
     )
     ra.device_secrets = device_secrets
+    revoking: Any = RevocationChallenges(clock, execute, log2_n=1)
+    ra.revocation_challenges = revoking
     maker: Any = KeyMaker(execute)
     ra.key_maker = maker
     others: Any = FakeOutbound()
@@ -281,6 +285,7 @@ class StubAuthority:
 
     challenges: IChallengeTokens
     device_secrets: IDeviceSecrets
+    revocation_challenges: IRevocationChallenges
 
     def __init__(
         self,
@@ -310,6 +315,8 @@ class StubAuthority:
             nothing, self.challenges, lambda: EPOCH, DeterministicBytes("stub")
         )
         self.device_secrets = secrets
+        revoking: Any = RevocationChallenges(Clock(), execute, log2_n=1)
+        self.revocation_challenges = revoking
         self.chain = chain
         self.wishes = wishes or CSRWishes()
         self.requests: list[EnrollmentRequest] = []

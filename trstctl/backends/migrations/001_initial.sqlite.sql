@@ -61,6 +61,9 @@ CREATE TABLE requests (
     superseded_by TEXT NOT NULL DEFAULT '',
     -- Until when its client has to confirm it; NULL: nobody waits for that.
     confirm_by INTEGER,
+    -- Of the password that revokes it, if its request came with one: a slow,
+    -- salted hash.
+    revocation_verifier TEXT NOT NULL DEFAULT '',
     -- Of the serial, whether or not there is a certificate: a promise that
     -- came to nothing counts as revoked.  changed_at grows with each change
     -- in an authority, whatever the clocks say.

@@ -10,8 +10,9 @@ section 3.3); single-use tokens in otpChallenge (RFC 7894, section 3.1) and,
 where the label says so, in challengePassword.  Every value that is there is
 verified (RFC 7894, section 4).
 
-Refused: revocationChallenge (RFC 7894, section 3.2).  EST has no operation
-that could revoke by it, and whoever sends one would rely on it.
+A revocationChallenge (RFC 7894, section 3.2) is kept where the label says
+so: then /fullcmc revokes by it.  Elsewhere it is refused, since whoever sends
+one would rely on it.
 """
 
 from __future__ import annotations
@@ -31,11 +32,14 @@ from trstctl.model import (
     Operation,
 )
 from trstctl.pkix import der
-from trstctl.pkix.csr import CHALLENGE_PASSWORD, OTP_CHALLENGE
+from trstctl.pkix.csr import (
+    CHALLENGE_PASSWORD,
+    OTP_CHALLENGE,
+    REVOCATION_CHALLENGE,
+)
 from trstctl.pkix.names import read_text
 from trstctl.protocols.est.settings import Served
 
-REVOCATION_CHALLENGE = "1.2.840.113549.1.9.16.2.57"
 EST_IDENTITY_LINKING = "1.2.840.113549.1.9.16.2.58"
 
 #: The string types of DirectoryString (X.520).
@@ -54,13 +58,15 @@ class Said:
     What a request says of session and secrets.
 
     :ivar credentials: the secrets.
-    :ivar content: what of the request would be the same in another session;
-        ``None``: all of it.
+    :ivar content: what of the request would be the same in another session,
+        without the revocation challenge; ``None``: all of it.
+    :ivar revocation_challenge: secret; empty: there is none.
     """
 
     linking: Linking
     credentials: tuple[Credential, ...] = field(default=(), repr=False)
     content: bytes | None = field(default=None, repr=False)
+    revocation_challenge: str = field(default="", repr=False)
 
 
 _NOTHING = Said(Linking.UNASKED)
@@ -98,27 +104,39 @@ def read_challenges(
         )
     if wanted.challenge_password is None and not wanted.attributes:
         return silent
-    refuse_revocation(wanted, served.endpoint.profile)
+    revocation = _revocation_challenge(wanted, served)
     links, secrets = _sorted_out(wanted, served, operation)
     if len(secrets) > 1:
         raise Malformed("there are two single-use tokens in the request")
     credentials = tuple(map(OneTimeToken, secrets))
-    if not links:
+    if not links and not revocation:
         return Said(silent.linking, credentials)
     return Said(
-        _compared(links, session), credentials, _lasting(wanted.proof.signed)
+        _compared(links, session) if links else silent.linking,
+        credentials,
+        _lasting(wanted.proof.signed),
+        revocation,
     )
 
 
-def refuse_revocation(wanted: CertificateRequest, profile: str) -> None:
-    """Refuse a request by whose secret nobody could revoke anything."""
-    if REVOCATION_CHALLENGE in wanted.attributes:
+def _revocation_challenge(wanted: CertificateRequest, served: Served) -> str:
+    """
+    Return the password that is to revoke the certificate, or nothing.
+
+    :raises PolicyViolation: nobody could revoke anything by it.
+    """
+    text = _text(wanted, REVOCATION_CHALLENGE)
+    if text is None:
+        return ""
+    if served.revocation_challenge == "off":
+        # RFC 7894, section 4: never taken and ignored.
         raise PolicyViolation(
-            profile,
+            served.endpoint.profile,
             "revocation-challenge",
             "nothing can be revoked by a revocationChallenge here; leave it "
             "out",
         )
+    return text
 
 
 def _sorted_out(
@@ -205,12 +223,18 @@ def lasting_attributes(signed: bytes) -> list[bytes]:
     """
     Return the attributes that are the same in each session, in DER, sorted.
 
+    Of a revocation challenge only that it is there: a digest of it would let
+    somebody try guesses fast.
+
     :param signed: the CertificationRequestInfo of a request that was read.
     """
-    attributes = der.children(der.content(signed, der.SEQUENCE))[3:]
-    return sorted(
-        attribute
-        for _, each, _ in attributes
-        for _, content, attribute in der.children(each)
-        if der.oid_text(der.children(content)[0][1]) not in _OF_A_SESSION
-    )
+    lasting = []
+    for _, each, _ in der.children(der.content(signed, der.SEQUENCE))[3:]:
+        for _, content, attribute in der.children(each):
+            kind = der.children(content)[0]
+            oid = der.oid_text(kind[1])
+            if oid == REVOCATION_CHALLENGE:
+                lasting.append(der.sequence(kind[2]))
+            elif oid not in _OF_A_SESSION:
+                lasting.append(attribute)
+    return sorted(lasting)

@@ -10,7 +10,11 @@ E-1  *Every request has a transaction*: its transactionId, or a digest of what
      process can tell what became of it; whoever asks is known by his key.
 E-2  *Renewed is what a certificate signs and what has that certificate's
      names*; everything else is a first certificate.
-E-3  *A registration authority's word* for a proof of possession counts within
+E-3  *One message, one certificate.*  Whoever has recorded a message that a
+     certificate signs could send it to another label, or under another
+     Idempotency-Key, for another certificate: within the time in which it is
+     fresh it counts where it came first, and nowhere else of the tenant.
+E-4  *A registration authority's word* for a proof of possession counts within
      its scope, and nobody else's.
 """
 
@@ -24,7 +28,12 @@ from datetime import timedelta
 
 from attrs import evolve
 
-from trstctl.errors import Malformed, NotAuthorized, UnknownCertificate
+from trstctl.errors import (
+    Malformed,
+    NotAuthorized,
+    Replayed,
+    UnknownCertificate,
+)
 from trstctl.interfaces import IRegistrationAuthority
 from trstctl.model import (
     BearerToken,
@@ -40,7 +49,12 @@ from trstctl.model import (
 from trstctl.pkix.cmc import WHOLE, StatusInfo
 from trstctl.policy.registration import asks_for_itself, scope_of
 from trstctl.protocols.est.challenges import read_challenges
-from trstctl.protocols.est.cmc_exchange import Asked, Outcome, identified
+from trstctl.protocols.est.cmc_exchange import (
+    Asked,
+    Outcome,
+    identified,
+    seen_before,
+)
 from trstctl.protocols.est.cmc_parties import (
     Signer,
     check_fresh,
@@ -99,6 +113,7 @@ class Enrollment:
                 secrets += (Challenge(secret, ra.challenges),)
             if len(secrets) > 1:
                 raise Malformed("there are two single-use secrets")
+            await self._check_place(asked)
             transaction = _transaction(asked.echo, said.content or request.der)
             outcome = await ra.enroll(
                 EnrollmentRequest(
@@ -112,9 +127,32 @@ class Enrollment:
                     transaction=transaction,
                     linking=said.linking,
                     content=said.content,
+                    revocation_challenge=said.revocation_challenge,
                 )
             )
         return self._told(outcome, wish.body_part, transaction)
+
+    async def _check_place(self, asked: Asked) -> None:
+        """Refuse a message that was for another label, or key (E-3)."""
+        certificate = asked.signer.certificate
+        if certificate is None:
+            return
+        notes = {
+            "label": self._served.endpoint.name,
+            "key": asked.http.idempotency_key or "",
+        }
+        seen = await seen_before(
+            self._ra,
+            self._served.endpoint,
+            asked,
+            f"certificate:{certificate.serial}",
+            notes,
+        )
+        if seen is not None and seen != notes:
+            raise Replayed(
+                "this message was here before, at another label or under "
+                "another Idempotency-Key; sign another"
+            )
 
     async def _purpose(
         self, signer: Signer, wanted: CertificateRequest
@@ -230,7 +268,7 @@ class Enrollment:
 def _vouched_for(
     wanted: CertificateRequest, wish: Wish, is_ra: bool
 ) -> CertificateRequest:
-    """Accept the word for a proof of possession (section 6.8; E-3)."""
+    """Accept the word for a proof of possession (section 6.8; E-4)."""
     proof, part, named = wanted.proof, wish.body_part, False
     if wish.vouched is not None:
         control, witness = wish.vouched

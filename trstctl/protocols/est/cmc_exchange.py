@@ -7,17 +7,22 @@ from collections.abc import Mapping
 
 from attrs import field, frozen
 
-from trstctl.errors import NotAuthenticated
+from trstctl.errors import Conflict, NotAuthenticated
 from trstctl.http.request import HTTPRequest
 from trstctl.interfaces import IRegistrationAuthority
 from trstctl.model import (
     ClientCertificate,
     Credential,
+    Dialogue,
     Endpoint,
     Principal,
 )
 from trstctl.pkix.cmc import StatusInfo
-from trstctl.protocols.est.cmc_parties import Signer
+from trstctl.protocols.est.cmc_parties import (
+    REPEATABLE,
+    Signer,
+    is_in_session,
+)
 from trstctl.protocols.est.cmc_refusals import refuse
 from trstctl.protocols.est.cmc_wishes import Echo, Wanted, Wish
 
@@ -92,3 +97,49 @@ async def identified(
             "no trust anchor of this endpoint leads to the signer",
         ) from None
     return found
+
+
+async def seen_before(
+    ra: IRegistrationAuthority,
+    endpoint: Endpoint,
+    asked: Asked,
+    party: str,
+    notes: Mapping[str, str],
+) -> Mapping[str, str] | None:
+    """
+    Remember a message that is a credential by itself, in all of the tenant.
+
+    A message whose signer has opened the TLS session is not remembered:
+    nobody else can send it.
+
+    :param party: who has signed it.
+    :param notes: what it was used for.
+    :returns: what it was used for before; ``None``: it is new.
+    """
+    signer, now = asked.signer, ra.now()
+    if signer.certificate is None or is_in_session(signer, asked.presented):
+        return None
+    transaction = f"message-{signer.message}"
+    try:
+        await ra.dialogues.open_dialogue(
+            Dialogue(
+                tenant_id=endpoint.tenant_id,
+                protocol=endpoint.protocol,
+                endpoint="",
+                transaction=transaction,
+                party=party,
+                state="acted",
+                request=signer.message,
+                answer=b"",
+                notes=notes,
+                expires_at=now + REPEATABLE,
+            ),
+            now,
+        )
+    except Conflict:
+        found = await ra.dialogues.find_dialogue(
+            endpoint.tenant_id, endpoint.protocol, "", transaction, now
+        )
+        # What was just forgotten was of some other time.
+        return {} if found is None else found.notes
+    return None

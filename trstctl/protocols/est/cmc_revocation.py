@@ -10,28 +10,33 @@ A message that says itself that it is fresh acts once: whoever has recorded
 one could put a certificate on hold with it, or take it off, once more.  Sent
 again it gets the same answer, as long as that is still true.
 
-Refused: the shared secret, since nobody can have registered one.  It stands
-in no log.  Without effect: invalidityDate and comment, which are the CA's to
-use at its discretion.
+Who has lost the key may know the revocationChallenge that the request for the
+certificate came with (RFC 7894, section 3.2): where the label takes such, it
+stands in sharedSecret, and the message need not be signed.  Then nothing else
+speaks, neither a signature nor what came by TLS and HTTP.  It revokes for
+good: a secret is used once, and may be known to anybody afterwards, so that
+it neither puts on hold nor takes off, and changes nothing of what is revoked.
+
+Without effect: invalidityDate and comment, which are the CA's to use at its
+discretion.  The secret stands in no log.
 """
 
 from __future__ import annotations
 
 from trstctl.errors import (
-    Conflict,
     Malformed,
     NotAuthorized,
     Replayed,
     Stale,
     UnknownCertificate,
 )
+from trstctl.http.request import HTTPRequest
 from trstctl.interfaces import IRegistrationAuthority
 from trstctl.model import (
     CERTIFICATE_HOLD,
     REVOCATION_REASONS,
     CertificateRecord,
     CertificateStatus,
-    Dialogue,
     Principal,
 )
 from trstctl.pkix.certificate import read_certificate
@@ -39,16 +44,23 @@ from trstctl.pkix.cmc import StatusInfo
 from trstctl.pkix.cmc_controls import RevokeRequest
 from trstctl.pkix.names import names_match
 from trstctl.policy.registration import scope_of, within_scope
-from trstctl.protocols.est.cmc_exchange import Asked, Outcome, identified
-from trstctl.protocols.est.cmc_parties import (
-    REPEATABLE,
-    check_fresh,
-    is_in_session,
+from trstctl.protocols.est.cmc_exchange import (
+    Asked,
+    Outcome,
+    identified,
+    seen_before,
 )
+from trstctl.protocols.est.cmc_parties import check_fresh
 from trstctl.protocols.est.cmc_refusals import concerning, unsupported
 from trstctl.protocols.est.settings import Served
 
 _RELEASE = "removeFromCRL"
+
+#: Reasons from which there is no way back.
+_FOR_GOOD = frozenset(REVOCATION_REASONS) - {CERTIFICATE_HOLD}
+
+#: What log and audit log call whoever knows what a certificate came with.
+WHO_KNOWS = "challenge:revocation"
 
 
 class Revocation:
@@ -57,6 +69,7 @@ class Revocation:
     def __init__(self, ra: IRegistrationAuthority, served: Served) -> None:
         self._ra = ra
         self._endpoint = served.endpoint
+        self._takes_secrets = served.revocation_challenge != "off"
 
     async def revoke(self, asked: Asked, wanted: RevokeRequest) -> Outcome:
         """
@@ -66,10 +79,9 @@ class Revocation:
             certificate.
         """
         part = asked.wish.body_part
-        if wanted.has_secret:
-            raise unsupported(
-                "nothing is revoked by a shared secret; leave it out and sign",
-                part,
+        if wanted.secret is not None:
+            return await self.revoke_by_secret(
+                asked.http, part, wanted, wanted.secret
             )
         check_fresh(asked.signer, asked.presented, self._ra.now())
         with concerning(part):
@@ -85,15 +97,46 @@ class Revocation:
                     "this message was here before, and what it asked for is "
                     "not so now; sign another"
                 )
-        released = wanted.reason == _RELEASE
-        return Outcome(
-            StatusInfo("success", (part,)),
-            {
-                "decision": "released" if released else "revoked",
-                "principal": own.id,
-                "serial": record.serial,
-            },
-        )
+        return _done(part, wanted.reason, own.id, record.serial)
+
+    async def revoke_by_secret(
+        self,
+        http: HTTPRequest,
+        part: int,
+        wanted: RevokeRequest,
+        secret: bytes,
+    ) -> Outcome:
+        """
+        Revoke for who knows the certificate's secret; once more is not wrong.
+
+        :param part: the body part of the request.
+        :raises Refusal: the secret is wrong, there is none, or there is no
+            such certificate, all of which look alike.
+        """
+        if not self._takes_secrets:
+            raise unsupported(
+                "nothing is revoked by a shared secret here; leave it out and "
+                "sign",
+                part,
+            )
+        with concerning(part):
+            if wanted.reason not in _FOR_GOOD:
+                raise Malformed("a shared secret revokes for good")
+            try:
+                record = await self._named(wanted)
+            except UnknownCertificate:
+                record = None
+            await self._ra.revocation_challenges.prove(
+                self._endpoint.tenant_id,
+                wanted.serial,
+                "" if record is None else record.revocation_verifier,
+                secret,
+                http.peer,
+            )
+            assert record is not None  # else nothing was kept
+            if not _stands(record, wanted.reason):
+                await self._act(record, wanted.reason, WHO_KNOWS)
+        return _done(part, wanted.reason, WHO_KNOWS, record.serial)
 
     async def _named(self, wanted: RevokeRequest) -> CertificateRecord:
         """Return the certificate that a request names."""
@@ -127,28 +170,10 @@ class Revocation:
 
     async def _is_first(self, asked: Asked, own: Principal) -> bool:
         """Tell whether a message was not here before, at any label."""
-        signer, now = asked.signer, self._ra.now()
-        if is_in_session(signer, asked.presented):
-            return True  # nobody else can send it
-        try:
-            await self._ra.dialogues.open_dialogue(
-                Dialogue(
-                    tenant_id=self._endpoint.tenant_id,
-                    protocol=self._endpoint.protocol,
-                    endpoint="",
-                    transaction=f"message-{signer.message}",
-                    party=own.id,
-                    state="acted",
-                    request=signer.message,
-                    answer=b"",
-                    notes={},
-                    expires_at=now + REPEATABLE,
-                ),
-                now,
-            )
-        except Conflict:
-            return False
-        return True
+        seen = await seen_before(
+            self._ra, self._endpoint, asked, own.id, {"acted": "revocation"}
+        )
+        return seen is None
 
     async def _act(
         self, record: CertificateRecord, reason: str, actor: str
@@ -172,4 +197,16 @@ def _stands(record: CertificateRecord, reason: str) -> bool:
     return revoked and (
         reason == CERTIFICATE_HOLD
         or record.revocation_reason != CERTIFICATE_HOLD
+    )
+
+
+def _done(part: int, reason: str, actor: str, serial: str) -> Outcome:
+    """Return what is told of a certificate that is as it should be."""
+    return Outcome(
+        StatusInfo("success", (part,)),
+        {
+            "decision": "released" if reason == _RELEASE else "revoked",
+            "principal": actor,
+            "serial": serial,
+        },
     )

@@ -11,6 +11,8 @@ F-2  *One message, one thing*: see :mod:`trstctl.protocols.est.cmc_wishes`.
 F-3  *Controls, signature, identity, then what is asked for.*  What is wrong
      with a signature is told before anything that the registration authority
      knows.
+     Nothing but a revocation by a shared secret needs no signature (RFC 5272,
+     section 6.11).
 F-4  *Signed by a key of the gateway's own*, which has id-kp-cmcCA (RFC 6402,
      section 2.10), never by the CA's.
 """
@@ -45,6 +47,7 @@ from trstctl.protocols.est.cmc_refusals import Refusal, concerning, refuse
 from trstctl.protocols.est.cmc_revocation import Revocation
 from trstctl.protocols.est.cmc_wishes import (
     Echo,
+    Wish,
     read_echo,
     read_wanted,
     read_wish,
@@ -113,21 +116,12 @@ class FullCMC:
                 data = read_pki_data(message.content or b"")
             echo = read_echo(data)
             wish = read_wish(data)
-            wanted = None
-            if wish.request is not None:
-                wanted = read_wanted(
-                    wish.request,
-                    self._issuer,
-                    lenient=self._ra.is_lenient(self._served.endpoint),
+            if message.signers:
+                outcome = await self._signed(
+                    http, presented, message, echo, wish
                 )
-            signer = prove_signer(
-                message, None if wanted is None else wanted.request
-            )
-            with concerning(WHOLE):
-                own = presented()
-            outcome = await self._acted(
-                Asked(http, wish, echo, signer, own, wanted)
-            )
+            else:
+                outcome = await self._unsigned(http, wish)
         except Refusal as refusal:
             told = refusal.status()
             return Reply(
@@ -148,7 +142,7 @@ class FullCMC:
         with concerning(WHOLE):
             octets = decode_message_body(body, lenient=self._served.lenient)
             try:
-                message = read_signed_data(octets)
+                message = read_signed_data(octets, unsigned=True)
             except Malformed as error:
                 raise Malformed(
                     f"{error.detail}: a Full PKI Request is a SignedData with "
@@ -160,6 +154,41 @@ class FullCMC:
                 "badRequest", "the signed content must be an id-cct-PKIData"
             )
         return message
+
+    async def _signed(
+        self,
+        http: HTTPRequest,
+        presented: Callable[[], tuple[Credential, ...]],
+        message: SignedData,
+        echo: Echo,
+        wish: Wish,
+    ) -> Outcome:
+        """Verify the signature, then do what the message asks for (F-3)."""
+        wanted = None
+        if wish.request is not None:
+            wanted = read_wanted(
+                wish.request,
+                self._issuer,
+                lenient=self._ra.is_lenient(self._served.endpoint),
+            )
+        signer = prove_signer(
+            message, None if wanted is None else wanted.request
+        )
+        with concerning(WHOLE):
+            own = presented()
+        return await self._acted(Asked(http, wish, echo, signer, own, wanted))
+
+    async def _unsigned(self, http: HTTPRequest, wish: Wish) -> Outcome:
+        """Revoke by a shared secret (section 6.11)."""
+        wanted = wish.revocation
+        if wanted is None or wanted.secret is None:
+            raise refuse(
+                "badMessageCheck",
+                "only a revokeRequest with a shared secret needs no signature",
+            )
+        return await self._revocation.revoke_by_secret(
+            http, wish.body_part, wanted, wanted.secret
+        )
 
     def _issuer(self) -> Name:
         """Return the subject of the endpoint's CA."""

@@ -32,7 +32,12 @@ from trstctl.model import (
     Operation,
     Pending,
 )
-from trstctl.pkix.csr import CHALLENGE_PASSWORD, OTP_CHALLENGE, read_csr
+from trstctl.pkix.csr import (
+    CHALLENGE_PASSWORD,
+    OTP_CHALLENGE,
+    REVOCATION_CHALLENGE,
+    read_csr,
+)
 from trstctl.protocols.est.challenges import (
     EST_IDENTITY_LINKING,
     read_challenges,
@@ -196,6 +201,8 @@ class ESTResource(ProtocolResource):
             )
             if served.otp == "required":
                 announced = (*announced, OTP_CHALLENGE)
+            if served.revocation_challenge == "announced":
+                announced = (*announced, REVOCATION_CHALLENGE)
             der = encode_csr_attributes(
                 advertised(
                     self.ra.csr_attributes(served.endpoint),
@@ -328,6 +335,7 @@ class ESTResource(ProtocolResource):
             idempotency_key=request.idempotency_key,
             linking=said.linking,
             content=said.content,
+            revocation_challenge=said.revocation_challenge,
         )
 
     def _enforce(self, served: Served, wanted: CertificateRequest) -> None:

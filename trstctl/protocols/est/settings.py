@@ -58,6 +58,7 @@ CSRAttributesForm = Literal["classic", "extensions", "template"]
 ChallengePassword = Literal["pop", "secret", "ignore"]
 ProofOfPossession = Literal["verified", "required"]
 OneTimePassword = Literal["off", "accepted", "required"]
+RevocationChallenge = Literal["off", "accepted", "announced"]
 PeerName = Annotated[str, Field(min_length=1, max_length=255)]
 PeerNames = Annotated[tuple[PeerName, ...], Field(max_length=16)]
 
@@ -76,6 +77,8 @@ class ESTLabelSettings(LabelSettings):
     :ivar fullcmc: whether Full PKI Requests are answered.
     :ivar otp: whether a single-use token in otpChallenge is taken, or
         demanded.
+    :ivar revocation_challenge: whether a password that will revoke the
+        certificate is taken, and announced.
     :ivar crls: whether CRLs are handed out (RFC 8295, section 4).
     :ivar eecerts: the peers whose certificates are (RFC 8295, section 3).
     :ivar renewal_info: whether it is told when to renew.
@@ -95,6 +98,7 @@ class ESTLabelSettings(LabelSettings):
     pop: ProofOfPossession | None = None
     fullcmc: bool | None = None
     otp: OneTimePassword | None = None
+    revocation_challenge: RevocationChallenge | None = None
     crls: bool | None = None
     eecerts: PeerNames | None = None
     renewal_info: bool | None = None
@@ -131,6 +135,7 @@ class ESTSettings(ProtocolSettings):
     pop: ProofOfPossession = "verified"
     fullcmc: bool = False
     otp: OneTimePassword = "accepted"
+    revocation_challenge: RevocationChallenge = "off"
     crls: bool = False
     eecerts: PeerNames = ()
     renewal_info: bool = True
@@ -182,13 +187,31 @@ class ESTSettings(ProtocolSettings):
                 and self.chosen(own, "csrattrs_form") != "template"
             ):
                 continue
-            for key in ("pop", "otp"):
-                if self.chosen(own, key) != "required":
+            for key, value in (
+                ("pop", "required"),
+                ("otp", "required"),
+                ("revocation_challenge", "announced"),
+            ):
+                if self.chosen(own, key) != value:
                     continue
                 where = f"label {label}" if label else "the default label"
                 raise ValueError(
-                    f"{key}: required, at {where}, needs csrattrs: advise or "
+                    f"{key}: {value}, at {where}, needs csrattrs: advise or "
                     "enforce, and another csrattrs_form than template"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _keeps_what_can_revoke(self) -> Self:
+        """Refuse to keep passwords where nobody could revoke by one."""
+        for label, own in self.each_label().items():
+            if self.chosen(
+                own, "revocation_challenge"
+            ) != "off" and not self.chosen(own, "fullcmc"):
+                where = f"label {label}" if label else "the default label"
+                raise ValueError(
+                    f"revocation_challenge, at {where}, needs fullcmc: true, "
+                    "which revokes by it"
                 )
         return self
 
@@ -255,6 +278,7 @@ class Served:
     pop_required: bool
     fullcmc: bool = False
     otp: OneTimePassword = "accepted"
+    revocation_challenge: RevocationChallenge = "off"
     crls: bool = False
     eecerts: tuple[str, ...] = ()
     renewal_info: bool = True
@@ -317,6 +341,7 @@ def _served(
         pop_required=chosen("pop") == "required",
         fullcmc=chosen("fullcmc"),
         otp=chosen("otp"),
+        revocation_challenge=chosen("revocation_challenge"),
         crls=chosen("crls"),
         eecerts=chosen("eecerts"),
         renewal_info=chosen("renewal_info"),
