@@ -35,6 +35,7 @@ from trstctl.model import (
     CERTIFICATE_HOLD,
     REVOCATION_REASONS,
     SYSTEM_TENANT,
+    CertificateQuery,
     CertificateRecord,
     CertificateStatus,
     RequestState,
@@ -72,6 +73,75 @@ class RevocationContract(StoreContract):
             )
         )
         return record
+
+    # --- passwords that revoke ----------------------------------------------
+
+    def verifier(self, serial: str, tenant_id: str = TENANT) -> str | None:
+        """Return what is kept of a certificate's password."""
+        record = self.wait(self.store.find_certificate(tenant_id, serial))
+        return None if record is None else str(record.revocation_verifier)
+
+    def test_verifier(self) -> None:
+        """RFC 7894, section 3.2: what is kept of a password comes with the
+        intent, is the certificate's from its commit on, and stays with it;
+        of no other tenant, in no listing and in no audit record."""
+        intent = new_intent(revocation_verifier="scrypt$v")
+        self.open(intent)
+        assert self.verifier(intent.serial) is None
+        record = self.wait(self.store.record_certificate(intent, DER, NOW))
+        assert "scrypt$v" == record.revocation_verifier
+        assert "scrypt$v" == self.verifier(intent.serial)
+        assert self.verifier(intent.serial, OTHER) is None
+        assert "scrypt$v" == self.find(intent.request).revocation_verifier
+        (listed,) = self.wait(
+            self.store.list_certificates(CertificateQuery(TENANT))
+        )
+        assert ("", b"") == (listed.revocation_verifier, listed.der)
+        revoked = self.revoke(intent.serial)
+        assert "scrypt$v" == revoked.revocation_verifier
+        assert "scrypt$v" == self.verifier(intent.serial)
+        assert "scrypt$v" not in "".join(one.body for one in self.audit())
+
+    def test_no_verifier(self) -> None:
+        """A request without a password leaves none."""
+        assert "" == self.verifier(self.issue().serial)
+
+    def test_verifier_of_a_retry(self) -> None:
+        """What came to nothing is signed for the password of the retry."""
+        first = new_intent(revocation_verifier="scrypt$1")
+        self.open(first)
+        self.wait(self.store.abandon_intent(first, "why", NOW))
+        again = new_intent(revocation_verifier="scrypt$2")
+        self.open(again)
+        self.wait(self.store.record_certificate(again, DER, NOW))
+        assert "scrypt$2" == self.verifier(again.serial)
+        assert self.verifier(first.serial) is None
+
+    def test_verifier_of_a_held_request(self) -> None:
+        """It waits with its request, and changes with it: held, adopted by
+        one that was built anew, held again after it came to nothing."""
+        request = new_request(revocation_verifier="scrypt$1")
+        assert "scrypt$1" == self.hold(request).revocation_verifier
+        anew = new_request(
+            key="2", fingerprint="f2", revocation_verifier="scrypt$2"
+        )
+        adopted = self.hold(anew)
+        assert "scrypt$2" == adopted.revocation_verifier
+        approved = self.decide(adopted.id)
+        assert "scrypt$2" == approved.revocation_verifier
+        intent = new_intent(request=evolve(anew, id="again"))
+        self.open(intent)
+        self.wait(self.store.abandon_intent(intent, "why", NOW))
+        held = self.hold(evolve(anew, revocation_verifier="scrypt$3"))
+        assert "scrypt$3" == held.revocation_verifier
+        found = self.wait(self.store.list_requests(TENANT, None, 10))
+        assert ["scrypt$3"] == [one.revocation_verifier for one in found]
+
+    def test_verifier_of_an_unconfirmed_certificate(self) -> None:
+        """Who waits for a confirmation needs no verifier."""
+        self.issue(confirm_by=NOW, revocation_verifier="scrypt$v")
+        (found,) = self.wait(self.store.list_unconfirmed(NOW + MINUTE, 10))
+        assert "" == found.revocation_verifier
 
     def status(
         self, serial: str, authority: str = "issuing"

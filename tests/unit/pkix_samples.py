@@ -64,15 +64,21 @@ def raw_csr(
     version: bytes = der.integer(0),
     key: bytes | None = None,
     identifier: bytes = ECDSA_WITH_SHA256,
+    signature: bytes | None = None,
 ) -> bytes:
-    """Return a request of any content, signed by the P-256 key."""
+    """
+    Return a request of any content, signed by the P-256 key.
+
+    :param signature: takes the place of that one.
+    """
     signed = der.sequence(
         version,
         subject,
         key or spki(P256),
         der.tlv(0xA0, attributes),
     )
-    signature = P256.sign(signed, ec.ECDSA(hashes.SHA256()))
+    if signature is None:
+        signature = P256.sign(signed, ec.ECDSA(hashes.SHA256()))
     return der.sequence(signed, identifier, der.bit_string(signature))
 
 

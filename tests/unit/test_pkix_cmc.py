@@ -464,7 +464,7 @@ class ControlTests:
         [(0, "unspecified"), (8, "removeFromCRL"), (7, "7")],
     )
     def test_revoke_request(self, reason: int, name: str) -> None:
-        """As pyasn1 reads it; the shared secret is not kept."""
+        """As pyasn1 reads it; the shared secret is in no repr."""
         more = der.tlv(0x18, b"20260102030405Z") + octets(b"s") + utf8("why")
         certificate = self_signed(KEY)
         value = revocation(certificate, reason=reason, more=more)
@@ -472,9 +472,21 @@ class ControlTests:
         assert b"s" == bytes(theirs["passphrase"])
         ours = read_revoke_request(value)
         subject = ((NameAttribute("2.5.4.3", "stranger"),),)
-        assert RevokeRequest(subject, "7", name, True) == ours
+        assert RevokeRequest(subject, "7", name, b"s") == ours
+        assert "secret" not in repr(ours)
         plain = read_revoke_request(revocation(certificate, serial=-1))
-        assert ("-1", False) == (plain.serial, plain.has_secret)
+        assert ("-1", None) == (plain.serial, plain.secret)
+
+    def test_longest_secret(self) -> None:
+        """RFC 7894, section 3: 255 characters, of four octets in UTF-8."""
+        certificate = self_signed(KEY)
+        longest = "\N{GRINNING FACE}" * 255
+        for text in ("", longest):
+            value = revocation(certificate, more=octets(text.encode()))
+            assert text.encode() == read_revoke_request(value).secret
+        more = octets(longest.encode() + b"x")
+        with pytest.raises(Malformed, match="too long"):
+            read_revoke_request(revocation(certificate, more=more))
 
     @pytest.mark.parametrize(
         "broken",

@@ -598,6 +598,26 @@ class WithoutChallengeTests:
         assert len(kept) == len(request.der)
         read_csr(kept)
 
+    @pytest.mark.parametrize("signature", [b"", b"\x5a" * 70])
+    def test_revocation_challenge(self, signature: bytes) -> None:
+        """RFC 7894, section 3.2: revocationChallenge is a password that
+        somebody may have thought up; the signature, too, would tell a right
+        guess."""
+        secret = der.tlv(0x13, b"s3cret")
+        request = read_csr(
+            raw_csr(
+                attributes=attribute(csr.REVOCATION_CHALLENGE, secret),
+                signature=signature,
+            )
+        )
+        assert signature == request.proof.signature
+        kept = csr.without_challenge(request)
+        expected = request.der.replace(b"s3cret", b"xxxxxx")
+        end = len(expected) - len(signature)
+        assert expected[:end] + bytes(len(signature)) == kept
+        again = read_csr(kept)
+        assert request.public_key == again.public_key
+
     def test_nothing_to_blank(self) -> None:
         """A request without a password is kept as it is."""
         request = read_csr(raw_csr())

@@ -266,6 +266,7 @@ class ReadTests:
         empty = certs_only([CERTIFICATE])
         assert refusal(read_signed_data, empty) == "Malformed"
         message = read_signed_data(empty, signers=0)
+        assert message == read_signed_data(empty, unsigned=True)
         assert message.certificates == (CERTIFICATE,)
         assert message.content is None
 
