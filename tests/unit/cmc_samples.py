@@ -232,6 +232,21 @@ def signed_by_key(key: Any, data: bytes, sid: bytes | None = None) -> bytes:
     )
 
 
+def unsigned(data: bytes, content_type: str = PKI_DATA) -> bytes:
+    """Return a message that nobody signs."""
+    return content_info(
+        "1.2.840.113549.1.7.2",
+        der.sequence(
+            der.integer(3),
+            der.set_of(),
+            der.sequence(
+                der.oid(content_type), der.explicit(0, der.octet_string(data))
+            ),
+            der.set_of(),
+        ),
+    )
+
+
 # --- answers ----------------------------------------------------------------
 
 

@@ -13,10 +13,15 @@ from est_samples import BMP, IA5, PRINTABLE, UTF8, make_csr_with, printable
 
 from trstctl.errors import Malformed, PolicyViolation
 from trstctl.model import Endpoint, Linking, OneTimeToken, Operation
-from trstctl.pkix.csr import CHALLENGE_PASSWORD, OTP_CHALLENGE, read_csr
+from trstctl.pkix import der
+from trstctl.pkix.csr import (
+    CHALLENGE_PASSWORD,
+    OTP_CHALLENGE,
+    REVOCATION_CHALLENGE,
+    read_csr,
+)
 from trstctl.protocols.est.challenges import (
     EST_IDENTITY_LINKING,
-    REVOCATION_CHALLENGE,
     Said,
     read_challenges,
 )
@@ -210,6 +215,26 @@ class ContentTests:
         }
         assert 4 == len(found)
 
+    def test_revocation_challenge(self) -> None:
+        """That there is one counts, and nothing of what it is: a digest of
+        it would let somebody try guesses."""
+        taken = {"revocation_challenge": "accepted"}
+        found = {
+            said(attributes, **taken).content
+            for attributes in (
+                {REVOCATION_CHALLENGE: [printable("s3cret")]},
+                {REVOCATION_CHALLENGE: [printable("another one", UTF8)]},
+            )
+        }
+        (content,) = found
+        assert content is not None
+        assert der.oid(REVOCATION_CHALLENGE) in content
+        assert b"s3cret" not in content
+        link = {EST_IDENTITY_LINKING: [printable(LINK)]}
+        without = said(link, Session(), **taken).content
+        both = {**link, REVOCATION_CHALLENGE: [printable("x")]}
+        assert without != said(both, Session(), **taken).content == content
+
     def test_all_of_it(self) -> None:
         """What is of no session counts as it stands."""
         assert self.content({OTP_CHALLENGE: [printable("x")]}) is None
@@ -279,6 +304,32 @@ class SecretTests:
         with pytest.raises(PolicyViolation, match="revocationChallenge"):
             said({REVOCATION_CHALLENGE: [printable("x")]})
 
+    @pytest.mark.parametrize("mode", ["accepted", "announced"])
+    @pytest.mark.parametrize("operation", Operation)
+    def test_revocation_challenge(
+        self, mode: str, operation: Operation
+    ) -> None:
+        """RFC 7894, section 3.2: where it is taken, in renewals, too; it is
+        no credential and names no session."""
+        found = said(
+            {REVOCATION_CHALLENGE: [printable("s3cret")]},
+            operation=operation,
+            revocation_challenge=mode,
+        )
+        assert ("s3cret", ()) == (
+            found.revocation_challenge,
+            found.credentials,
+        )
+        assert Linking.UNASKED is found.linking
+        assert "s3cret" not in repr(found)
+        linked = said(
+            {REVOCATION_CHALLENGE: [printable("s3cret")]},
+            Session(),
+            pop_required=True,
+            revocation_challenge=mode,
+        )
+        assert Linking.MISSING is linked.linking
+
     def test_secrets_are_not_shown(self) -> None:
         """No token is in a text that a log could get."""
         found = said({OTP_CHALLENGE: [printable("tok-7")]})
@@ -288,7 +339,10 @@ class SecretTests:
 class FormTests:
     """DirectoryString of 1 to 255 characters, once (RFC 7894, section 3)."""
 
-    @pytest.mark.parametrize("oid", [OTP_CHALLENGE, EST_IDENTITY_LINKING])
+    @pytest.mark.parametrize(
+        "oid", [OTP_CHALLENGE, EST_IDENTITY_LINKING, REVOCATION_CHALLENGE]
+    )
+    @pytest.mark.parametrize("mode", ["off", "accepted"])
     @pytest.mark.parametrize(
         "values",
         [
@@ -301,12 +355,17 @@ class FormTests:
             [printable("\x00" * 3, BMP)],
         ],
     )
-    def test_malformed(self, oid: str, values: list[bytes]) -> None:
+    def test_malformed(self, oid: str, mode: str, values: list[bytes]) -> None:
         """Anything else is malformed."""
         with pytest.raises(Malformed):
-            said({oid: values}, Session())
+            said({oid: values}, Session(), revocation_challenge=mode)
 
     def test_longest(self) -> None:
         """255 characters are fine."""
         found = said({OTP_CHALLENGE: [printable("a" * 255)]})
         assert (OneTimeToken("a" * 255),) == found.credentials
+        found = said(
+            {REVOCATION_CHALLENGE: [printable("\xfc" * 255, UTF8)]},
+            revocation_challenge="accepted",
+        )
+        assert "\xfc" * 255 == found.revocation_challenge

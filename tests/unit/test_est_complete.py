@@ -39,7 +39,7 @@ from trstctl.errors import Unavailable
 from trstctl.model import CertificateStatus, GeneralName
 from trstctl.pkix import der
 from trstctl.pkix.certificate import certificate_extensions, read_certificate
-from trstctl.pkix.csr import OTP_CHALLENGE
+from trstctl.pkix.csr import OTP_CHALLENGE, REVOCATION_CHALLENGE
 from trstctl.pkix.names import (
     encode_general_names,
     encode_name,
@@ -51,10 +51,7 @@ from trstctl.policy.profile import (
     SubjectRule,
     builtin_profiles,
 )
-from trstctl.protocols.est.challenges import (
-    EST_IDENTITY_LINKING,
-    REVOCATION_CHALLENGE,
-)
+from trstctl.protocols.est.challenges import EST_IDENTITY_LINKING
 from trstctl.testing import (
     EPOCH,
     TENANT,
@@ -71,6 +68,7 @@ from trstctl.testing import (
 
 CHALLENGE_PASSWORD = "1.2.840.113549.1.9.7"
 CHANGE = "1.3.6.1.5.5.7.7.36"
+ANNOUNCED = {"fullcmc": True, "revocation_challenge": "announced"}
 BINDING, OTHER_BINDING = b"b" * 12, b"o" * 32
 DEVICE = builtin_profiles()["device"]
 KEY = ec.generate_private_key(ec.SECP256R1())
@@ -155,13 +153,36 @@ class SettingsTests:
             {"otp": "required", "csrattrs": "off"},
             {"labels": {"a": {"otp": "required", "csrattrs": "off"}}},
             {"otp": "required", "csrattrs_form": "template"},
+            {**ANNOUNCED, "csrattrs": "off"},
+            {**ANNOUNCED, "csrattrs_form": "template"},
         ],
     )
     def test_required_and_not_told(self, settings: dict[str, Any]) -> None:
         """RFC 8951, section 4, and RFC 7894, section 4: who requires a link
-        or a one-time password MUST say so."""
+        or a one-time password MUST say so; what is announced is told."""
         with pytest.raises(ValidationError, match="needs csrattrs"):
             settings_for(PLUGIN, **settings)
+
+    @pytest.mark.parametrize("mode", ["accepted", "announced"])
+    def test_nothing_revokes(self, mode: str) -> None:
+        """No password is kept where nobody could revoke by one."""
+        taken = {"revocation_challenge": mode}
+        for settings in (
+            taken,
+            {"labels": {"a": taken}},
+            {
+                **taken,
+                "fullcmc": True,
+                "labels": {"a": {"fullcmc": False}},
+            },
+        ):
+            with pytest.raises(ValidationError, match="needs fullcmc"):
+                settings_for(PLUGIN, **settings)
+        settings_for(
+            PLUGIN,
+            **{**taken, "fullcmc": True},
+            labels={"a": {"fullcmc": False, "revocation_challenge": "off"}},
+        )
 
     def test_labels_inherit(self) -> None:
         """A label takes what it leaves out, and can take it back."""

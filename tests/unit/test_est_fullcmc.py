@@ -29,6 +29,7 @@ from cmc_samples import (
     signed_by_key,
     ski_extension,
     tcr,
+    unsigned,
     utf8,
     witness,
 )
@@ -41,7 +42,7 @@ from est_samples import (
     pem_file,
     printable,
 )
-from twisted.internet.defer import fail
+from twisted.internet.defer import fail, succeed
 
 from trstctl import errors
 from trstctl.errors import PolicyViolation, TrstctlError, Unavailable, leaves
@@ -74,7 +75,9 @@ from trstctl.testing import (
     settings_for,
 )
 
+DEVICE = builtin_profiles()["device"]
 KEY = new_key()
+OWN = self_signed(KEY)
 LINK_V1, LINK = "1.3.6.1.5.5.7.7.23", "1.3.6.1.5.5.7.7.33"
 R = bytes(range(64))
 
@@ -190,6 +193,60 @@ class EnrollmentTests:
         first = bench.ask(signed_by(device, data))
         again = bench.ask(signed_by(device, data))
         assert first.certificate == again.certificate
+
+    @pytest.mark.parametrize("renewing", [True, False])
+    def test_recorded(self, renewing: bool) -> None:
+        """S-3: whoever has recorded a message gets nothing by it that its
+        sender did not get, at another label or under a key of his own."""
+        bench = CMCBench(labels={"b": {}})
+        names = [GeneralName("dns", one) for one in ("d.example", "e.example")]
+        key = new_key()
+        csr = make_csr_with({}, "d.example", names, key=key)
+        device = Signer(bench.issued(csr), key)
+        wanted = csr_of(new_key())
+        if renewing:
+            wanted = make_csr_with({}, "d.example", names, key=new_key())
+        message = signed_by(device, pki_data((), [tcr(wanted)]))
+        first = bench.ask(message, Idempotency_Key="mine")
+        assert "success" == first.status, first.text
+        for how in (
+            {"label": "b", "Idempotency_Key": "mine"},
+            {"Idempotency_Key": "another"},
+            {},
+        ):
+            told = bench.told(message, **how)
+            assert (409, "badRequest", [1]) == told
+        again = bench.ask(message, Idempotency_Key="mine")
+        assert first.certificate == again.certificate
+
+    def test_recorded_first_elsewhere(self) -> None:
+        """It counts where it came first, also if nothing came of it."""
+        bench = CMCBench(
+            {"strict": evolve(DEVICE, names_required=True)},
+            labels={"b": {"profile": "strict"}},
+        )
+        message = signed_by(bench.device(), asks(key=new_key()))
+        assert 403 == bench.told(message, label="b")[0]
+        assert (409, "badRequest", [1]) == bench.told(message)
+
+    def test_in_the_session_of_the_signer(self) -> None:
+        """Nobody else can send it: it may go to several labels."""
+        bench = CMCBench(labels={"b": {}})
+        device = bench.device()
+        message = signed_by(device, asks(key=new_key()))
+        for label in ("", "b"):
+            answer = bench.ask(
+                message, certificate=device.certificate, label=label
+            )
+            assert "success" == answer.status, answer.text
+
+    def test_forgotten_meanwhile(self, bench: CMCBench) -> None:
+        """What was remembered a moment ago, and is not now, was here."""
+        device = bench.device()
+        message = signed_by(device, asks(key=new_key()))
+        assert "success" == bench.ask(message).status
+        bench.ra.dialogues.find_dialogue = lambda *_: succeed(None)
+        assert (409, "badRequest", [1]) == bench.told(message)
 
     def test_expired_signer(self) -> None:
         """The profile decides whether what has expired may be renewed."""
@@ -314,6 +371,21 @@ class TenantTests:
 
 class SignatureTests:
     """What is wrong with a signature (RFC 5272, section 3.2.1.3.4)."""
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            asks(),
+            pki_data([control(4, "queryPending", octets(b"tid-77"))]),
+            pki_data([control(4, "revokeRequest", revocation(OWN))]),
+        ],
+    )
+    @pytest.mark.parametrize("mode", ["off", "accepted"])
+    def test_none(self, data: bytes, mode: str) -> None:
+        """Nothing but a shared secret takes its place."""
+        bench = CMCBench(revocation_challenge=mode)
+        told = bench.told(unsigned(data), password=True)
+        assert (400, "badMessageCheck", [0]) == told
 
     def test_does_not_verify(self, bench: CMCBench) -> None:
         """badMessageCheck, and the body part 0."""
@@ -1548,11 +1620,14 @@ class RevocationTests:
         assert "success" == answer.status
 
     def test_shared_secret(self, bench: CMCBench) -> None:
-        """Nobody can have registered one: noSupport."""
+        """Where none is taken, nobody can have registered one: noSupport,
+        signed or not."""
         device = bench.device()
-        message = self.ask(
-            device, device.certificate, more=octets(b"passphrase")
-        )
+        more = octets(b"passphrase")
+        message = self.ask(device, device.certificate, more=more)
+        assert (400, "noSupport", [4]) == bench.told(message)
+        value = revocation(device.certificate, more=more)
+        message = unsigned(pki_data([control(4, "revokeRequest", value)]))
         assert (400, "noSupport", [4]) == bench.told(message)
 
     @pytest.mark.parametrize(

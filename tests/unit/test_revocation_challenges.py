@@ -63,9 +63,7 @@ class Bench:
         tenant_id: str = TENANT,
     ) -> Deferred[None]:
         """Prove a secret."""
-        return self.challenges.prove(
-            tenant_id, serial, verifier, secret, peer
-        )
+        return self.challenges.prove(tenant_id, serial, verifier, secret, peer)
 
 
 @pytest.fixture(name="bench")
