@@ -261,12 +261,12 @@ class RequestTests:
         assert 1 == len(found)
 
     def test_nobody_has_it_hashed(self, bench: Bench) -> None:
-        """I-18: it is hashed for who is proven, and for nobody else."""
+        """I-19: it is hashed for who is proven, and for nobody else."""
         bench.ra.revocation_challenges = None  # type: ignore[assignment]
         bench.refused(401, bench.csr(), password=False)
 
     def test_no_content(self, bench: Bench) -> None:
-        """I-18: a protocol says what else of the request counts; else the
+        """I-19: a protocol says what else of the request counts; else the
         password itself would be part of a digest."""
         request = EnrollmentRequest(
             endpoint=bench.resource._served[""].endpoint,
