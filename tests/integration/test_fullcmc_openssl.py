@@ -11,6 +11,8 @@ import hashlib
 import hmac
 import json
 import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,11 +42,14 @@ from running import TENANT, Gateway, require_client, trstctl
 
 pytestmark = pytest.mark.interop
 
+DOCS = Path(__file__).parents[2] / "docs" / "est.rst"
+REVOCATION_CHALLENGE = x509.ObjectIdentifier("1.2.840.113549.1.9.16.2.57")
 PATH = "/.well-known/est/fullcmc"
 MEDIA = "application/pkcs7-mime; smime-type=CMC-request"
 PROTOCOLS = (
     f'est: {{enabled: true, tenant_id: "{TENANT}", fullcmc: true, '
-    "labels: {held: {profile: held}, off: {fullcmc: false}}}"
+    "revocation_challenge: announced, labels: {held: {profile: held}, "
+    "off: {fullcmc: false, revocation_challenge: off}}}"
 )
 HELD = (
     "profiles: {held: {approval: always, approval_retry_after: 1, "
@@ -97,21 +102,25 @@ class Client:
     name: str
     key: ec.EllipticCurvePrivateKey
 
-    def csr(self) -> bytes:
-        """Return a request that asks for its subjectKeyIdentifier."""
+    def csr(self, password: str = "") -> bytes:
+        """
+        Return a request that asks for its subjectKeyIdentifier.
+
+        :param password: its revocationChallenge, if it is to have one.
+        """
         subject = x509.Name(
             [x509.NameAttribute(x509.NameOID.COMMON_NAME, self.name)]
         )
-        return (
-            x509.CertificateSigningRequestBuilder(subject)
-            .add_extension(
-                x509.SubjectKeyIdentifier.from_public_key(
-                    self.key.public_key()
-                ),
-                critical=False,
+        builder = x509.CertificateSigningRequestBuilder(subject).add_extension(
+            x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()),
+            critical=False,
+        )
+        if password:
+            builder = builder.add_attribute(
+                REVOCATION_CHALLENGE, password.encode()
             )
-            .sign(self.key, hashes.SHA256())
-            .public_bytes(Encoding.DER)
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(
+            Encoding.DER
         )
 
     def own(self) -> x509.Certificate:
@@ -400,6 +409,42 @@ class FullCMCTests:
         answer = client.send(message)
         assert (200, 0) == (answer.status, answer.cmc_status)
         assert answer.certificate(client.key)
+
+    def test_revocation_by_password(self, client: Client) -> None:
+        """Who has lost the key revokes by the password that the request came
+        with, and by the lines of the documentation."""
+        body = base64.encodebytes(client.csr("correct horse"))
+        issued = client.gateway.enroll(body).certificate
+        text = DOCS.read_text(encoding="utf-8")
+        script = text.partition("revoke.py <<'END'\n")[2].partition("END\n")[0]
+        (client.folder / "revoke.py").write_text(textwrap.dedent(script))
+
+        def message(password: str) -> bytes:
+            return subprocess.run(
+                [sys.executable, "revoke.py", "1", password],
+                cwd=client.folder,
+                input=issued,
+                capture_output=True,
+                timeout=60,
+                check=True,
+            ).stdout
+
+        refused = client.send(message("wrong horse"))
+        assert (401, 2, 7) == (
+            refused.status,
+            refused.cmc_status,
+            refused.fail_info,
+        )
+        for _ in range(2):
+            answer = client.send(message("correct horse"))
+            assert (200, 0) == (answer.status, answer.cmc_status)
+        serial = f"{x509.load_der_x509_certificate(issued).serial_number:x}"
+        shown = trstctl(
+            *("cert", "show", serial, "--tenant", TENANT, "--output", "json"),
+            config=client.gateway.config,
+        )
+        assert "keyCompromise" in shown
+        assert "scrypt" not in shown
 
     def test_held(self, client: Client) -> None:
         """A person decides: 202 and a token; with the token, the new key and
