@@ -430,7 +430,7 @@ class Site:
     def record(self, certificate: bytes) -> Any:
         """Return a certificate's row of the inventory."""
         serial = x509.load_der_x509_certificate(certificate).serial_number
-        return self.store._certificates[
+        return self.store.tables.certificates[
             self.resource.endpoint.tenant_id, f"{serial:x}"
         ]
 

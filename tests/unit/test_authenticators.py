@@ -555,8 +555,8 @@ class TokenTests:
         ):
             secret = add_one_time_token(bench.store, name)
             place = (TENANT, name)
-            bench.store._secrets[place] = evolve(
-                bench.store._secrets[place], **changes
+            bench.store.tables.secrets[place] = evolve(
+                bench.store.tables.secrets[place], **changes
             )
             error = bench.refuses(ChallengeRejected, OneTimeToken(secret))
             assert reused is error.reused
@@ -567,8 +567,8 @@ class TokenTests:
         bench = _Bench()
         secret = add_one_time_token(bench.store, "once")
         place = (TENANT, "once")
-        bench.store._secrets[place] = evolve(
-            bench.store._secrets[place], revoked_at=EPOCH
+        bench.store.tables.secrets[place] = evolve(
+            bench.store.tables.secrets[place], revoked_at=EPOCH
         )
         bench.refuses(ChallengeRejected, OneTimeToken(secret))
 
@@ -619,12 +619,12 @@ class CertificateTests:
         """A-4: the same serial is not enough: byte for byte."""
         bench = _Bench()
         certificate = bench.certificate()
-        ((place, record),) = bench.store._certificates.items()
+        ((place, record),) = bench.store.tables.certificates.items()
         for other in (
             evolve(record, der=record.der + b"\x00"),
             evolve(record, authority="another"),
         ):
-            bench.store._certificates[place] = other
+            bench.store.tables.certificates[place] = other
             bench.refuses(NotAuthenticated, certificate)
 
     def test_revoked(self) -> None:

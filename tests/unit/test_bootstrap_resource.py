@@ -600,7 +600,7 @@ class _Bench:
 
     def burnt(self, name: str = "once") -> bool:
         """Tell whether the token is burnt."""
-        return self.store._secrets[TENANT, name].burnt_at is not None
+        return self.store.tables.secrets[TENANT, name].burnt_at is not None
 
     def events(self, tenant_id: str = TENANT) -> list[str]:
         """Return the tenant's audit events."""
@@ -1238,7 +1238,7 @@ class RegistrarTests:
             )
         }
         assert 1 == len(reasons)
-        assert {"once"} == {name for _, name in bench.store._secrets}
+        assert {"once"} == {name for _, name in bench.store.tables.secrets}
 
     def test_registrars_cannot_enroll(self) -> None:
         """The right to let others in is no right to come in."""

@@ -111,7 +111,7 @@ class _Bench:
     def change(self, made: MintedSecret, **changes: Any) -> None:
         """Change the row of a challenge behind the gateway's back."""
         place = (TENANT, made.record.id)
-        secrets = self.store._secrets
+        secrets = self.store.tables.secrets
         secrets[place] = evolve(secrets[place], **changes)
 
 

@@ -247,6 +247,6 @@ class OtherControlTests:
             protected_by_secret(site.secret(), PKIBody("p10cr", csr))
         )
         assert "accepted" == reply.pki_status
-        kept = [row.csr for row in site.store._requests.values()]
+        kept = [row.csr for row in site.store.tables.requests.values()]
         assert kept
         assert not any(b"challenge me" in each for each in kept)

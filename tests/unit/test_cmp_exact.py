@@ -527,7 +527,7 @@ class NestedTests:
         """Alone or in a batch: told as what it is, and in a batch with the
         number of the message; nothing is issued."""
         site, ra = make_ra_site(mode=mode)
-        before = len(site.store._certificates)
+        before = len(site.store.tables.certificates)
         good = protected_by_secret(site.secret(), asks())
         bad = protected_by_secret(site.secret(), asks(), **changes)
         alone = site.send(signed(ra, nested(bad), **copied(bad)))
@@ -536,7 +536,7 @@ class NestedTests:
             assert ("error", failure) == (reply.type, reply.failure)
         (text,) = batch._info["statusString"]
         assert str(text).startswith("message 2 inside") or "text" in changes
-        assert before == len(site.store._certificates)
+        assert before == len(site.store.tables.certificates)
 
     def test_a_secret_where_a_signature_must_be(self, mode: str) -> None:
         """A kur inside: wrongIntegrity, alone or in a batch."""
@@ -654,7 +654,7 @@ class FormTests:
         site = make_site()
         message = protected_by_secret(site.secret(), asks(), **IMPLICIT)
         assert b"\x30\x82" == message[:2]
-        before = len(site.store._certificates)
+        before = len(site.store.tables.certificates)
         reply = site.send(change(message))
         assert reply.status in {200, 400}
         if reply.status == 200:
@@ -664,7 +664,7 @@ class FormTests:
                 reply.header.transaction_id,
                 reply.header.recip_nonce,
             )
-        assert before == len(site.store._certificates)
+        assert before == len(site.store.tables.certificates)
 
     @pytest.mark.parametrize("pvno", [-1, 0, 1, 4, 255, 256, 1 << 40])
     def test_other_versions(self, pvno: int) -> None:

@@ -247,9 +247,9 @@ class RequestTests:
         self, site: Site, body: Callable[[], PKIBody], failure: str
     ) -> None:
         """Exactly one failInfo, and nothing is issued."""
-        before = len(site.store._certificates)
+        before = len(site.store.tables.certificates)
         assert failure == self.failure(site, body())
-        assert before == len(site.store._certificates)
+        assert before == len(site.store.tables.certificates)
 
     def test_an_rsa_key_of_1024_bits(self, site: Site) -> None:
         """badCertTemplate."""
@@ -525,7 +525,7 @@ class NestedTests:
     ) -> None:
         """What occurs twice, or is not protected."""
         site, ra = make_ra_site(mode=mode)
-        before = len(site.store._certificates)
+        before = len(site.store.tables.certificates)
         messages = [
             protected_by_secret(site.secret(), asks(), **changes)
             for _ in range(2)
@@ -533,4 +533,4 @@ class NestedTests:
         body = PKIBody("nested", der.sequence(*messages))
         reply = site.send(signed(ra, body))
         assert ("error", failure) == (reply.type, reply.failure)
-        assert before == len(site.store._certificates)
+        assert before == len(site.store.tables.certificates)

@@ -440,7 +440,7 @@ class RaceTests:
         assert ("ip", "transactionIdInUse") == (second.type, second.failure)
         status = {
             record.serial: record.status
-            for record in site.store._certificates.values()
+            for record in site.store.tables.certificates.values()
         }
         own = site.record(first.certificate).serial
         assert CertificateStatus.VALID is status.pop(own)

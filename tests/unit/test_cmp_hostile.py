@@ -107,7 +107,7 @@ class ReplayTests:
         for path in ("/cmp/p/other", "/cmp/p/servers"):
             reply = site.send(message, path)
             assert "rejection" == reply.pki_status
-        assert 1 == len(site.store._certificates)
+        assert 1 == len(site.store.tables.certificates)
 
     @pytest.mark.parametrize("days", [0, 2, 400])
     @pytest.mark.parametrize("kind", ["cr", "kur", "p10cr"])
@@ -132,7 +132,7 @@ class ReplayTests:
                 if kind == "kur" and days
                 else "transactionIdInUse"
             ) == reply.failure
-        assert 2 == len(site.store._certificates)
+        assert 2 == len(site.store.tables.certificates)
 
     @pytest.mark.parametrize("kind", ["ir", "cr", "p10cr"])
     def test_a_signed_request_much_later(self, kind: str) -> None:
@@ -156,7 +156,7 @@ class ReplayTests:
                 again.failure,
                 again.code,
             )
-        assert 2 == len(site.store._certificates)
+        assert 2 == len(site.store.tables.certificates)
         anew = site.send(signed(device, body, message_time=None, **IMPLICIT))
         assert "accepted" == anew.pki_status
         assert first.certificate != anew.certificate
@@ -175,7 +175,7 @@ class ReplayTests:
         assert "accepted" == site.send(message).pki_status
         site.clock.advance(2 * DAYS)
         assert "transactionIdInUse" == site.send(message).failure
-        assert 2 == len(site.store._certificates)
+        assert 2 == len(site.store.tables.certificates)
 
     def test_an_update_that_was_rejected(self) -> None:
         """Its message brings nothing more, though the certificate that has
@@ -194,7 +194,7 @@ class ReplayTests:
         )
         site.clock.advance(2 * DAYS)
         assert "transactionIdInUse" == site.send(message).failure
-        assert 2 == len(site.store._certificates)
+        assert 2 == len(site.store.tables.certificates)
         anew = site.send(signed(device, asks("kur"), **IMPLICIT))
         assert "accepted" == anew.pki_status
 
@@ -290,7 +290,7 @@ class ReplayTests:
             transaction_id=read_message(message).header.transaction_id,
         )
         assert "transactionIdInUse" == site.send(other).failure
-        assert 1 == len(site.store._certificates)
+        assert 1 == len(site.store.tables.certificates)
 
     def test_without_a_transaction_id(self) -> None:
         """It has one all the same: the octets say which."""
@@ -300,7 +300,7 @@ class ReplayTests:
         first = site.send(message)
         assert "accepted" == first.pki_status
         assert first == site.send(message)
-        assert 2 == len(site.store._certificates)
+        assert 2 == len(site.store.tables.certificates)
 
 
 class OthersTests:
@@ -475,7 +475,7 @@ class OthersTests:
         """A transaction is begun by what is accepted only."""
         site = make_site()
         device = site.enrolled()
-        before = len(site.store._dialogues)
+        before = len(site.store.tables.dialogues)
         for octets in (
             prepare(header_of(), asks()).finish(None),
             protected_by_secret(site.secret(), asks(), text="wrong"),
@@ -484,7 +484,7 @@ class OthersTests:
             signed(device, rev_req(CertTemplate())),
         ):
             site.send(octets)
-        assert before == len(site.store._dialogues)
+        assert before == len(site.store.tables.dialogues)
 
 
 class WorkTests:
@@ -544,7 +544,7 @@ class WorkTests:
     ) -> None:
         """It is refused before what is beside it is acted on."""
         site, ra = make_ra_site()
-        before = len(site.store._certificates)
+        before = len(site.store.tables.certificates)
         body = PKIBody(
             "nested",
             der.sequence(
@@ -556,7 +556,7 @@ class WorkTests:
         )
         reply = site.send(signed(ra, body))
         assert ("error", "nested-type") == (reply.type, reply.code)
-        assert before == len(site.store._certificates)
+        assert before == len(site.store.tables.certificates)
 
     def test_the_same_is_told_once(self) -> None:
         """A CRL may have megabytes; algorithms have a few octets."""

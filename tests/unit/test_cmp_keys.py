@@ -287,7 +287,7 @@ class GenerationTests:
         message = protected_by_secret(site.secret(), wishes(), **V3)
         assert site.send(message) == site.send(message)
         assert 1 == maker.made
-        assert 1 == len(site.store._certificates)
+        assert 1 == len(site.store.tables.certificates)
 
     def test_a_restart_before_it_is_confirmed(self) -> None:
         """M-5: another process knows the answer, and the transaction."""
@@ -363,7 +363,7 @@ class RefusedGenerationTests:
         """Assert that a request is refused, before any key was made."""
         maker: Any = CountingMaker(site.ra.key_maker)
         site.ra.key_maker = maker
-        issued = len(site.store._certificates)
+        issued = len(site.store.tables.certificates)
         by = how.pop("by", None)
         options = {**V3, **how}
         message = (
@@ -373,7 +373,7 @@ class RefusedGenerationTests:
         )
         reply = site.send(message)
         assert (failure, code) == (reply.failure, reply.code)
-        assert (0, issued) == (maker.made, len(site.store._certificates))
+        assert (0, issued) == (maker.made, len(site.store.tables.certificates))
 
     def test_it_is_off(self) -> None:
         """Unless the operator turns it on."""
@@ -453,7 +453,7 @@ class RefusedGenerationTests:
             reply.code,
         )
         assert 0 == maker.made
-        assert 1 == len(site.store._certificates)
+        assert 1 == len(site.store.tables.certificates)
 
     def test_kur_under_a_secret(self) -> None:
         """RFC 9483, section 4.1.3."""
@@ -505,12 +505,12 @@ class InterruptedGenerationTests:
         connection.send(request_octets("POST", "/cmp", message, media))
         connection.lose()
         maker.go.callback(None)
-        (record,) = site.store._certificates.values()
+        (record,) = site.store.tables.certificates.values()
         assert CertificateStatus.VALID is record.status
         reply = site.send(message)
         key = new_private_key(reply, secret.secret)
         assert same_key(key, reply.certificate)
-        assert 1 == len(site.store._certificates)
+        assert 1 == len(site.store.tables.certificates)
 
     def test_it_cannot_be_signed(self) -> None:
         """The certificate is revoked: nobody has its key."""
@@ -523,7 +523,7 @@ class InterruptedGenerationTests:
         credential.sign = sign
         reply = site.send(protected_by_secret(site.secret(), wishes(), **V3))
         assert "systemUnavail" == reply.failure
-        (record,) = site.store._certificates.values()
+        (record,) = site.store.tables.certificates.values()
         assert CertificateStatus.REVOKED is record.status
 
     @pytest.mark.parametrize("wait", [0, 61])
@@ -542,7 +542,7 @@ class InterruptedGenerationTests:
             if wait
             else ("systemUnavail", "unavailable")
         ) == (reply.failure, reply.code)
-        assert 1 == len(site.store._certificates)
+        assert 1 == len(site.store.tables.certificates)
 
 
 class HeldGenerationTests:
@@ -642,7 +642,7 @@ class HeldGenerationTests:
         asked = going_on(waiting)
         later = site.send(protected_by_secret(one, poll_req(), **asked))
         assert "pollRep" == later.type
-        assert not site.store._certificates
+        assert not site.store.tables.certificates
 
     def test_a_reg_token_pays_for_it(self) -> None:
         """Although what is kept of the request does not have it any more."""
@@ -858,4 +858,4 @@ class EncryptedCertificateTests:
         )
         reply = site.send(message)
         assert (failure, code) == (reply.failure, reply.code)
-        assert not site.store._certificates
+        assert not site.store.tables.certificates

@@ -83,7 +83,7 @@ class RenewalTests:
         assert "accepted" == again.pki_status
         new = site.record(again.certificate)
         assert old.superseded_by == new.serial
-        assert 2 == len(site.store._certificates)
+        assert 2 == len(site.store.tables.certificates)
         assert again == site.send(message)
 
     @pytest.mark.parametrize("replacing", [False, True])
@@ -101,7 +101,7 @@ class RenewalTests:
             refused.failure,
             refused.code,
         )
-        assert 2 == len(site.store._certificates)
+        assert 2 == len(site.store.tables.certificates)
 
     def test_much_later(self) -> None:
         """Whoever has recorded it can have nothing issued with it."""
@@ -112,7 +112,7 @@ class RenewalTests:
             site.send(message)
         site.clock.advance(3600)
         assert "signer-updated" == site.send(message).code
-        assert 2 == len(site.store._certificates)
+        assert 2 == len(site.store.tables.certificates)
 
     def test_what_has_replaced_it_was_revoked(self) -> None:
         """RFC 9483, section 3.6: certRevoked, also for the lost answer."""

@@ -115,7 +115,7 @@ class NestedTests:
     def test_a_batch_is_refused_for_one_of_its_parts(self) -> None:
         """Section 5.2.2.2; nothing is issued then."""
         site, ra = make_ra_site()
-        before = len(site.store._certificates)
+        before = len(site.store.tables.certificates)
         good = protected_by_secret(site.secret(), asks())
         own = read_message(good).header
         for bad, failure in (
@@ -142,7 +142,7 @@ class NestedTests:
             assert ("error", failure) == (reply.type, reply.failure)
         many = site.send(signed(ra, nested(*[good] * 17)))
         assert "badRequest" == many.failure
-        assert before == len(site.store._certificates)
+        assert before == len(site.store.tables.certificates)
 
     def test_only_a_registration_authority_passes_on(self) -> None:
         """M-3."""

@@ -153,14 +153,14 @@ class OriginalTests:
         site, ra = self.site()
         key = new_key()
         octets = original(site, key)
-        before = len(site.store._certificates)
+        before = len(site.store.tables.certificates)
         reply = site.send(signed(ra, vouched("cr", key), **bringing(octets)))
         assert (
             "error",
             "badMessageCheck",
             "orig-message-protection",
         ) == self.refused(reply)
-        assert before == len(site.store._certificates)
+        assert before == len(site.store.tables.certificates)
 
     def test_guesses_are_throttled(self) -> None:
         """A registration authority is no way round the lock-out."""

@@ -190,7 +190,7 @@ class InFlightTests:
         )
         assert ("ip", "accepted") == (done.type, done.pki_status)
         assert done.header.general_info.implicit_confirm
-        assert 1 == len(site.store._certificates)
+        assert 1 == len(site.store.tables.certificates)
 
     def test_who_polls_gets_what_the_first_has_brought(self) -> None:
         """It is not revoked as what nobody will get."""

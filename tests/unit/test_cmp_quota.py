@@ -61,12 +61,12 @@ class SecretTests:
         for _ in range(3):
             reply = site.send(protected_by_secret(secret, body, **IMPLICIT))
             assert "accepted" == reply.pki_status
-        before = dict(site.store._dialogues)
+        before = dict(site.store.tables.dialogues)
         for mac in (None, pbmac1()):
             refused = site.send(protected_by_secret(secret, body, mac=mac))
             assert is_full(refused)
             assert refused.is_mac_of(secret)
-        assert before == site.store._dialogues
+        assert before == site.store.tables.dialogues
         assert site.enrolled("another").certificate
         forget(site)
         again = site.send(protected_by_secret(secret, body))
@@ -95,10 +95,10 @@ class SignerTests:
             for body in (asks("cr"), pkcs10(), asks("cr"))
         ]
         replies = [site.send(message) for message in messages]
-        before = len(site.store._certificates)
+        before = len(site.store.tables.certificates)
         for body in (asks("cr"), pkcs10(), asks("kur")):
             assert is_full(site.send(signed(device, body, **IMPLICIT)))
-        assert before == len(site.store._certificates)
+        assert before == len(site.store.tables.certificates)
         # What was answered before is answered again.
         assert replies == [site.send(message) for message in messages]
 
@@ -167,7 +167,7 @@ class RaceTests:
         how = IMPLICIT if implicit else {}
         device = site.enrolled()
         site.send(signed(device, asks("cr"), **how))
-        known = set(site.store._certificates)
+        known = set(site.store.tables.certificates)
 
         def unaware(*_: str) -> Any:
             """Count before the other process has kept its answer."""
@@ -176,12 +176,12 @@ class RaceTests:
         site.store.count_dialogues = unaware
         message = signed(device, asks("cr", key=new_key()), **how)
         assert "systemUnavail" == site.send(message).failure
-        (added,) = set(site.store._certificates) - known
-        record = site.store._certificates[added]
+        (added,) = set(site.store.tables.certificates) - known
+        record = site.store.tables.certificates[added]
         assert CertificateStatus.REVOKED is record.status
         assert 1 == sum(
             one.charged_to != "" and "certificate" in one.charged_to
-            for one in site.store._dialogues.values()
+            for one in site.store.tables.dialogues.values()
         )
 
 

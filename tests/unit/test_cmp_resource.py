@@ -319,7 +319,7 @@ class TransactionTests:
         )
         done = site.send(confirm)
         assert done == site.send(confirm)
-        assert 1 == len(site.store._certificates)
+        assert 1 == len(site.store.tables.certificates)
 
     @pytest.mark.parametrize("extra", [{}, IMPLICIT])
     def test_a_transaction_id_is_used_once(
@@ -363,7 +363,7 @@ class TransactionTests:
         """A crash between issuance and answer: never a second one."""
         message = protected_by_secret(site.secret(), asks())
         reply = site.send(message)
-        site.store._dialogues.clear()
+        site.store.tables.dialogues.clear()
         assert reply.certificate == site.send(message).certificate
 
 

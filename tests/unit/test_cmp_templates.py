@@ -146,14 +146,14 @@ class TemplateTests:
         self, site: Site, device: Signer, fields: dict[str, Any]
     ) -> None:
         """badCertTemplate, also for what of it cannot be read."""
-        before = len(site.store._certificates)
+        before = len(site.store.tables.certificates)
         reply = site.send(signed(device, asked(**fields)))
         assert ("cp", "rejection", "badCertTemplate") == (
             reply.type,
             reply.pki_status,
             reply.failure,
         )
-        assert before == len(site.store._certificates)
+        assert before == len(site.store.tables.certificates)
 
     @pytest.mark.parametrize(
         ("proof", "failure"),

@@ -302,7 +302,7 @@ class CurrentTests:
         bench = EnquiryBench()
         row = bench.record(bench.issued(make_csr_with({}, "one")))
         waiting = evolve(row, confirm_by=row.not_after)
-        bench.store._certificates[TENANT, row.serial] = waiting
+        bench.store.tables.certificates[TENANT, row.serial] = waiting
         assert () == bench.names("one")
         result_of(bench.ra.confirm(TENANT, row.serial, "", "test"))
         assert (row.der,) == bench.names("one")

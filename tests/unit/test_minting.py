@@ -226,12 +226,12 @@ class _Bench:
         self, error: type[Exception], order: SecretOrder, **more: Any
     ) -> str:
         """Order in vain; nothing is kept."""
-        before = len(self.store._secrets)
+        before = len(self.store.tables.secrets)
         with pytest.raises(error) as caught:
             self.mint(order, **more)
         assert error is caught.type
         assert {"principal": "registrar:mdm"} == caught.value.facts  # type: ignore[attr-defined]
-        assert before == len(self.store._secrets)
+        assert before == len(self.store.tables.secrets)
         return str(caught.value)
 
     def found(self, *arguments: Any) -> tuple[list[str], str]:
@@ -569,7 +569,9 @@ class LimitTests:
             with pytest.raises(UnknownCertificate) as caught:
                 result_of(bench.registrar().revoke(name))
             assert {"principal": "registrar:mdm"} == caught.value.facts
-        states = {s.id: s.state(EPOCH) for s in bench.store._secrets.values()}
+        states = {
+            s.id: s.state(EPOCH) for s in bench.store.tables.secrets.values()
+        }
         assert {SecretState.UNUSED} == set(states.values())
         assert SecretState.REVOKED is result_of(
             bench.registrar().revoke("a")
@@ -588,7 +590,7 @@ class RetryTests:
         bench.clock.advance(3600)
         again = bench.mint(self.ORDER, "k", ra=bench.another_process("second"))
         assert list(first) == list(again)
-        assert 3 == len(bench.store._secrets)
+        assert 3 == len(bench.store.tables.secrets)
 
     def test_without_a_key(self) -> None:
         """Others each time."""

@@ -255,7 +255,7 @@ class _Bench:
     def signed_once(self) -> None:
         """I-1, I-2: each signature has an intent, and no serial has two."""
         signed = self.signer.signed
-        intents = self.stored._promises.values()
+        intents = self.stored.tables.promises.values()
         promised = [one.intent.tbs for one in intents]
         assert len(set(signed)) == len(signed)
         assert set(signed) <= set(promised)
@@ -704,8 +704,8 @@ class RepetitionTests:
         """A store that lost a certificate is not covered up."""
         bench = _Bench()
         bench.enroll()
-        ((row_id, row),) = bench.stored._requests.items()
-        bench.stored._requests[row_id] = evolve(row, certificate=None)
+        ((row_id, row),) = bench.stored.tables.requests.items()
+        bench.stored.tables.requests[row_id] = evolve(row, certificate=None)
         with pytest.raises(Internal):
             bench.enroll()
 
@@ -756,7 +756,7 @@ class RefusalTests:
         assert [] == bench.certificates()
         assert [] == bench.requests()
         assert [] == bench.signer.signed
-        assert {} == bench.stored._promises
+        assert {} == bench.stored.tables.promises
         assert ["request.refused"] == bench.events()
 
     def test_refusal_stays_one_without_the_audit_log(self) -> None:
@@ -784,7 +784,7 @@ class SecretTests:
 
     def burnt(self, bench: _Bench) -> bool:
         """Tell whether the secret is burnt."""
-        secret = bench.stored._secrets[TENANT, "once"]
+        secret = bench.stored.tables.secrets[TENANT, "once"]
         return secret.burnt_at is not None
 
     def test_refused_request_burns_nothing(self) -> None:
@@ -1057,7 +1057,7 @@ class CrashTests:
         with pytest.raises(Killed):
             bench.enroll(idempotency_key=own)
         assert rows == len(bench.certificates())
-        first = list(bench.stored._promises.values())
+        first = list(bench.stored.tables.promises.values())
         bench.clock.advance(61)
         ra = bench.process()
         issued = bench.enroll(ra, idempotency_key=own)
@@ -1346,13 +1346,13 @@ class LifeTests:
         result_of(bench.ra.tend())
         assert ["renew_lease", "retire_orphans"] == bench.calls
         until = EPOCH + timedelta(seconds=60)
-        assert until == bench.stored._leases["process 1"]
+        assert until == bench.stored.tables.leases["process 1"]
 
     def test_drain_without_work(self) -> None:
         """An idle process gives up its lease at once."""
         bench = _Bench()
         result_of(bench.ra.drain())
-        assert {} == bench.stored._leases
+        assert {} == bench.stored.tables.leases
 
     def test_drain_waits_for_what_is_signed(self) -> None:
         """I-7: SIGTERM loses no issuance that is under way."""
@@ -1370,7 +1370,7 @@ class LifeTests:
         bench.signer.release()
         assert [None, None] == drained
         assert all(isinstance(one[0], Issued) for one in begun)
-        assert {} == bench.stored._leases
+        assert {} == bench.stored.tables.leases
 
     def test_drain_waits_for_an_intent_that_is_committed(self) -> None:
         """I-7: an intent on its way to the disk counts as under way."""

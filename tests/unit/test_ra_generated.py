@@ -504,8 +504,8 @@ class SecretTests:
     def token(self, bench: _Bench, **other: Any) -> Any:
         """Return a credential that is good once."""
         text = add_one_time_token(bench.store, "tok")
-        for place, secret in bench.store._secrets.items():
-            bench.store._secrets[place] = evolve(secret, **other)
+        for place, secret in bench.store.tables.secrets.items():
+            bench.store.tables.secrets[place] = evolve(secret, **other)
         return (OneTimeToken(text),)
 
     def test_used_up(self) -> None:

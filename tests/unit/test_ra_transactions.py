@@ -478,7 +478,7 @@ class PollTests:
         )
         with pytest.raises(ChallengeRejected):
             bench.poll()
-        bench.stored._secrets.clear()
+        bench.stored.tables.secrets.clear()
         with pytest.raises(ChallengeRejected):
             bench.poll()
         assert [] == bench.certificates()
@@ -490,8 +490,8 @@ class PollTests:
         own = (Challenge(made.secret, bench.ra.challenges),)
         bench.decide(bench.enroll(credentials=own).reference)
         place = (TENANT, made.record.id)
-        bench.stored._secrets[place] = evolve(
-            bench.stored._secrets[place], device="other"
+        bench.stored.tables.secrets[place] = evolve(
+            bench.stored.tables.secrets[place], device="other"
         )
         with pytest.raises(PolicyViolation, match="principal-device"):
             bench.poll()
@@ -500,8 +500,8 @@ class PollTests:
         """A password's request is collected with the password."""
         bench = _Bench(held=True)
         held = bench.enroll()
-        row = bench.stored._requests[held.reference]
-        bench.stored._requests[held.reference] = evolve(
+        row = bench.stored.tables.requests[held.reference]
+        bench.stored.tables.requests[held.reference] = evolve(
             row, key=evolve(row.key, principal="basic:a")
         )
         with pytest.raises(UnknownCertificate):
@@ -655,7 +655,7 @@ class RenewalPollTests:
     def test_gone_from_the_inventory(self) -> None:
         """A restored backup does not know the certificate."""
         bench, first, _ = self.held()
-        del bench.stored._certificates[TENANT, first.serial]
+        del bench.stored.tables.certificates[TENANT, first.serial]
         with pytest.raises(UnknownCertificate):
             bench.poll(transaction="r")
 

@@ -612,7 +612,7 @@ class _Racing(MemoryStore):
                     digest=f"{number:064}",
                 )
                 super().add_secrets((other,), actor)
-        elif secret.id not in {one for _, one in self._secrets}:
+        elif secret.id not in {one for _, one in self.tables.secrets}:
             super().add_secrets((evolve(secret, digest="1" * 64),), actor)
         return super().add_secrets(secrets, actor)
 
