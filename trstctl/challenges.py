@@ -26,7 +26,11 @@ C-2  *Used up by the store*, with the intent, as every single-use secret.
 C-3  *Unknown equals wrong.*  Whatever is wrong, the error is the same, and
      an HMAC has been made and a row looked for.
 C-4  *Wrong ones are throttled* by address and by the device that is named
-     with them; a right one, which nobody can guess, passes that.
+     with them; a right one, which nobody can guess, passes that.  Where a
+     key has to be derived to tell, who has failed too often is not looked
+     at: neither with the reference that he has failed with at his address,
+     nor, ten times later, with any.  Nobody is locked out from elsewhere,
+     and whether there is such a secret has not been asked by then.
 C-5  *Keys can be replaced.*  The newest makes challenges; the older ones
      prove them until they are removed.  Every process reads the file again
      when it has changed.
@@ -109,6 +113,9 @@ _OCTETS = _MAC + _MAC_OCTETS
 #: type spaces and hyphens into it.
 LENGTH = (_OCTETS * 8 + 4) // 5
 _LONGEST = 255
+
+#: How many devices behind one address may fail before all of them wait.
+_DEVICES = 10
 
 #: When a decoy ends.
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
@@ -331,6 +338,7 @@ class ChallengeTokens:
         self._store = store
         self._read_keys = keys
         self._throttle = Throttle(clock, failures)
+        self._addresses = Throttle(clock, failures * _DEVICES)
 
     def texts(self, record: OneTimeSecret) -> Iterator[str]:
         """Yield the challenge of a record under each key, newest first."""
@@ -413,22 +421,28 @@ class ChallengeTokens:
         costly: bool,
     ) -> Deferred[tuple[OneTimeSecret, str]]:
         """Return the secret that a message was made with."""
-        if costly:
-            wait = self._throttle.wait(peer_bucket(peer))
-            if wait:
-                return fail(Throttled(wait))
+        bucket = peer_bucket(peer)
+        named = f"{bucket} {endpoint.tenant_id} {reference[:_LONGEST]}"
+        # Before the store is asked whether there is such a secret (C-4).
+        wait = max(
+            self._addresses.wait(bucket),
+            self._throttle.wait(*((named, bucket) if costly else (named,))),
+        )
+        if wait:
+            return fail(Throttled(wait))
         return Deferred.fromCoroutine(
-            self._prove(endpoint, reference, peer, knows)
+            self._prove(endpoint, reference, (bucket, named), knows)
         )
 
     async def _prove(
         self,
         endpoint: Endpoint,
         reference: str,
-        peer: str,
+        buckets: tuple[str, str],
         knows: Callable[[str], Awaitable[bool]],
     ) -> tuple[OneTimeSecret, str]:
         """Try the text of a record, or of a decoy, under each key (C-3)."""
+        bucket, named = buckets
         keys = self._keys()
         found = await self._store.find_secret_by_id(
             endpoint.tenant_id, reference[:_LONGEST]
@@ -445,7 +459,9 @@ class ChallengeTokens:
             if await knows(text):
                 right = text
         if found is None or not right:
-            self._throttled(peer_bucket(peer))
+            self._addresses.failed(bucket)
+            self._throttle.failed(named)
+            self._throttled(bucket)
             raise ChallengeRejected
         return found, right
 

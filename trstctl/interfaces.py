@@ -291,13 +291,15 @@ class IChallengeTokens(IChallengeGate):
         :param knows: tells whether the message was made with a text; asked
             of a decoy, too, so that unknown and wrong take the same.
         :param costly: whether ``knows`` takes so long that nobody is to have
-            it done for him who has failed too often; else a right secret
-            passes in any case.
+            it done for him who has failed too often from his address, with
+            whatever reference.
         :returns: the record, also of one that is burnt or expired, and the
             text that the message was made with; secret.
         :raises ChallengeRejected: unknown, revoked, for another endpoint,
             or not the one that the message was made with.
-        :raises Throttled: too many wrong ones.
+        :raises Throttled: too many wrong ones, with this reference from this
+            address, or with many: nothing was tried, and nobody has looked
+            whether there is such a secret.
         """
 
     def texts(record: OneTimeSecret) -> Iterator[str]:

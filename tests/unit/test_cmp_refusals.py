@@ -319,23 +319,26 @@ class ProtectionTests:
         reply = site.send(protected_by_secret(secret, asks()))
         assert "badMessageCheck" == reply.failure
 
-    def test_guessing_is_throttled_and_the_right_secret_passes(
+    def test_guessing_is_throttled_and_other_secrets_pass(
         self, site: Site
     ) -> None:
-        """C-4."""
-        secret = site.secret()
+        """C-4: who fails has to wait, and nobody else at his address."""
+        secret, other = site.secret(), site.secret()
         for _ in range(10):
             site.send(protected_by_secret(secret, asks(), text="wrong"))
         reply = site.send(protected_by_secret(secret, asks(), text="wrong"))
         assert "systemUnavail" == reply.failure
+        right = protected_by_secret(other, asks(), **IMPLICIT)
+        assert "accepted" == site.send(right).pki_status
+        site.clock.advance(6)
         right = protected_by_secret(secret, asks(), **IMPLICIT)
         assert "accepted" == site.send(right).pki_status
 
     def test_costly_work_is_not_done_for_who_guesses(self, site: Site) -> None:
         """Nobody has keys derived for him as often as he likes."""
-        secret = site.secret()
+        secret, guessed = site.secret(), site.secret()
         for _ in range(10):
-            site.send(protected_by_secret(secret, asks(), text="wrong"))
+            site.send(protected_by_secret(guessed, asks(), text="wrong"))
         costly = protected_by_secret(
             secret, asks(), mac=pbm(5_001), **IMPLICIT
         )
