@@ -7,6 +7,7 @@ import base64
 import email
 import hashlib
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from attrs import asdict
 from cmp_envelopes import agreed_key, decrypt, enveloped
 from cmp_samples import certificate
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding
 from cryptography.hazmat.primitives.keywrap import aes_key_unwrap
@@ -21,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
 )
+from cryptography.x509 import NameOID
 from est_samples import (
     PKCS10,
     ROOT,
@@ -55,6 +58,7 @@ from trstctl.protocols.est.codec import encode_base64
 from trstctl.protocols.est.key_secrets import identifier_of
 from trstctl.protocols.est.settings import ESTSettings
 from trstctl.testing import (
+    EPOCH,
     TENANT,
     Connection,
     add_one_time_token,
@@ -73,6 +77,7 @@ AES_128, AES_192, AES_256 = (
 )
 WRAP_128, WRAP_256 = "2.16.840.1.101.3.4.1.5", "2.16.840.1.101.3.4.1.45"
 TRIPLE_DES = "1.2.840.113549.3.7"
+DAY = timedelta(days=1)
 OTP = "1.2.840.113549.1.9.16.2.56"
 
 Attributes = Mapping[str, Sequence[bytes]]
@@ -142,6 +147,13 @@ class _Bench(ESTBench):
     def change(self, **profile: Any) -> None:
         """Reload with other settings of ``device``, which has keys made."""
         super().change(**{"server_key_generation": True, **profile})
+
+    def encrypting_to(self, path: Path) -> None:
+        """Reload with other ``decrypt_certificates``."""
+        settings = self.resource.settings.model_copy(
+            update={"decrypt_certificates": (path,)}
+        )
+        self.resource = type(self.resource)("est", self.ra, settings)
 
     def made(self, csr: bytes, **options: Any) -> _Made:
         """Have a key made."""
@@ -837,6 +849,139 @@ class AsymmetricTests:
             make_csr_with(asymmetric(identifier_by(owner))), 400
         )
         assert told in text
+
+
+class DateTests:
+    """Whether the operator's certificates are valid when they are used."""
+
+    @staticmethod
+    def dated(begin: datetime, end: datetime) -> bytes:
+        """Return a certificate of the usual key with these dates."""
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "owner")])
+        key = rsa_key()
+        return (
+            x509.CertificateBuilder(
+                name, name, key.public_key(), 77, begin, end
+            )
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(key.public_key()),
+                critical=False,
+            )
+            .sign(key, hashes.SHA256())
+            .public_bytes(Encoding.DER)
+        )
+
+    def ask(self, tmp_path: Path, *certificates: bytes) -> Any:
+        """Ask for a key that is encrypted to the usual one."""
+        path = pem_file(tmp_path, "owners.pem", *certificates)
+        bench = _Bench(decrypt_certificates=(path,))
+        csr = make_csr_with(asymmetric(identifier_by(rsa_key())))
+        return bench, csr
+
+    def test_expired(self, tmp_path: Path) -> None:
+        """Refused, and it says since when."""
+        old = self.dated(EPOCH - 9 * DAY, EPOCH - DAY)
+        bench, csr = self.ask(tmp_path, old)
+        text = bench.refuses(csr, 409)
+        assert (
+            "the certificate that the AsymmetricDecryptKeyIdentifier names "
+            "has expired at 2026-05-31 12:00:00 UTC"
+        ) in text
+
+    def test_expires_while_the_gateway_runs(self, tmp_path: Path) -> None:
+        """It is looked at each time."""
+        bench, csr = self.ask(tmp_path, self.dated(EPOCH - DAY, EPOCH + DAY))
+        bench.made(csr)
+        bench.clock.advance(2 * DAY.total_seconds())
+        assert "has expired at 2026-06-02" in bench.refuses(csr, 409)
+
+    def test_not_yet(self, tmp_path: Path) -> None:
+        """Nor before it begins."""
+        bench, csr = self.ask(
+            tmp_path, self.dated(EPOCH + DAY, EPOCH + 2 * DAY)
+        )
+        text = bench.refuses(csr, 409)
+        assert "is not valid before 2026-06-02 12:00:00 UTC" in text
+
+    def test_renewed_with_its_key(self, tmp_path: Path) -> None:
+        """Of several with one key, one that is valid is taken."""
+        old = self.dated(EPOCH - 9 * DAY, EPOCH - DAY)
+        new = self.dated(EPOCH - DAY, EPOCH + DAY)
+        for order in ((old, new), (new, old)):
+            bench, csr = self.ask(tmp_path, *order)
+            bench.made(csr)
+
+    def test_revoked(self, tmp_path: Path) -> None:
+        """One of our own that the tenant has revoked, or put on hold."""
+        bench = _Bench()
+        key = ec.generate_private_key(ec.SECP256R1())
+        bench.change(key_usage=("digitalSignature", "keyAgreement"))
+        own = bench.issued(make_csr(key=key))
+        path = pem_file(tmp_path, "own.pem", own)
+        bench.encrypting_to(path)
+        csr = make_csr_with(asymmetric(key_identifier(own) or b""))
+        bench.made(csr)
+        serial = read_certificate(own).serial
+        result_of(bench.ra.revoke(TENANT, serial, "certificateHold", "me"))
+        assert "has been revoked" in bench.refuses(csr, 409)
+
+    def test_same_serial_number(self, tmp_path: Path) -> None:
+        """A certificate from elsewhere is not ours of that number."""
+        bench = _Bench()
+        serial = read_certificate(bench.issued(make_csr())).serial
+        result_of(bench.ra.revoke(TENANT, serial, "superseded", "me"))
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "owner")])
+        key = rsa_key()
+        other = x509.CertificateBuilder(
+            name,
+            name,
+            key.public_key(),
+            int(serial, 16),
+            EPOCH - DAY,
+            EPOCH + DAY,
+        ).sign(key, hashes.SHA256())
+        der_of_it = other.public_bytes(Encoding.DER)
+        path = pem_file(tmp_path, "other.pem", der_of_it)
+        bench.encrypting_to(path)
+        bench.made(make_csr_with(asymmetric(identifier_by(key))))
+
+
+class RequiredTests:
+    """``key_encryption: required``: none travels bare."""
+
+    def test_bare(self, tmp_path: Path) -> None:
+        """Whoever names no key is told so, before any key is made."""
+        path = pem_file(tmp_path, "owners.pem", owned(rsa_key()))
+        bench = _Bench(decrypt_certificates=(path,), key_encryption="required")
+        text = bench.refuses(make_csr(), 403)
+        assert (
+            "profile device, rule key-encryption: a key that is made here is "
+            "sent encrypted only: add a DecryptKeyIdentifier or an "
+            "AsymmetricDecryptKeyIdentifier, and SMIMECapabilities, to the "
+            "request"
+        ) in text
+        alone = make_csr_with({CAPABILITIES: able(AES_128)})
+        assert "key-encryption" in bench.refuses(alone, 403)
+        asked = asymmetric(identifier_by(rsa_key()))
+        made = bench.made(make_csr_with(asked))
+        assert made.key_type.startswith("application/pkcs7-mime")
+
+    def test_per_label(self) -> None:
+        """A label may do without, or be the only one that wants it."""
+        bench = _Bench(
+            labels={
+                "a": {"key_encryption": "required"},
+                "b": {"key_encryption": "accepted"},
+            }
+        )
+        assert 200 == bench.post(make_csr(), "serverkeygen").status
+        assert 403 == bench.post(make_csr(), "serverkeygen", "a").status
+        bench = _Bench(
+            key_encryption="required",
+            labels={"b": {"key_encryption": "accepted"}},
+        )
+        assert 403 == bench.post(make_csr(), "serverkeygen").status
+        assert 200 == bench.post(make_csr(), "serverkeygen", "b").status
 
 
 def owned(owner: Any) -> bytes:

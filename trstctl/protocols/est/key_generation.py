@@ -18,16 +18,19 @@ from collections.abc import Awaitable, Callable
 
 from attrs import evolve
 
+from trstctl.errors import PolicyViolation, Stale, UnknownCertificate
 from trstctl.interfaces import IRegistrationAuthority
 from trstctl.key_maker import wished_key
 from trstctl.model import (
     CertificateRequest,
+    CertificateStatus,
     Endpoint,
     MadeKey,
     Purpose,
     SignatureProof,
 )
 from trstctl.pkix import der
+from trstctl.pkix.certificate import read_certificate
 from trstctl.pkix.key_package import (
     asymmetric_key_package,
     prepare_key_package,
@@ -57,6 +60,7 @@ class NewKey:
     :ivar media_type: of the part with the key.
     :ivar octets: its content, once the key is made; secret.
     :raises Malformed: an attribute for its encryption is.
+    :raises PolicyViolation: it has to be encrypted, and nobody says to whom.
     :raises TooLarge: likewise.
     :raises UnsupportedAlgorithm: no key of the profile is made here.
     """
@@ -74,6 +78,14 @@ class NewKey:
         self._recipients = recipients
         self._client_certificate = client_certificate
         self._protection = read_protection(asked)
+        if recipients.required and self._protection is None:
+            raise PolicyViolation(
+                endpoint.profile,
+                "key-encryption",
+                "a key that is made here is sent encrypted only: add a "
+                "DecryptKeyIdentifier or an AsymmetricDecryptKeyIdentifier, "
+                "and SMIMECapabilities, to the request",
+            )
         wish = wished_key(ra.csr_attributes(endpoint), asked.public_key)
         self.wanted = evolve(
             asked,
@@ -97,6 +109,7 @@ class NewKey:
 
         :returns: what is wanted, with the key.
         :raises Malformed: it is to be encrypted to a key that nobody knows.
+        :raises Stale: to one whose certificate has expired or was revoked.
         :raises UnsupportedAlgorithm: to one to which nothing can be, or may
             be, encrypted.
         :raises Unavailable: not now.
@@ -119,8 +132,13 @@ class NewKey:
         """
         if self._protection is None:
             return None
+        certificate = self._recipients.certificate(
+            self._protection, self._client_certificate, self._ra.now()
+        )
+        if certificate is not None:
+            await self._refuse_revoked(certificate)
         encrypt = self._recipients.seal(
-            self._protection, self._client_certificate, self._ra.random_bytes
+            self._protection, certificate, self._ra.random_bytes
         )
         now = self._ra.succession(self._endpoint)
         signer = await self._ra.credentials.get(now.authority, Purpose.KGA)
@@ -137,6 +155,25 @@ class NewKey:
             return encrypt(signed_data(prepared.finish(signature)))
 
         return seal
+
+    async def _refuse_revoked(self, certificate: bytes) -> None:
+        """
+        Refuse a recipient whose certificate the tenant has revoked.
+
+        Of others' certificates nobody here knows.
+        """
+        serial = read_certificate(certificate).serial
+        try:
+            record = await self._ra.find(self._endpoint.tenant_id, serial)
+        except UnknownCertificate:
+            return
+        if record.der != certificate:
+            return  # it has the same serial number, from elsewhere
+        if record.status is CertificateStatus.REVOKED:
+            raise Stale(
+                "the certificate that the AsymmetricDecryptKeyIdentifier "
+                "names has been revoked"
+            )
 
 
 def _transaction(wanted: CertificateRequest) -> str:

@@ -12,19 +12,21 @@ and RFC 7093, section 2; answered with key transport (RSA) or key agreement
 (EC).  SMIMECapabilities choose the ciphers, in the client's order.
 
 Refused: both identifiers at once, an identifier of no key, a key that must
-not encrypt, an identifier without capabilities, and capabilities of which we
-have none.  Triple DES is not used, whoever asks for it.
+not encrypt, the operator's certificate outside its dates, an identifier
+without capabilities, and capabilities of which we have none; where the label
+says so, also neither identifier.  Triple DES is not used, whoever asks for it.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 
 from attrs import frozen
 
-from trstctl.errors import Malformed, UnsupportedAlgorithm
-from trstctl.model import CertificateRequest
+from trstctl.errors import Malformed, Stale, UnsupportedAlgorithm
+from trstctl.model import CertificateFacts, CertificateRequest
 from trstctl.pkix import der
 from trstctl.pkix.agreement import envelope_by_agreement
 from trstctl.pkix.capabilities import (
@@ -141,52 +143,98 @@ class Recipients:
 
     :param keys: symmetric keys by identifier; secret.
     :param certificates: DER, of those who may be named.
+    :ivar required: whether a request has to name one.
     """
 
     def __init__(
-        self, keys: Mapping[bytes, bytes], certificates: tuple[bytes, ...]
+        self,
+        keys: Mapping[bytes, bytes],
+        certificates: tuple[bytes, ...],
+        *,
+        required: bool = False,
     ) -> None:
+        self.required = required
         self._keys = keys
-        self._certificates = {
-            identifier: certificate
-            for certificate in reversed(certificates)
-            for identifier in identifiers_of(certificate)
-        }
+        # Several where a certificate was renewed with its key.
+        self._certificates: dict[bytes, list[CertificateFacts]] = {}
+        for each in certificates:
+            for identifier in set(identifiers_of(each)):
+                self._certificates.setdefault(identifier, []).append(
+                    read_certificate(each)
+                )
+
+    def certificate(
+        self,
+        protection: Protection,
+        client_certificate: bytes | None,
+        now: datetime,
+    ) -> bytes | None:
+        """
+        Return the certificate that a request names; ``None``: a symmetric
+        key is.
+
+        :param client_certificate: of the TLS session, whose key is proven,
+            and which has been judged, or is not ours to judge.
+        :raises Malformed: the identifier is of no key (RFC 7030, section
+            4.4.1.2: the request MUST be terminated).
+        :raises Stale: its certificate is not, or no longer, valid.
+        """
+        if protection.symmetric:
+            return None
+        if client_certificate is not None and (
+            protection.identifier in identifiers_of(client_certificate)
+        ):
+            return client_certificate
+        known = self._certificates.get(protection.identifier)
+        if known is None:
+            raise Malformed(
+                "the AsymmetricDecryptKeyIdentifier is neither of the TLS "
+                "client certificate nor of one that is known here"
+            )
+        for facts in known:
+            if facts.not_before <= now <= facts.not_after:
+                return facts.der
+        raise _out_of_date(max(known, key=_end), now)
 
     def seal(
         self,
         protection: Protection,
-        client_certificate: bytes | None,
+        certificate: bytes | None,
         random_bytes: Callable[[int], bytes],
     ) -> Seal:
         """
         Return what encrypts a key as a request wants it.
 
-        :param client_certificate: of the TLS session, whose key is proven.
+        :param certificate: from :meth:`certificate`.
         :param random_bytes: a cryptographically secure source.
-        :raises Malformed: the identifier is of no key (RFC 7030, sections
-            4.4.1.1 and 4.4.1.2: the request MUST be terminated).
+        :raises Malformed: the identifier is of no key (RFC 7030, section
+            4.4.1.1: the request MUST be terminated).
         :raises UnsupportedAlgorithm: the key must not, or cannot, encrypt; or
             its owner can decrypt nothing that we have.
         """
-        if protection.symmetric:
-            found = self._keys.get(protection.identifier)
-            if found is None:
-                raise Malformed(
-                    "the DecryptKeyIdentifier is of no key that is known here"
-                )
-            return _for_key(found, protection, random_bytes)
-        certificate = self._certificates.get(protection.identifier)
-        if client_certificate is not None and (
-            protection.identifier in identifiers_of(client_certificate)
-        ):
-            certificate = client_certificate
-        if certificate is None:
+        if certificate is not None:
+            return _for_certificate(certificate, protection, random_bytes)
+        found = self._keys.get(protection.identifier)
+        if found is None:
             raise Malformed(
-                "the AsymmetricDecryptKeyIdentifier is neither of the TLS "
-                "client certificate nor of one that is known here"
+                "the DecryptKeyIdentifier is of no key that is known here"
             )
-        return _for_certificate(certificate, protection, random_bytes)
+        return _for_key(found, protection, random_bytes)
+
+
+def _end(facts: CertificateFacts) -> datetime:
+    """Return when a certificate ends."""
+    return facts.not_after
+
+
+def _out_of_date(facts: CertificateFacts, now: datetime) -> Stale:
+    """Return the refusal of a recipient whose certificate is not valid."""
+    what = "the certificate that the AsymmetricDecryptKeyIdentifier names"
+    if facts.not_before > now:
+        return Stale(
+            f"{what} is not valid before {facts.not_before:%F %T} UTC"
+        )
+    return Stale(f"{what} has expired at {facts.not_after:%F %T} UTC")
 
 
 def identifiers_of(certificate: bytes) -> Iterator[bytes]:

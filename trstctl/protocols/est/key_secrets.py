@@ -57,6 +57,8 @@ def read_recipients(
     certificates: Sequence[Path],
     place: str,
     environment: Mapping[str, str],
+    *,
+    required: bool = False,
 ) -> Recipients:
     """
     Read everything that keys can be encrypted with.
@@ -65,6 +67,7 @@ def read_recipients(
     :param certificates: PEM files.
     :param place: the section, for the text of an error.
     :param environment: the process's environment variables.
+    :param required: whether a request has to name one of them.
     :raises Unavailable: a file cannot be used; the text says why.
     :raises SecretError: a secret cannot be had.
     :raises ValueError: a secret is no key.
@@ -81,6 +84,7 @@ def read_recipients(
             for name, reference in keys.items()
         },
         known,
+        required=required,
     )
 
 

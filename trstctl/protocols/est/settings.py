@@ -59,6 +59,7 @@ ChallengePassword = Literal["pop", "secret", "ignore"]
 ProofOfPossession = Literal["verified", "required"]
 OneTimePassword = Literal["off", "accepted", "required"]
 RevocationChallenge = Literal["off", "accepted", "announced"]
+KeyEncryption = Literal["accepted", "required"]
 PeerName = Annotated[str, Field(min_length=1, max_length=255)]
 PeerNames = Annotated[tuple[PeerName, ...], Field(max_length=16)]
 
@@ -85,6 +86,8 @@ class ESTLabelSettings(LabelSettings):
     :ivar registration_authorities: who may ask for others, by any name.
     :ivar idevid: whose factory certificates enroll.
     :ivar serverkeygen: whether keys are made for devices.
+    :ivar key_encryption: whether they are encrypted if a request says to
+        whom, or a request has to.
     :ivar decrypt_keys: symmetric keys that they can be encrypted with.
     :ivar decrypt_certificates: PEM files of certificates that they can be
         encrypted to, beside the client's own.
@@ -107,6 +110,7 @@ class ESTLabelSettings(LabelSettings):
     ) = None
     idevid: IDevIDSettings | None = None
     serverkeygen: bool | None = None
+    key_encryption: KeyEncryption | None = None
     decrypt_keys: dict[KeyName, SecretReference] | None = None
     decrypt_certificates: tuple[File, ...] | None = None
 
@@ -145,6 +149,7 @@ class ESTSettings(ProtocolSettings):
     )
     idevid: IDevIDSettings = IDevIDSettings()
     serverkeygen: bool = False
+    key_encryption: KeyEncryption = "accepted"
     decrypt_keys: dict[KeyName, SecretReference] = Field(default={})
     decrypt_certificates: tuple[File, ...] = ()
     realm: str = "trstctl"
@@ -351,6 +356,7 @@ def _served(
                 chosen("decrypt_certificates"),
                 f"protocols.{name}",
                 os.environ,
+                required=chosen("key_encryption") == "required",
             )
             if trusting and chosen("serverkeygen")
             else None
