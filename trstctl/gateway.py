@@ -48,6 +48,7 @@ from trstctl.serving.faults import StartFault, server_certificate_faults
 from trstctl.serving.in_force import InForce
 from trstctl.serving.listeners import Listeners, settled
 from trstctl.serving.registration import fraction, make_ra
+from trstctl.serving.repeats import SECONDS as REPEAT_SECONDS
 from trstctl.serving.reports import Reports
 from trstctl.serving.rounds import Rounds
 from trstctl.serving.served import Served
@@ -378,6 +379,7 @@ class Gateway(Service):
         repeat(_PROTOCOL_SECONDS, self._listeners.tend)
         repeat(_CRL_SECONDS, self.publisher.round, at_once=True)
         repeat(_GENERATION_SECONDS, changes.follow)
+        repeat(REPEAT_SECONDS, self._tell_repeats)
 
     # --- while it runs ------------------------------------------------------
 
@@ -406,6 +408,10 @@ class Gateway(Service):
         except Exception:  # noqa: BLE001 - nobody else would log it
             self._log.failure("a reload failed", event="reload.failed")
             return False
+
+    async def _tell_repeats(self) -> None:
+        """Have the log say what was left out of it."""
+        self._reports.tell_repeats()
 
     def _request_id(self) -> str:
         """Return 16 random characters."""
@@ -439,6 +445,7 @@ class Gateway(Service):
             await self._in_any_case(self._audit("gateway.stopped"))
             await self._in_any_case(self.store.close())
         self._threads.stop()
+        self._reports.tell_repeats()
 
     def _hurry(self) -> None:
         """Wait for no client any longer."""

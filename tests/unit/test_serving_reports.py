@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from twisted.logger import globalLogPublisher
@@ -93,3 +93,57 @@ class ExchangeLineTests:
         assert (
             'trstctl_certificates_issued_total{profile="device"} 1.0' in told
         )
+
+
+class FloodTests:
+    """Refusals of strangers: bounded in the log, and each one counted."""
+
+    REFUSED: ClassVar[dict[str, Any]] = {
+        **FACTS,
+        "tenant": "",
+        "protocol": "",
+        "status": 404,
+        "decision": "refused",
+        "peer": "192.0.2.1",
+    }
+
+    def lines(self, path: Path) -> list[Any]:
+        """Return what is in the log."""
+        return [json.loads(one) for one in path.read_text().splitlines()]
+
+    def test_one_line_and_a_count(
+        self, reports: Reports, metrics: Metrics, tmp_path: Path
+    ) -> None:
+        """The metrics know of all of them."""
+        observer: Any = reports.log_observer()
+        observer({"event": "begin"})
+        globalLogPublisher.addObserver(observer)
+        for _ in range(30):
+            reports.exchange(self.REFUSED)
+        reports.tell_repeats()
+        reports.tell_repeats()
+        globalLogPublisher.removeObserver(observer)
+
+        _, line, more = self.lines(tmp_path / "log")
+        assert ("request", 404) == (line["event"], line["status"])
+        told = [more[key] for key in ("event", "of", "count", "peer")]
+        assert ["request.more", "request", 29, "192.0.2.1"] == told
+        counted = metrics.exposition().decode("ascii")
+        assert 'status="404"} 30.0' in counted
+
+    def test_lines_beside_the_exchange(
+        self, reports: Reports, tmp_path: Path
+    ) -> None:
+        """What a message that cannot be opened logs is bounded, too."""
+        observer: Any = reports.log_observer()
+        event = {
+            "event": "scep.unopened",
+            "tenant": "a",
+            "protocol": "scep",
+            "peer": "192.0.2.1",
+        }
+        for _ in range(150):
+            observer(event)
+        assert 100 == len(self.lines(tmp_path / "log"))
+        observer({"event": "other"})
+        assert 101 == len(self.lines(tmp_path / "log"))

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from twisted.logger import ILogObserver
+from twisted.logger import ILogObserver, LogEvent, Logger
+from zope.interface import provider
 
 from trstctl.config.model import LogSettings
 from trstctl.http.site import report_exchange
@@ -19,6 +20,12 @@ from trstctl.interfaces import IStore
 from trstctl.log import JSONLogObserver, LogFile
 from trstctl.metrics import Metrics
 from trstctl.serving.in_force import InForce
+from trstctl.serving.repeats import Repeats
+
+#: Events beside the exchange's own line that anybody can bring about.
+_STRANGERS = frozenset({"scep.unopened"})
+
+_log = Logger(namespace="trstctl.gateway")
 
 
 class Reports:
@@ -39,14 +46,24 @@ class Reports:
         self._now = now
         self._file: LogFile | None = None
         self._lines: JSONLogObserver | None = None
+        self._repeats = Repeats()
 
     def log_observer(self) -> ILogObserver:
         """Return what writes the log that the configuration asks for."""
         output: Any = sys.__stderr__
         if self._settings.file is not None:
             self._file = output = LogFile(self._settings.file)
-        self._lines = JSONLogObserver(output, self._settings.level)
-        return self._lines
+        self._lines = lines = JSONLogObserver(output, self._settings.level)
+
+        @provider(ILogObserver)
+        def observe(event: LogEvent) -> None:
+            if event.get("event") not in _STRANGERS or (
+                self._repeats.admits(event)
+            ):
+                lines(event)
+
+        observer: ILogObserver = observe
+        return observer
 
     def reopen(self) -> None:
         """Go on in a new file, where the old one was moved away."""
@@ -55,16 +72,27 @@ class Reports:
 
     def exchange(self, facts: Mapping[str, Any]) -> None:
         """
-        Log one exchange, and count it.
+        Log one exchange, unless it is one more of a flood, and count it.
 
         Straight into the JSON log, unless it is not the one in use:
         ``twistd --logger`` puts another in its place.
         """
+        self._measure(facts)
+        if not self._repeats.admits(facts):
+            return
         if self._lines is not None and self._lines.heard:
             self._lines.report(facts, self._now().timestamp())
         else:
             report_exchange(facts)
-        self._measure(facts)
+
+    def tell_repeats(self) -> None:
+        """Say of what was only counted how much it was."""
+        for facts in self._repeats.counted():
+            _log.info(
+                "{count} more of {of} from {peer}",
+                event="request.more",
+                **facts,
+            )
 
     def _measure(self, event: Mapping[str, Any]) -> None:
         """Count one exchange, from the facts of its log line."""

@@ -302,9 +302,11 @@ class PKIOperation:
             "a message could not be opened: {reason}",
             event="scep.unopened",
             request_id=asked.request.request_id,
+            tenant=self._served.endpoint.tenant_id,
             protocol=self._served.endpoint.protocol,
             transaction=asked.message.transaction,
             reason=reason,
+            peer=asked.request.peer,
         )
         # By now everything is done and forgotten that differs.
         read.make_up(self._ticks)
