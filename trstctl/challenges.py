@@ -155,7 +155,7 @@ class KeyRing:
             self._found()
             stamp = stamp_of(self._path)
         if stamp != self._stamp:
-            self._keys = self._read()
+            self._keys = read_keys(self._path)
             self._stamp = stamp
         return self._keys
 
@@ -198,22 +198,27 @@ class KeyRing:
         finally:
             draft.unlink()
 
-    def _read(self) -> Mapping[int, bytes]:
-        """Return what is in the file."""
-        text = read_secret_file(self._path).decode("ascii", "replace")
-        lines = [_LINE.fullmatch(line) for line in text.splitlines()]
-        keys = {
-            int(line[1]): bytes.fromhex(line[2])
-            for line in lines
-            if line is not None
-        }
-        if None in lines or not keys or max(keys) > _LAST_ID:
-            raise KeyFileError(
-                f"{self._path}: each line must be a number and 64 hexadecimal "
-                "digits; restore the file, or remove it, which ends every "
-                "challenge that is out"
-            )
-        return keys
+
+def read_keys(path: Path) -> Mapping[int, bytes]:
+    """
+    Return the keys in a file, by their ids, the oldest first.
+
+    :raises KeyFileError: it cannot be used; the text says why.
+    """
+    text = read_secret_file(path).decode("ascii", "replace")
+    lines = [_LINE.fullmatch(line) for line in text.splitlines()]
+    keys = {
+        int(line[1]): bytes.fromhex(line[2])
+        for line in lines
+        if line is not None
+    }
+    if None in lines or not keys or max(keys) > _LAST_ID:
+        raise KeyFileError(
+            f"{path}: each line must be a number and 64 hexadecimal digits; "
+            "restore the file, or remove it, which ends every challenge that "
+            "is out"
+        )
+    return keys
 
 
 def key_ring(state: Path, random_bytes: Callable[[int], bytes]) -> KeyRing:

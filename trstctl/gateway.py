@@ -41,10 +41,11 @@ from trstctl.model import SYSTEM_TENANT, AuditEvent, Generation
 from trstctl.ops import Readiness, make_ops_root
 from trstctl.own_keys import OwnCredentials
 from trstctl.ra import RegistrationAuthority, unmarked
-from trstctl.server_certificate import ServerCertificate, read_files
+from trstctl.server_certificate import ServerCertificate
 from trstctl.serving import process
 from trstctl.serving.changes import Changes
 from trstctl.serving.faults import StartFault, server_certificate_faults
+from trstctl.serving.files import check_files
 from trstctl.serving.in_force import InForce
 from trstctl.serving.listeners import Listeners, settled
 from trstctl.serving.registration import fraction, make_ra
@@ -53,7 +54,7 @@ from trstctl.serving.reports import Reports
 from trstctl.serving.rounds import Rounds
 from trstctl.serving.served import Served
 from trstctl.serving.threads import Threads
-from trstctl.tls import ServerTLS, make_context
+from trstctl.tls import ServerTLS
 
 #: Seconds that a stop waits for requests under way.
 _DRAIN_SECONDS = 30.0
@@ -150,20 +151,13 @@ class Gateway(Service):
         """
         Open every file that the configuration names, and match them.
 
-        :raises StartFault: a key or certificate is missing or does not fit.
+        :raises StartFault: one is missing or does not fit, or cannot be
+            written.
         """
         if not self._may_found():
             # The store, which knows the generations, is not open yet.
             InForce.made_of(self._loader, self.config, None)
-        for name, settings in self.config.protocols.items():
-            try:
-                settings.open_files(name)
-            except (SecretError, TrstctlError, ValueError, OSError) as error:
-                raise StartFault(f"{self.config.path}: {error}") from error
-        files = self.config.listeners.https.certificate
-        if not isinstance(files, str):
-            with server_certificate_faults():
-                make_context(*read_files(files))
+        check_files(self.config)
 
     def check_generations(self, generations: Sequence[Generation]) -> None:
         """

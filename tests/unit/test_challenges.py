@@ -17,6 +17,7 @@ from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from zope.interface.verify import verifyObject
 
+from trstctl import challenges
 from trstctl.backends.keyfiles import KeyFileError
 from trstctl.backends.passwords import secret_digest
 from trstctl.challenges import (
@@ -582,7 +583,7 @@ class KeyRingTests:
         """A file that stays what it was is not read again."""
         ring = self.ring(tmp_path)
         keys = ring.keys()
-        monkeypatch.setattr(ring, "_read", None)
+        monkeypatch.setattr(challenges, "read_keys", None)
         assert keys is ring.keys()
 
     def test_rotation_is_bounded(self, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from mdm_samples import EC_KEY, ENDPOINT, asking, public_pem
 from pydantic import ValidationError
 from twisted.internet.task import Clock
 
+from trstctl.backends.keyfiles import to_pem
 from trstctl.config.reader import ConfigurationError, load
 from trstctl.config.secrets import SecretError
 from trstctl.discovery import discover
@@ -50,6 +51,7 @@ from trstctl.testing import (
     basic,
     bearer,
     exchange,
+    make_authority,
     make_ra,
     result_of,
     settings_for,
@@ -699,9 +701,11 @@ class GateSettingsTests:
         """A file of CAs takes the place of the system's."""
         ra: Any = make_ra()
         ra.outbound = outbound = FakeOutbound()
+        trust = tmp_path / "cas.pem"
+        trust.write_bytes(to_pem(make_authority().chain))
         for challenge in (
-            {"intune": {**INTUNE, "trust": tmp_path}},
-            {"webhook": {**WEBHOOK, "trust": tmp_path}},
+            {"intune": {**INTUNE, "trust": trust}},
+            {"webhook": {**WEBHOOK, "trust": trust}},
         ):
             gate = make_gate(
                 self.scep(challenge).challenge,
@@ -711,7 +715,7 @@ class GateSettingsTests:
             )
             with pytest.raises(Unavailable):
                 result_of(gate.admit(asking(), "x", EPOCH))
-        assert [str(tmp_path)] * 2 == [c.trust for c in outbound.calls]
+        assert [str(trust)] * 2 == [c.trust for c in outbound.calls]
 
     def test_open_gate_lets_everybody_wait(self) -> None:
         """Where a person approves, nobody has to show anything."""

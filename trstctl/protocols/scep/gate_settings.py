@@ -5,7 +5,6 @@ What the gates of MDM platforms are told: the sections below ``challenge``.
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -20,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from trstctl.config.secrets import SecretReference, absolute, read_secret
+from trstctl.config.secrets import SecretReference, absolute
 from trstctl.settings import Duration, Section
 
 _GUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -217,21 +216,6 @@ Gate = Annotated[
     | Annotated[PlatformSection, Tag("platform")],
     Discriminator(_kind),
 ]
-
-
-def open_files(gate: Gate) -> None:
-    """Read each file and secret that a gate needs."""
-    if isinstance(gate, str):
-        return
-    if gate.intune is not None:
-        read_secret(gate.intune.secret, os.environ)
-    if gate.webhook is not None:
-        read_secret(gate.webhook.key, os.environ)
-    for one in (gate.intune, gate.webhook):
-        if one is not None and one.trust is not None:
-            one.trust.read_bytes()
-    for path in gate.jws.keys if gate.jws is not None else ():
-        path.read_bytes()
 
 
 def located(gate: Gate, folder: Path) -> Gate:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from cryptography import x509
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
@@ -22,11 +23,17 @@ from trstctl.model import Endpoint, EnrollmentRequest, Issued, Principal
 from trstctl.protocols.scep.gate_settings import (
     Gate,
     IntuneSettings,
+    JWSSettings,
+    OutboundSection,
     WebhookSettings,
 )
 from trstctl.protocols.scep.intune import IntuneGate
 from trstctl.protocols.scep.intune_service import IntuneService
-from trstctl.protocols.scep.jws import JWSGate, read_pinned_key
+from trstctl.protocols.scep.jws import (
+    JWSGate,
+    PinnedKey,
+    read_pinned_key,
+)
 from trstctl.protocols.scep.webhook import SHORTEST_KEY, WebhookGate
 
 
@@ -87,6 +94,8 @@ def make_gate(
         return ra.challenges
     if isinstance(gate, str):
         return OpenGate()
+    for one in (gate.intune, gate.webhook):
+        _check_trust(one)
     if gate.intune is not None:
         return _intune(gate.intune, endpoint, ra, environment)
     if gate.webhook is not None:
@@ -94,7 +103,7 @@ def make_gate(
     assert gate.jws is not None  # one of the three, say the settings
     return JWSGate(
         gate.jws,
-        [read_pinned_key(path) for path in gate.jws.keys],
+        _pinned_keys(gate.jws),
         ra.device_secrets,
         ra.attempts,
     )
@@ -109,7 +118,7 @@ def _intune(
     """Return the gate of Intune."""
     service = IntuneService(
         settings,
-        read_secret(settings.secret, environment).text,
+        _intune_secret(settings, environment),
         ra.outbound,
         ra.now,
         ra.random_bytes,
@@ -125,10 +134,67 @@ def _webhook(
     environment: Mapping[str, str],
 ) -> WebhookGate:
     """Return the gate of a webhook."""
+    key = _webhook_key(settings, environment)
+    return WebhookGate(settings, key, ra.outbound, ra.now, ra.attempts)
+
+
+# --- their files ------------------------------------------------------------
+
+
+def open_files(gate: Gate, environment: Mapping[str, str]) -> None:
+    """
+    Read each file and secret that a gate needs, as :func:`make_gate` does.
+
+    :raises SecretError: a secret cannot be had.
+    :raises ValueError: what is in one is not fit for it.
+    :raises OSError: a file cannot be read.
+    """
+    if isinstance(gate, str):
+        return
+    for one in (gate.intune, gate.webhook):
+        _check_trust(one)
+    if gate.intune is not None:
+        _intune_secret(gate.intune, environment)
+    if gate.webhook is not None:
+        _webhook_key(gate.webhook, environment)
+    if gate.jws is not None:
+        _pinned_keys(gate.jws)
+
+
+def _check_trust(settings: OutboundSection | None) -> None:
+    """Refuse a file without CAs to trust: it is opened for each call."""
+    if settings is None or settings.trust is None:
+        return
+    pem = settings.trust.read_bytes()
+    try:
+        x509.load_pem_x509_certificates(pem)
+    except ValueError as error:
+        raise ValueError(
+            f"{settings.trust}: there is no CA certificate in PEM in it, or a "
+            "damaged one"
+        ) from error
+
+
+def _intune_secret(
+    settings: IntuneSettings, environment: Mapping[str, str]
+) -> str:
+    """Return the application's secret."""
+    return read_secret(settings.secret, environment).text
+
+
+def _webhook_key(
+    settings: WebhookSettings, environment: Mapping[str, str]
+) -> bytes:
+    """Return what requests are signed with."""
     key = read_secret(settings.key, environment).text.encode("utf-8")
     if len(key) < SHORTEST_KEY:
         raise ValueError(
             f"{settings.key}: a webhook's key has at least {SHORTEST_KEY} "
             "octets; make one with: openssl rand -hex 32"
         )
-    return WebhookGate(settings, key, ra.outbound, ra.now, ra.attempts)
+    return key
+
+
+def _pinned_keys(settings: JWSSettings) -> list[PinnedKey]:
+    """Return the keys that may sign challenges."""
+    return [read_pinned_key(path) for path in settings.keys]

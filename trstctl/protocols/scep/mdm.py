@@ -107,6 +107,11 @@ class MDMSettings(ProtocolSettings):
                 raise ValueError(f"{label} is a path here; choose another")
         return labels
 
+    def open_files(self, name: str) -> None:
+        """Read the secrets of the webhooks."""
+        for own in self.jamf.values():
+            read_caller(own.authentication, os.environ)
+
     def located(self, folder: Path) -> Self:
         """Return the same with absolute paths."""
         hooks = {name: own.located(folder) for name, own in self.jamf.items()}

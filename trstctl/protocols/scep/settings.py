@@ -5,6 +5,7 @@ The section ``protocols.scep``, and the endpoints that it makes.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal, Self
 
@@ -16,8 +17,8 @@ from trstctl.protocols.scep.gate_settings import (
     Gate,
     PlatformSection,
     located,
-    open_files,
 )
+from trstctl.protocols.scep.gates import open_files
 from trstctl.settings import Label, LabelSettings, ProtocolSettings
 
 #: What only old devices need: SHA-1 signatures, triple DES.
@@ -73,7 +74,7 @@ class SCEPSettings(ProtocolSettings):
             *(o.challenge for o in self.labels.values()),
         ):
             if gate is not None:
-                open_files(gate)
+                open_files(gate, os.environ)
 
     def located(self, folder: Path) -> Self:
         """Return the same with absolute paths."""
