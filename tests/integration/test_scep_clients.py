@@ -9,11 +9,8 @@ that know nothing newer than SHA-1 and triple DES.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,13 +18,17 @@ import pytest
 from attrs import define
 from cryptography import x509
 from running import TENANT, Gateway, free_port, require_client, trstctl
+from scep_clients import (
+    CERTMONGER,
+    CURL_PLUGIN,
+    certmonger,
+    enroll_by_pki,
+    require_pyscep,
+    run,
+    wait_for,
+)
 
 CLIENT = Path(__file__).with_name("clients") / "pyscep_client.py"
-CERTMONGER = Path("/usr/lib/certmonger")
-
-#: Without it, strongSwan speaks no SCEP.
-CURL_PLUGIN = "/usr/lib/ipsec/plugins/libstrongswan-curl.so"
-
 PROTOCOLS = (
     f'scep: {{enabled: true, tenant_id: "{TENANT}", '
     "labels: {guarded: {profile: guarded}, "
@@ -95,31 +96,6 @@ class Site:
             folder=certificate.parent,
         )
         return x509.load_pem_x509_certificate(certificate.read_bytes())
-
-
-def wait_for(happened: Callable[[], bool], seconds: float = 30.0) -> None:
-    """Wait until something has happened."""
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def run(
-    *command: str | Path, folder: Path, status: int = 0, **variables: str
-) -> str:
-    """Run a client and return what it prints."""
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=folder,
-        env={**os.environ, **variables},
-        capture_output=True,
-        timeout=120,
-        check=False,
-    )
-    told = (done.stdout + done.stderr).decode("utf-8", "replace")
-    assert status == done.returncode, told
-    return told
 
 
 @pytest.fixture(scope="module")
@@ -206,32 +182,16 @@ class StrongSwanTests:
             *("--outform", "pem"),
         ]
 
-    def ask(
-        self,
-        folder: Path,
-        name: str,
-        *options: str | Path,
-        status: int = 0,
-    ) -> str:
-        """Make a key, and ask for a certificate."""
-        script = (
-            f"pki --gen --type rsa --size 2048 > {name}.key 2>/dev/null; "
-            f'exec pki --scep --in {name}.key "$@" > {name}.pem'
-        )
-        return run(
-            *("bash", "-c", script, "-", *options),
-            folder=folder,
-            status=status,
-        )
-
     def test_enrolls_and_renews(
         self, site: Site, tmp_path: Path, trusted: list[str | Path]
     ) -> None:
         """With a challenge, then with the certificate (section 2.3)."""
         subject = ("--dn", "C=CH, O=Example, CN=moon", "--san", "moon.example")
         common = ("--url", site.url, *subject, *trusted)
-        self.ask(tmp_path, "first", *common, "--password", site.challenge())
-        self.ask(
+        enroll_by_pki(
+            tmp_path, "first", *common, "--password", site.challenge()
+        )
+        enroll_by_pki(
             *(tmp_path, "second", *common, "--digest", "sha512"),
             *("--cert", "first.pem", "--key", "first.key"),
         )
@@ -247,7 +207,7 @@ class StrongSwanTests:
         self, site: Site, tmp_path: Path, trusted: list[str | Path]
     ) -> None:
         """``--rsa-padding pss`` signs message and request so."""
-        self.ask(
+        enroll_by_pki(
             *(tmp_path, "pss", "--url", site.url, "--dn", "CN=pss"),
             *(*trusted, "--rsa-padding", "pss"),
             *("--password", site.challenge()),
@@ -258,7 +218,7 @@ class StrongSwanTests:
         self, site: Site, tmp_path: Path, trusted: list[str | Path]
     ) -> None:
         """SHA-1 and triple DES, where the operator says so (section 2.9)."""
-        self.ask(
+        enroll_by_pki(
             *(tmp_path, "old", "--url", f"{site.url}/old", "--dn", "CN=old"),
             *(*trusted, "--cipher", "des3", "--digest", "sha1"),
             *("--password", site.challenge("old")),
@@ -306,7 +266,7 @@ class StrongSwanTests:
         fail_info: str,
     ) -> None:
         """It reads why (section 3.2.1.4)."""
-        told = self.ask(
+        told = enroll_by_pki(
             *(tmp_path, "bad", "--url", site.url, "--dn", "CN=bad"),
             *(*trusted, *options),
             status=1,
@@ -316,36 +276,9 @@ class StrongSwanTests:
 
 @pytest.fixture
 def getcert(tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """Run certmonger without a bus; return how to command it."""
-    require_client("getcert", str(CERTMONGER / "certmonger-session"))
-    socket = tmp_path / "socket"
-    home = tmp_path / "home"
-    home.mkdir()
-
-    def command(*arguments: str | Path) -> str:
-        return run(
-            *("getcert", *arguments),
-            folder=tmp_path,
-            CERTMONGER_PVT_ADDRESS=f"unix:path={socket}",
-        )
-
-    with (tmp_path / "certmonger.log").open("wb") as log:
-        daemon = subprocess.Popen(
-            [CERTMONGER / "certmonger-session", "-n", "-L", "-P", socket],
-            cwd=tmp_path,
-            env={**os.environ, "HOME": str(home)},
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        wait_for(socket.exists)
+    """Run certmonger; return how to command it."""
+    with certmonger(tmp_path) as command:
         yield command
-    finally:
-        daemon.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            daemon.wait(10)
-        daemon.kill()
-        daemon.wait()
 
 
 class CertmongerTests:
@@ -423,10 +356,7 @@ class PyScepTests:
 
     def test_every_step(self, site: Site, tmp_path: Path) -> None:
         """PKCSReq, renewal, CertPoll, GetCert, GetCRL, and a failInfo."""
-        python = os.environ.get("TRSTCTL_PYSCEP", "")
-        if not python and not os.environ.get("TRSTCTL_REQUIRE_CLIENTS"):
-            pytest.skip("TRSTCTL_PYSCEP does not name a Python with PyScep")
-        require_client(python)
+        python = require_pyscep()
         with subprocess.Popen(
             [
                 *(python, CLIENT, site.url, site.guarded),
