@@ -972,6 +972,10 @@ class Generation:
         root stays.  Likewise ``new_with_old``.
     :ivar key: reference to its private key, as in the configuration; a
         relative path is below the state directory of each host.
+    :ivar activated_at: since when it signs; ``None``: it does not yet, or no
+        longer.
+    :ivar stepped_at: when it came to its phase; ``None``: when it was
+        prepared.
     """
 
     authority: str
@@ -984,7 +988,7 @@ class Generation:
     key: str
     prepared_at: datetime
     activated_at: datetime | None = None
-    finished_at: datetime | None = None
+    stepped_at: datetime | None = None
 
 
 @frozen

@@ -81,7 +81,7 @@ class GenerationContract(StoreContract):
         self.put(Phase.FINISHED)
         third = self.add(number=3, name="issuing-3", chain=(b"\x30\x00",))
         second = evolve(
-            SECOND, phase=Phase.FINISHED, activated_at=NOW, finished_at=NOW
+            SECOND, phase=Phase.FINISHED, activated_at=NOW, stepped_at=NOW
         )
         assert [second, third, other] == self.generations()
 
@@ -134,12 +134,12 @@ class GenerationContract(StoreContract):
         assert [changed] == self.generations()
         assert phase is changed.phase
         times = {
-            Phase.ACTIVE: (at, None),
-            Phase.PREPARED: (None, None),
+            Phase.ACTIVE: (at, at),
+            Phase.PREPARED: (None, at),
             Phase.DROPPED: (None, at),
             Phase.FINISHED: (NOW, at),
         }
-        assert times[phase] == (changed.activated_at, changed.finished_at)
+        assert times[phase] == (changed.activated_at, changed.stepped_at)
         assert event == self.events(SYSTEM_TENANT)[-1]
 
     def test_of_two_one_advances(self) -> None:

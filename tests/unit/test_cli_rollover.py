@@ -163,6 +163,7 @@ class PrepareTests:
         assert "issuing-2.key" in said
         assert "issuing-2-root.key" in said
         assert "trstctl ca rollover activate issuing" in said
+        assert "until 2026-06-08T13:00:00Z" in said
 
     def test_root_key_elsewhere(self, bench: Bench, tmp_path: Path) -> None:
         """It is named, and has a passphrase."""
@@ -431,9 +432,12 @@ class ActivateTests:
 
     def test_nothing_prepared(self, bench: Bench) -> None:
         """There is nothing to activate, or it is active."""
-        assert "ca rollover prepare" in bench.refused("activate", "--yes")
+        for step in ("activate", "finish"):
+            reason = bench.refused(step, "--yes")
+            assert "trstctl ca rollover prepare issuing" in reason
         bench.active()
-        assert "issuing-2 is active" in bench.refused("activate", "--yes")
+        reason = bench.refused("activate", "--yes")
+        assert "issuing-2 is active; the next step is: finish" in reason
 
 
 class CheckTests:
@@ -508,7 +512,8 @@ class FinishTests:
     def test_before_it_is_active(self, bench: Bench) -> None:
         """There is nothing to finish."""
         bench.step("prepare")
-        assert "issuing-2 is prepared" in bench.refused("finish", "--yes")
+        reason = bench.refused("finish", "--yes")
+        assert "issuing-2 is prepared; the next step is: activate" in reason
 
     def test_key_is_destroyed_at_last(self, bench: Bench) -> None:
         """Once nothing that it has signed is left to be revoked."""
@@ -563,6 +568,7 @@ class BackTests:
     def test_from_prepared(self, bench: Bench) -> None:
         """It is given up; its name is not used again."""
         bench.step("prepare")
+        bench.wait(SETTLED)
         assert "dropped" == bench.told("back", "--yes")["phase"]
         assert {"issuing": "issuing", "issuing-2": "dropped"} == (
             bench.states()
@@ -580,14 +586,32 @@ class BackTests:
             lambda *given: _endpoint(*given[:4], "issuing-2"),
         )
         monkeypatch.setattr("cli_state.make_ra", _make_ra)
-        bench.state.issued()
+        bench.wait(SETTLED)
+        issued = bench.state.issued()
+        for name, expected in (
+            ("issuing-2", [issued.serial]),
+            ("issuing", []),
+        ):
+            rows = bench.state.listed("cert", "list", "--authority", name)
+            assert expected == [row["serial"] for row in rows]
         assert "--force" in bench.refused("back", "--yes")
         bench.step("back", "--force", "--yes")
+        assert "dropped" == bench.states()["issuing-2"]
+
+    def test_twice_at_once(self, bench: Bench) -> None:
+        """Not given up before every process has ceased to sign with it."""
+        bench.active()
+        bench.step("back", "--yes")
+        bench.wait(SETTLED - timedelta(milliseconds=20))
+        assert "waiting" in bench.step("back", "--yes").stderr
         assert "dropped" == bench.states()["issuing-2"]
 
     def test_nothing_under_way(self, bench: Bench) -> None:
         """There is nothing to take back."""
         assert "under way" in bench.refused("back", "--yes")
+        bench.active()
+        bench.step("finish", "--yes")
+        assert "cannot be taken back" in bench.refused("back", "--yes")
 
 
 class ShowTests:

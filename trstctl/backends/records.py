@@ -300,11 +300,12 @@ def advanced(
     event = _STEPS.get((expected, phase))
     if found.phase is not expected or event is None:
         raise Stale(f"the generation is {found.phase.value} by now")
+    changed = evolve(found, phase=phase, stepped_at=now)
     if phase is Phase.ACTIVE:
-        return evolve(found, phase=phase, activated_at=now), event
+        return evolve(changed, activated_at=now), event
     if phase is Phase.PREPARED:
-        return evolve(found, phase=phase, activated_at=None), event
-    return evolve(found, phase=phase, finished_at=now), event
+        return evolve(changed, activated_at=None), event
+    return changed, event
 
 
 def require_vacated(name: str, left: Outstanding) -> None:

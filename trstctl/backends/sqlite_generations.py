@@ -31,25 +31,25 @@ from trstctl.model import SYSTEM_TENANT, Generation, Outstanding, Phase
 
 _LIST = """
 SELECT authority, number, name, phase, chain, old_with_new, new_with_old, key,
-    prepared_at, activated_at, finished_at
+    prepared_at, activated_at, stepped_at
 FROM generations ORDER BY authority, number
 """
 
 _FIND = """
 SELECT authority, number, name, phase, chain, old_with_new, new_with_old, key,
-    prepared_at, activated_at, finished_at
+    prepared_at, activated_at, stepped_at
 FROM generations WHERE name = ?
 """
 
 # Nothing, where a constraint stands against it.
 _ADD = """
 INSERT INTO generations (authority, number, name, phase, chain, old_with_new,
-    new_with_old, key, prepared_at, activated_at, finished_at)
+    new_with_old, key, prepared_at, activated_at, stepped_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
 """
 
 _ADVANCE = """
-UPDATE generations SET phase = ?, activated_at = ?, finished_at = ?
+UPDATE generations SET phase = ?, activated_at = ?, stepped_at = ?
 WHERE name = ?
 """
 
@@ -85,7 +85,7 @@ def add_generation(
             generation.key,
             micros(generation.prepared_at),
             micros_or_none(generation.activated_at),
-            micros_or_none(generation.finished_at),
+            micros_or_none(generation.stepped_at),
         ),
     )
     if added.rowcount != 1:
@@ -119,7 +119,7 @@ def advance_generation(
         (
             phase.value,
             micros_or_none(changed.activated_at),
-            micros_or_none(changed.finished_at),
+            micros_or_none(changed.stepped_at),
             name,
         ),
     )

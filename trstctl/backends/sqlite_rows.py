@@ -231,7 +231,7 @@ def generation(row: Row) -> Generation:
     Return a generation of an authority.
 
     Columns: authority, number, name, phase, chain, old_with_new,
-    new_with_old, key, prepared_at, activated_at, finished_at.
+    new_with_old, key, prepared_at, activated_at, stepped_at.
     """
     return Generation(
         authority=row[0],
@@ -244,7 +244,7 @@ def generation(row: Row) -> Generation:
         key=row[7],
         prepared_at=moment(row[8]),
         activated_at=moment_or_none(row[9]),
-        finished_at=moment_or_none(row[10]),
+        stepped_at=moment_or_none(row[10]),
     )
 
 

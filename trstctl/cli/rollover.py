@@ -30,8 +30,8 @@ from trstctl.cli.lineage import (
     say_next,
 )
 from trstctl.cli.main import Surroundings
-from trstctl.cli.output import Row, output_option, print_listing
-from trstctl.cli.takeover import activate, back, finish
+from trstctl.cli.output import Row, moment, output_option, print_listing
+from trstctl.cli.takeover import FETCHED, activate, back, finish
 from trstctl.config.model import AuthoritySettings
 from trstctl.config.places import same_for_all
 from trstctl.config.secrets import read_secret
@@ -257,14 +257,17 @@ def prepare(
     desk.with_store(add)
     print_generation(made, form)
     click.echo(
-        "Copy its key file to every other host of this gateway, and give "
-        "devices the time to fetch the CA certificates.",
-        err=True,
+        "Copy its key file to every other host of this gateway.", err=True
     )
     click.echo(f"  {maker.files.key}", err=True)
     if how.new_root:
         click.echo("Move the root's key away from this host.", err=True)
         click.echo(f"  {maker.files.root_key}", err=True)
+    click.echo(
+        "Give devices the time to fetch the CA certificates, until "
+        f"{moment(made.prepared_at + FETCHED)}.",
+        err=True,
+    )
     say_next(desk, f"activate {name}")
 
 
@@ -286,8 +289,8 @@ def _maker(desk: Desk, around: Surroundings, name: str, how: _Wanted) -> Maker:
     coming = under_way(name, generations)
     if coming is not None:
         raise Refused(
-            f"{coming.name} is {coming.phase.value}; finish that, or take "
-            "it back, first"
+            f"{coming.name} is {coming.phase.value}; go on with that one, or "
+            "take it back, first"
         )
     return Maker(
         desk.config,

@@ -67,6 +67,11 @@ _FILTERS = (
     ),
     click.option("--protocol", help="Only what came over this protocol."),
     click.option(
+        "--authority",
+        help="Only what this key has signed, by the name that "
+        '"ca rollover status" has for it.',
+    ),
+    click.option(
         "--name", help="Only with exactly this common or other name."
     ),
     click.option(
@@ -140,12 +145,14 @@ class Selection:
 
     :ivar query: what the store can tell; its tenant is open.
     :ivar status: a word of :data:`STATUSES`, or ``None`` for all.
+    :ivar authority: the generation that signed, or ``None`` for any.
     :ivar issued_after: the first moment that counts.
     :ivar issued_before: the first moment that does not.
     """
 
     query: CertificateQuery
     status: str | None = None
+    authority: str | None = None
     issued_after: datetime | None = None
     issued_before: datetime | None = None
 
@@ -154,6 +161,7 @@ class Selection:
         """Whether the store returns more than what is asked for."""
         return (
             self.status in {_HELD, CertificateStatus.REVOKED.value}
+            or self.authority is not None
             or self.issued_after is not None
             or self.issued_before is not None
         )
@@ -170,6 +178,7 @@ class Selection:
         """Tell whether what the store returned is asked for."""
         return (
             self.status in {None, status_of(record)}
+            and self.authority in {None, record.authority}
             and (
                 self.issued_after is None
                 or self.issued_after <= record.issued_at
@@ -202,6 +211,7 @@ def selected(filters: Filters) -> Selection:
             name=filters["name"],
         ),
         status=status,
+        authority=filters["authority"],
         issued_after=filters["issued_after"],
         issued_before=filters["issued_before"],
     )

@@ -73,7 +73,7 @@ def activate(
     """
     desk = at_desk(path)
     name = chosen(desk, authority)
-    coming = _coming(desk, name, Phase.PREPARED, "prepare")
+    coming = _coming(desk, name, Phase.PREPARED)
     ready = coming.prepared_at + FETCHED
     if around.now() < ready and not at_once:
         raise Refused(
@@ -131,7 +131,7 @@ def finish(
     generations = desk.with_store(lambda store: store.list_generations())
     coming = under_way(name, generations)
     if coming is not None or not destroy_key:
-        coming = _coming(desk, name, Phase.ACTIVE, "activate")
+        coming = _coming(desk, name, Phase.ACTIVE)
         before = base_of(name, generations)
         left = _outstanding(desk, around, before)
         if left.valid and not force:
@@ -186,7 +186,10 @@ def back(
     generations = desk.with_store(lambda store: store.list_generations())
     coming = under_way(name, generations)
     if coming is None:
-        raise Refused(f"no other key of {name} is under way")
+        raise Refused(
+            f"no other key of {name} is under way; what is finished cannot be "
+            "taken back"
+        )
     if coming.phase is Phase.ACTIVE:
         before = base_of(name, generations)
         confirm(f"Let {before} sign again?", yes)
@@ -205,26 +208,32 @@ def back(
         around,
         coming,
         Phase.DROPPED,
-        None,
+        # Who has not noticed yet that it was deactivated still signs with it.
+        (coming.stepped_at or coming.prepared_at) + SETTLED,
         form,
         "" if force else coming.name,
     )
     say_next(desk, f"prepare {name}")
 
 
-def _coming(
-    desk: Desk, authority: str, expected: Phase, before: str
-) -> Generation:
+#: What can be done in each phase.
+_STEPS = {Phase.PREPARED: "activate, or back", Phase.ACTIVE: "finish, or back"}
+
+
+def _coming(desk: Desk, authority: str, expected: Phase) -> Generation:
     """Return the generation that is in the phase for a step."""
     generations = desk.with_store(lambda store: store.list_generations())
     coming = under_way(authority, generations)
-    if coming is None or coming.phase is not expected:
-        found = (
-            f"{coming.name} is {coming.phase.value}"
-            if coming
-            else (f"no other key of {authority} is under way")
+    if coming is None:
+        raise Refused(
+            f"no other key of {authority} is under way; the first step is: "
+            f"trstctl ca rollover prepare {authority}"
         )
-        raise Refused(f"{found}; see: trstctl ca rollover {before}")
+    if coming.phase is not expected:
+        raise Refused(
+            f"{coming.name} is {coming.phase.value}; the next step is: "
+            f"{_STEPS[coming.phase]}"
+        )
     return coming
 
 

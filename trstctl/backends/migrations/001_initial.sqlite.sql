@@ -272,7 +272,7 @@ CREATE TABLE generations (
     key TEXT NOT NULL,
     prepared_at INTEGER NOT NULL,
     activated_at INTEGER,
-    finished_at INTEGER,
+    stepped_at INTEGER,
     PRIMARY KEY (authority, number)
 ) STRICT;
 -- One change at a time.
