@@ -42,6 +42,7 @@ from trstctl.pkix import algorithms, der
 from trstctl.pkix.certificate import read_certificate
 from trstctl.pkix.cmp import PKIBody, prepare, read_message
 from trstctl.pkix.cmp_bodies import read_nested
+from trstctl.pkix.cmp_header import GeneralInfo
 from trstctl.pkix.cmp_itav import INFO_TYPES
 from trstctl.pkix.crmf_template import CertTemplate
 from trstctl.policy.profile import ProfileSettings
@@ -464,6 +465,50 @@ class GeneralTests:
             )
         )
         assert ("error", "badRequest") == (reply.type, reply.failure)
+
+    @pytest.mark.parametrize(
+        ("names", "profiles", "code"),
+        [
+            (("certReqTemplate",), ("device",), ""),
+            (("certReqTemplate",), ("",), ""),
+            (("certReqTemplate",), ("other",), "cert-profile"),
+            ((), ("device",), ""),
+            ((), ("other",), "cert-profile"),
+            (("caCerts",), ("other",), ""),
+            (("caCerts", "certReqTemplate"), ("", "other"), "cert-profile"),
+            (("caCerts", "certReqTemplate"), ("other", "device"), ""),
+            (("certReqTemplate",), ("device", ""), "cert-profile-count"),
+        ],
+    )
+    def test_a_profile(
+        self,
+        mode: str,
+        names: tuple[str, ...],
+        profiles: tuple[str, ...],
+        code: str,
+    ) -> None:
+        """RFC 9810, section 5.1.1.4: one for each type, in their order; it
+        counts for a template, and is badRequest if it is not offered."""
+        site = make_site(mode=mode)
+        device = site.enrolled()
+        if not names:
+            result_of(Deferred.fromCoroutine(site.ra.revocation.load()))
+        items = [der.sequence(der.oid(INFO_TYPES[name])) for name in names]
+        reply = site.send(
+            signed(
+                device,
+                PKIBody("genm", der.sequence(*items)),
+                general_info=GeneralInfo(cert_profiles=profiles),
+            )
+        )
+        if not code:
+            assert "genp" == reply.type
+        else:
+            assert ("error", "badRequest", code) == (
+                reply.type,
+                reply.failure,
+                reply.code,
+            )
 
 
 @MODES

@@ -198,9 +198,8 @@ class Enrollment:
 
     def _check_profile(self, asked: Exchange) -> None:
         """Refuse a profile that is not this endpoint's (RFC 9810, 5.1.1.4)."""
-        endpoint = self._served.endpoint
         for name in asked.message.header.general_info.cert_profiles:
-            if name not in {"", endpoint.profile, endpoint.name}:
+            if not self._served.offers(name):
                 raise refuse(
                     "badRequest",
                     "cert-profile",

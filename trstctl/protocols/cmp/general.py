@@ -49,6 +49,7 @@ class GeneralMessages:
 
     def __init__(self, ra: IRegistrationAuthority, served: Served) -> None:
         self._ra = ra
+        self._served = served
         self._endpoint = served.endpoint
         self._update = served.root_update
         # OpenSSL can ask for a language in no other way than without one.
@@ -73,6 +74,10 @@ class GeneralMessages:
         """Tell what is asked for, in that order."""
         items = read_gen_msg(asked.message.body.value)
         _check_once(items)
+        self._check_profiles(
+            asked.message.header.general_info.cert_profiles,
+            [item.name for item in items] or ["certReqTemplate"],
+        )
         found: list[InfoTypeAndValue] = []
         unknown: list[str] = []
         for name, value in [(item.name, item.value) for item in items] or [
@@ -96,6 +101,29 @@ class GeneralMessages:
             gen_rep(found),
             facts={"decision": "found", "principal": asked.known.actor},
         )
+
+    def _check_profiles(
+        self, profiles: Sequence[str], names: Sequence[str]
+    ) -> None:
+        """
+        Refuse to tell the template of another profile than is asked for.
+
+        RFC 9810, section 5.1.1.4: no more of them than types, in their order.
+        """
+        if len(profiles) > len(names):
+            raise refuse(
+                "badRequest",
+                "cert-profile-count",
+                "there are more certProfile names than types that are asked "
+                "for",
+            )
+        for profile, name in zip(profiles, names, strict=False):
+            if name == "certReqTemplate" and not self._served.offers(profile):
+                raise refuse(
+                    "badRequest",
+                    "cert-profile",
+                    "this endpoint does not offer the profile of certProfile",
+                )
 
     def _check_value(self, name: str, value: bytes | None) -> None:
         """Refuse a value where none may be, and the reverse."""

@@ -281,6 +281,10 @@ class Served:
     central_key_generation: bool
     root_update: RootUpdate | None = None
 
+    def offers(self, profile: str) -> bool:
+        """Tell whether a name in certProfile can be served; "" is none."""
+        return profile in {"", self.endpoint.profile, self.endpoint.name}
+
 
 def all_served(
     name: str, settings: CMPSettings, *, trusting: bool = False
