@@ -887,13 +887,15 @@ class ConfirmationTests:
             ("strict", -1, "pkiconf"),
             ("interop", -1, "pkiconf"),
             ("interop", 0, "pkiconf"),
-            ("strict", 0, "error"),
+            ("strict", 0, "pkiconf"),
+            ("strict", 1, "error"),
+            ("interop", 1, "error"),
         ],
     )
     def test_what_p10cr_brought_has_no_cert_req_id(
         self, mode: str, number: int, answer: str
     ) -> None:
-        """RFC 9483, section 4.1.4: -1; older clients say 0."""
+        """RFC 9483, section 4.1.4: -1; or 0, as in section 4.1.1."""
         site = make_site(mode=mode)
         secret = site.secret()
         reply = site.send(protected_by_secret(secret, pkcs10()))

@@ -371,6 +371,45 @@ class HeaderTests:
         assert EPOCH == reply.header.message_time
 
     @pytest.mark.parametrize(
+        "changes",
+        [
+            {"sender_nonce": None},
+            {"transaction_id": b""},
+            {"recip_nonce": b"n" * 16},
+            {"pvno": 1},
+            {"pvno": 4},
+        ],
+    )
+    def test_what_is_wrong_is_told_under_the_secret(
+        self, site: Site, changes: dict[str, Any]
+    ) -> None:
+        """RFC 9483, section 3.2: who has no anchor reads nothing else."""
+        secret = site.secret()
+        reply = site.send(protected_by_secret(secret, asks(), **changes))
+        assert "error" == reply.type
+        assert reply.is_mac_of(secret)
+        # It has not been used up.
+        again = site.send(protected_by_secret(secret, asks(), **IMPLICIT))
+        assert "accepted" == again.pki_status
+
+    def test_who_is_not_known_is_told_by_a_signature(
+        self, site: Site, device: Signer
+    ) -> None:
+        """As is who signs; the nonce is wrong for each."""
+        wrong: dict[str, Any] = {"sender_nonce": None}
+        unreadable = der.sequence(der.oid("1.2.840.113533.7.66.13"))
+        for octets in (
+            protected_by_secret(site.secret(), asks(), text="x", **wrong),
+            protected_by_secret(
+                site.secret(), asks(), protection_alg=unreadable, **wrong
+            ),
+            signed(device, asks("cr"), **wrong),
+        ):
+            reply = site.send(octets)
+            assert ("error", "badSenderNonce") == (reply.type, reply.failure)
+            assert reply.is_signed()
+
+    @pytest.mark.parametrize(
         ("kid", "failure"),
         [
             (lambda reference: f"CN={reference}", ""),

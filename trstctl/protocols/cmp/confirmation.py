@@ -127,8 +127,10 @@ class Confirmation:
             )
         (status,) = statuses
         expected = {int(asked.begun.notes["id"])}
-        if not self._served.strict and NO_ID in expected:
-            expected.add(0)  # older OpenSSL confirms p10cr like this
+        if NO_ID in expected:
+            # RFC 9483, section 4.1.1, has 0 in every certConf, and nothing
+            # else for p10cr; older clients follow it.
+            expected.add(0)
         if status.cert_req_id not in expected:
             raise refuse(
                 "badRequest",

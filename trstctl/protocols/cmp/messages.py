@@ -76,6 +76,7 @@ from trstctl.protocols.cmp.header import (
     VERSIONS,
     check_header,
 )
+from trstctl.protocols.cmp.header_refusals import party_to_tell
 from trstctl.protocols.cmp.labels import fits, other_label
 from trstctl.protocols.cmp.nesting import Nesting
 from trstctl.protocols.cmp.original import Originals
@@ -179,7 +180,13 @@ class PKIMessages:
     ) -> tuple[bytes, Mapping[str, str]]:
         """Judge, act, keep, and return the answer (M-2)."""
         message, ra, endpoint = asked.message, self._ra, self._served.endpoint
-        check_header(message, ra.now(), strict=self._served.strict)
+        try:
+            check_header(message, ra.now(), strict=self._served.strict)
+        except TrstctlError:
+            asked.party = await party_to_tell(
+                ra, endpoint, message, asked.request.peer
+            )
+            raise
         continuing = message.body.type in CONTINUING
         begun = await self._dialogue(asked.transaction)
         if begun is not None and self._is_here(begun):
