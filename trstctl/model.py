@@ -180,6 +180,7 @@ class CertificateFacts:
 
     :ivar serial: lower-case hexadecimal, without sign or prefix.
     :ivar extended_key_usage: dotted OIDs; empty if the extension is absent.
+    :ivar extensions: all of them, in order; a part of ``der``.
     """
 
     der: bytes = field(repr=False)
@@ -192,6 +193,7 @@ class CertificateFacts:
     public_key: PublicKey
     is_ca: bool
     extended_key_usage: tuple[str, ...] = ()
+    extensions: tuple[Extension, ...] = field(default=(), repr=False, eq=False)
 
 
 # --- who asks ---------------------------------------------------------------

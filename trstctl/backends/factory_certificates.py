@@ -3,7 +3,8 @@
 Factory certificates: whether a manufacturer's CA vouches for a device.
 
 The path from the client's certificate to an anchor is validated by OpenSSL
-(RFC 5280, section 6).  The anchors are those of one endpoint and nothing
+(RFC 5280, section 6), unless :mod:`trstctl.backends.direct_anchors` sees at
+once that an anchor has signed it.  The anchors are those of one endpoint and nothing
 else: neither our own CAs nor those of the system.  What a manufacturer has
 revoked, nobody tells us.
 
@@ -20,6 +21,7 @@ from datetime import datetime, timedelta
 from cryptography.x509 import load_der_x509_certificate
 from OpenSSL import crypto
 
+from trstctl.backends.direct_anchors import DirectAnchors
 from trstctl.errors import Malformed, UnsupportedAlgorithm
 from trstctl.model import CertificateFacts, ClientCertificate
 from trstctl.pkix.algorithms import read_algorithm_identifier
@@ -67,6 +69,7 @@ class FactoryAnchors:
             crypto.X509.from_cryptography(load_der_x509_certificate(der))
             for der in anchors
         ]
+        self._direct = DirectAnchors(anchors)
 
     def judge(
         self,
@@ -87,7 +90,8 @@ class FactoryAnchors:
             or last[0] != presented
             or not (timedelta(0) <= now - last[1] < _MOMENT)
         ):
-            self._validate(presented, now)
+            if not self._direct.vouch(facts, now):
+                self._validate(presented, now)
             self._last = (presented, now)
         if facts.is_ca:
             raise Unfit("the factory certificate is a CA's")

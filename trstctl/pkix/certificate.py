@@ -68,12 +68,10 @@ def _read(data: bytes, max_bytes: int) -> CertificateFacts:
         raise Malformed("the serial number is not positive")
     x509.load_der_x509_certificate(data)
     not_before, not_after = der.children(validity[1])
-    values: dict[str, bytes] = {}
+    extensions: tuple[Extension, ...] = ()
     if fields[-1][0] == _EXTENSIONS_TAG:
-        values = {
-            extension.oid: extension.value
-            for extension in read_extensions(fields[-1][1], strict=False)
-        }
+        extensions = read_extensions(fields[-1][1], strict=False)
+    values = {extension.oid: extension.value for extension in extensions}
     return CertificateFacts(
         der=data,
         subject=read_name(subject[2]),
@@ -92,6 +90,7 @@ def _read(data: bytes, max_bytes: int) -> CertificateFacts:
             if EXTENDED_KEY_USAGE in values
             else ()
         ),
+        extensions=extensions,
     )
 
 

@@ -14,9 +14,11 @@ from trstctl.errors import Malformed
 from trstctl.model import Extension
 from trstctl.pkix import der
 
+SUBJECT_KEY_IDENTIFIER = "2.5.29.14"
 KEY_USAGE = "2.5.29.15"
 SUBJECT_ALTERNATIVE_NAME = "2.5.29.17"
 BASIC_CONSTRAINTS = "2.5.29.19"
+AUTHORITY_KEY_IDENTIFIER = "2.5.29.35"
 EXTENDED_KEY_USAGE = "2.5.29.37"
 
 #: The bits of KeyUsage, in order (RFC 5280, section 4.2.1.3).
