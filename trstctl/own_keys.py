@@ -10,6 +10,7 @@ O-1  *The way of every other.*  A certificate of the gateway's own goes
      profile is hidden, and for the gateway only.
 O-2  *One file.*  Key and certificate are replaced together, at once, so that
      they always fit; several processes of one host may share the file.
+     What another one has put there is seen within a second.
 O-3  *Renewed in time*, with a new key, when a third of the life is left.
      While that fails, the old one serves on to its end.
 O-4  *The one before is kept* until it ends: a device that has cached the
@@ -81,6 +82,9 @@ _Key = CertificateIssuerPrivateKeyTypes
 NewRequest = Callable[[], Awaitable[tuple[_Key, bytes]]]
 
 _RSA_BITS = 2048
+
+#: For how long a file is taken to be the one that it was.
+_GLANCE = timedelta(seconds=1)
 
 #: Until what could not be renewed is tried again.
 _PAUSE = timedelta(minutes=10)
@@ -296,6 +300,8 @@ class OwnCredentials:
         self._make = make
         self._random_bytes = random_bytes
         self._loaded: dict[tuple[str, Purpose], _Loaded] = {}
+        # When each file was last looked at.
+        self._looked: dict[tuple[str, Purpose], datetime] = {}
         # When what failed, and of which authority.
         self._failed: dict[
             tuple[str, Purpose], tuple[IAuthority, datetime]
@@ -339,15 +345,20 @@ class OwnCredentials:
 
     def _good(self, authority: str, purpose: Purpose) -> _Loaded | None:
         """Return what is loaded, while it is what the file holds, and good."""
-        loaded = self._loaded.get((authority, purpose))
+        key, now = (authority, purpose), self._ra.now()
+        loaded = self._loaded.get(key)
         if (
-            loaded is not None
-            and loaded.issuer is self._ra.rules.authorities.get(authority)
-            and self._ra.now() < loaded.until
-            and stamp_of(loaded.path) == loaded.stamp
+            loaded is None
+            or loaded.issuer is not self._ra.rules.authorities.get(authority)
+            or now >= loaded.until
         ):
-            return loaded
-        return None
+            return None
+        # Each message asks for its key; the file is looked at now and then.
+        if not timedelta(0) <= now - self._looked[key] < _GLANCE:
+            if stamp_of(loaded.path) != loaded.stamp:
+                return None
+            self._looked[key] = now
+        return loaded
 
     async def _load(
         self, authority: str, purpose: Purpose
@@ -381,6 +392,7 @@ class OwnCredentials:
             tuple(self._make(pair.key, pair.chain) for pair in pairs),
         )
         self._loaded[authority, purpose] = loaded
+        self._looked[authority, purpose] = now
         return loaded.credentials
 
     def _let_rest(

@@ -274,11 +274,24 @@ class OwnCredentialsTests:
         path.unlink()
         other = result_of(bench.open().get("issuing", Purpose.OCSP))
         assert first.certificate != other.certificate
+        assert first is bench.get()
+        bench.advance(seconds=1)
+        assert other.certificate == bench.get().certificate
+
+    def test_clock_that_steps_back(
+        self, bench: _Bench, tmp_path: Path
+    ) -> None:
+        """O-2: a file is looked at again whatever the clock says."""
+        bench.get()
+        (tmp_path / "credentials" / "issuing-ocsp.pem").unlink()
+        other = result_of(bench.open().get("issuing", Purpose.OCSP))
+        bench.advance(seconds=-1)
         assert other.certificate == bench.get().certificate
 
     def test_broken_file(self, bench: _Bench, tmp_path: Path) -> None:
         """Half of a restore is replaced by a whole."""
         bench.get()
+        bench.advance(seconds=1)
         path = tmp_path / "credentials" / "issuing-ocsp.pem"
         path.write_bytes(b"half")
         assert bench.get().chain

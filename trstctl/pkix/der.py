@@ -121,6 +121,10 @@ def check(
 
 def _long_length(data: bytes, at: int, octets: int) -> tuple[int, int]:
     """Read the long form of a length: the length, and where it ends."""
+    if octets == 2:  # most of those that are long at all
+        length = data[at] << 8 | data[at + 1]
+        if length > 0xFF:
+            return length, at + 2
     if not octets:
         raise Malformed("not DER: indefinite length")
     if octets > 4:
