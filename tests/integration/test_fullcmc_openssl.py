@@ -10,6 +10,7 @@ import base64
 import hashlib
 import hmac
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -43,7 +44,6 @@ from running import TENANT, Gateway, require_client, trstctl
 pytestmark = pytest.mark.interop
 
 DOCS = Path(__file__).parents[2] / "docs" / "est.rst"
-REVOCATION_CHALLENGE = x509.ObjectIdentifier("1.2.840.113549.1.9.16.2.57")
 PATH = "/.well-known/est/fullcmc"
 MEDIA = "application/pkcs7-mime; smime-type=CMC-request"
 PROTOCOLS = (
@@ -102,25 +102,21 @@ class Client:
     name: str
     key: ec.EllipticCurvePrivateKey
 
-    def csr(self, password: str = "") -> bytes:
-        """
-        Return a request that asks for its subjectKeyIdentifier.
-
-        :param password: its revocationChallenge, if it is to have one.
-        """
+    def csr(self) -> bytes:
+        """Return a request that asks for its subjectKeyIdentifier."""
         subject = x509.Name(
             [x509.NameAttribute(x509.NameOID.COMMON_NAME, self.name)]
         )
-        builder = x509.CertificateSigningRequestBuilder(subject).add_extension(
-            x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()),
-            critical=False,
-        )
-        if password:
-            builder = builder.add_attribute(
-                REVOCATION_CHALLENGE, password.encode()
+        return (
+            x509.CertificateSigningRequestBuilder(subject)
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(
+                    self.key.public_key()
+                ),
+                critical=False,
             )
-        return builder.sign(self.key, hashes.SHA256()).public_bytes(
-            Encoding.DER
+            .sign(self.key, hashes.SHA256())
+            .public_bytes(Encoding.DER)
         )
 
     def own(self) -> x509.Certificate:
@@ -210,10 +206,15 @@ class Client:
         return received(int(status), headers, content, answer)
 
 
-def run(folder: Path, *command: str) -> bytes:
+def run(folder: Path, *command: str, **environment: str) -> bytes:
     """Run a program, which must succeed, and return what it prints."""
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, timeout=60, check=False
+        command,
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        timeout=60,
+        check=False,
     )
     assert 0 == done.returncode, done.stderr
     return done.stdout
@@ -295,6 +296,13 @@ def first(client: Client, label: str = "") -> x509.Certificate:
     body = base64.encodebytes(client.csr())
     answer = client.gateway.enroll(body, label=label)
     return x509.load_der_x509_certificate(answer.certificate)
+
+
+def documented(name: str) -> str:
+    """Return a file that the documentation has one write."""
+    text = DOCS.read_text(encoding="utf-8")
+    lines = text.partition(f"{name} <<'END'\n")[2].partition("    END\n")[0]
+    return textwrap.dedent(lines)
 
 
 PASSWORD = ("-u", "device:device-password")
@@ -413,16 +421,24 @@ class FullCMCTests:
     def test_revocation_by_password(self, client: Client) -> None:
         """Who has lost the key revokes by the password that the request came
         with, and by the lines of the documentation."""
-        body = base64.encodebytes(client.csr("correct horse"))
-        issued = client.gateway.enroll(body).certificate
-        text = DOCS.read_text(encoding="utf-8")
-        script = text.partition("revoke.py <<'END'\n")[2].partition("END\n")[0]
-        (client.folder / "revoke.py").write_text(textwrap.dedent(script))
+        folder = client.folder
+        (folder / "revoke.py").write_text(documented("revoke.py"))
+        config = documented("request.cnf").replace("router-7", client.name)
+        (folder / "request.cnf").write_text(config)
+        csr = run(
+            folder,
+            *("openssl", "req", "-new", "-utf8", "-config", "request.cnf"),
+            *("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-noenc", "-keyout", "device.key", "-outform", "DER"),
+            PASSWORD="correct horse",
+        )
+        issued = client.gateway.enroll(base64.encodebytes(csr)).certificate
 
         def message(password: str) -> bytes:
             return subprocess.run(
-                [sys.executable, "revoke.py", "1", password],
-                cwd=client.folder,
+                [sys.executable, "revoke.py", "1"],
+                cwd=folder,
+                env={**os.environ, "PASSWORD": password},
                 input=issued,
                 capture_output=True,
                 timeout=60,

@@ -7,6 +7,7 @@ section 6.11).
 from __future__ import annotations
 
 import base64
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -477,6 +478,9 @@ class RevokeTests:
         assert (429, "tryLater") == (answer.http.status, answer.failure)
         assert answer.http.headers["Retry-After"]
         assert (429, "tryLater", [4]) == bench.told(unsigned(asked(issued)))
+        refused = bench.audited("request.refused")
+        errors = [one["fields"]["error"] for one in refused]
+        assert {"ChallengeRejected": 10, "Throttled": 2} == Counter(errors)
         bench.clock.advance(60)
         assert "success" == bench.ask(unsigned(asked(issued))).status
 
@@ -487,6 +491,23 @@ class RevokeTests:
             unsigned(asked(issued)), Authorization="Basic YTp3cm9uZw=="
         )
         assert "success" == answer.status
+
+    def test_corrupted(self, bench: Bench) -> None:
+        """Cut off or changed in an octet, it is read or refused by a
+        message, and never revokes another certificate."""
+        issued = bench.issued(bench.csr())
+        message = unsigned(asked(issued, b"x"))
+        places = range(len(message))
+        changed = [message[:at] for at in places]
+        changed += [
+            message[:at] + bytes((message[at] ^ flipped,)) + message[at + 1 :]
+            for at in places
+            for flipped in (1, 0x80)
+        ]
+        for one in changed:
+            bench.clock.advance(6)
+            assert "success" != bench.ask(one).status
+        assert CertificateStatus.VALID is bench.status(issued)[0]
 
     def test_wrong_content(self, bench: Bench) -> None:
         """The content is a PKIData (RFC 5272, section 3.2)."""
