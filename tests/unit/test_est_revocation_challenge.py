@@ -285,14 +285,17 @@ class RequestTests:
 class AnnouncedTests:
     """``revocation_challenge`` and /csrattrs (RFC 7894, section 4)."""
 
-    def test_announced(self) -> None:
+    @pytest.mark.parametrize("form", ["classic", "extensions"])
+    def test_announced(self, form: str) -> None:
         """Told where the label says so, and not demanded."""
         for mode, told in (
             ("off", False),
             ("accepted", False),
             ("announced", True),
         ):
-            bench = Bench(revocation_challenge=mode, labels={})
+            bench = Bench(
+                revocation_challenge=mode, csrattrs_form=form, labels={}
+            )
             body = base64.b64decode(bench.get("/csrattrs").body)
             assert told is (der.oid(REVOCATION_CHALLENGE) in body)
         bench.issued(make_csr_with({}))
