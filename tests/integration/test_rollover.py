@@ -146,7 +146,7 @@ class Client:
 @pytest.fixture(scope="class")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """Run a gateway."""
-    require_client("openssl", "curl")
+    require_client("openssl", "curl", "gnutls-cli")
     folder = tmp_path_factory.mktemp("rollover")
     cmp = f'cmp: {{enabled: true, tenant_id: "{TENANT}"}}'
     with running(folder / "state", f"{EST}, {cmp}") as gateway:
@@ -219,7 +219,18 @@ def reaches(gateway: Gateway, anchors: Path) -> bool:
         timeout=20,
         check=False,
     )
+    by_gnutls = subprocess.run(
+        [
+            *("gnutls-cli", "--x509cafile", anchors),
+            *("-p", str(gateway.https_port), "localhost"),
+        ],
+        input=b"",
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
     found = done.returncode == 0 and b"Verification: OK" in done.stderr
+    assert found == (0 == by_gnutls.returncode), by_gnutls.stdout
     # 60: the peer's certificate cannot be verified.
     assert (0 if found else 60) == fetched.returncode, fetched.stderr
     return found

@@ -465,6 +465,9 @@ class FinishTests:
         bench.active()
         reason = bench.refused("finish", "--yes")
         assert "1 certificates of issuing are still valid" in reason
+        shown = re.search(r"trstctl (cert expiring .*\d)", reason)
+        assert shown is not None
+        assert 1 == len(bench.state.listed(*shown[1].split()))
         assert "finished" == bench.told("finish", "--force", "--yes")["phase"]
         assert {"issuing": "retired", "issuing-2": "issuing"} == (
             bench.states()

@@ -136,9 +136,9 @@ def finish(
         left = _outstanding(desk, around, before)
         if left.valid and not force:
             raise Refused(
-                f"{left.valid} certificates of {before} are still valid, the "
-                f"last until {moment(left.last or around.now())}; wait until "
-                "they are renewed, or add --force"
+                f"{left.valid} certificates of {before} are still valid; wait "
+                "until they are renewed, or add --force.  Whose they are: "
+                f"trstctl cert expiring --authority {before} --days 3650"
             )
         confirm(f"Let certificates of {before} count no more?", yes)
         _advance(
