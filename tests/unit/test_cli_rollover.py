@@ -149,6 +149,9 @@ class PrepareTests:
         (old,) = read_certificates(bench.ca / "root.pem")
         links = read_certificates(bench.ca / "issuing-2-links.pem")
         assert (made.old_with_new, made.new_with_old) == links
+        assert made.chain[1:] == read_certificates(
+            bench.ca / "issuing-2-root.pem"
+        )
         check_links(old, made.chain[-1], *links)
         key = read_private_key(bench.ca / "issuing-2-root.key")
         assert public_octets(key) == (

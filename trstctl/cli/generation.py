@@ -94,6 +94,11 @@ class Files:
         return self.directory / f"{self.name}-root.key"
 
     @property
+    def root(self) -> Path:
+        """Its root, if that is new, too."""
+        return self.directory / f"{self.name}-root.pem"
+
+    @property
     def links(self) -> Path:
         """OldWithNew and NewWithOld."""
         return self.directory / f"{self.name}-links.pem"
@@ -278,6 +283,7 @@ class Maker:
         """Write the certificates, for whoever hands them out."""
         write_certificates(self.files.chain, made.chain)
         if made.new_with_old:
+            write_certificates(self.files.root, made.chain[-1:])
             write_certificates(
                 self.files.links, (made.old_with_new, made.new_with_old)
             )
