@@ -27,6 +27,7 @@ _TENANT = re.compile(
 )
 _LABEL = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _DURATION = re.compile(r"([0-9]{1,9})([smhd])")
+_LONGEST = 36500 * 86400
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -59,7 +60,11 @@ def _seconds(value: object) -> object:
         raise ValueError(
             "a duration is a whole number and a unit: 90d, 12h, 15m or 30s"
         )
-    return int(match[1]) * _UNITS[match[2]]
+    seconds = int(match[1]) * _UNITS[match[2]]
+    if seconds > _LONGEST:
+        # Beyond the year 9999 there is no time that it could end at.
+        raise ValueError("a duration is at most 36500d")
+    return seconds
 
 
 def _duration(seconds: int) -> str:

@@ -31,6 +31,7 @@ from trstctl.discovery import DiscoveryError, discover, require
 from trstctl.gateway import Gateway
 from trstctl.ra import unmarked
 from trstctl.serving.faults import StartFault
+from trstctl.serving.process import take_reload_signal
 
 #: EX_CONFIG of sysexits.h: something was found in an unconfigured or
 #: misconfigured state.
@@ -233,17 +234,32 @@ def _signals_kept() -> Iterator[None]:
         signal.set_wakeup_fd(descriptor)
 
 
+def _at_terminal() -> bool:
+    """Tell whether there is a terminal to type into."""
+    return sys.__stdin__ is not None and sys.__stdin__.isatty()
+
+
 def serve(gateway: Gateway, ready: Callable[[], Awaitable[None]]) -> None:
     """
     Serve in the foreground until a signal comes, then drain.
 
     :param gateway: from :func:`build`, on the process's own reactor.
+    SIGHUP reloads, unless it says that the terminal is gone.
+
     :param ready: called once, when everything listens.
     :raises Exception: what kept it from starting.
     """
     from twisted.internet import reactor as _reactor
 
     reactor: Any = _reactor
+    at_terminal = _at_terminal()
+
+    def reload() -> None:
+        if at_terminal and not _at_terminal():
+            reactor.stop()
+        else:
+            gateway.reload()
+
     failed: list[Failure] = []
 
     async def begin() -> None:
@@ -259,6 +275,7 @@ def serve(gateway: Gateway, ready: Callable[[], Awaitable[None]]) -> None:
     globalLogBeginner.beginLoggingTo(
         [gateway.log_observer()], redirectStandardIO=False
     )
+    take_reload_signal(reactor, reload)
     reactor.addSystemEventTrigger("before", "shutdown", gateway.stopService)
     reactor.callWhenRunning(
         lambda: Deferred.fromCoroutine(begin()).addErrback(give_up)

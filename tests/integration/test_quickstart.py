@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import shutil
 import signal
 import socket
@@ -45,7 +46,7 @@ class Quickstart:
     ports: list[int] = field(factory=lambda: free_ports(3))
     process: subprocess.Popen[str] | None = None
 
-    def start(self, *options: str) -> None:
+    def start(self, *options: str, stdin: int | None = None) -> None:
         """Start the program."""
         https, http, ops = map(str, self.ports)
         self.process = subprocess.Popen(
@@ -56,6 +57,7 @@ class Quickstart:
             ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            stdin=stdin,
             text=True,
             cwd=self.state.parent,
             env=ENVIRONMENT,
@@ -223,6 +225,26 @@ class QuickstartTests:
         assert url == facts["bootstrap"]["url"]
         assert {"url", "challenge"} == set(facts["scep"])
         assert f"http://localhost:{http}/scep" == facts["scep"]["url"]
+
+    def test_hang_up(self, quickstart: Quickstart) -> None:
+        """SIGHUP reloads, as the configuration says; once the terminal is
+        gone, it ends the gateway in order."""
+        terminal, stdin = pty.openpty()
+        quickstart.start(stdin=stdin)
+        os.close(stdin)
+        quickstart.facts()
+        assert quickstart.process is not None
+        assert quickstart.process.stderr is not None
+        quickstart.process.send_signal(signal.SIGHUP)
+        line = ""
+        while "reload.done" not in line:
+            line = quickstart.process.stderr.readline()
+            assert line, "the gateway has ended"
+        os.close(terminal)
+        quickstart.process.send_signal(signal.SIGHUP)
+        _, log = quickstart.process.communicate(timeout=40)
+        assert 0 == quickstart.process.returncode, log
+        assert "reload.done" not in log
 
     def test_taken_port(self, quickstart: Quickstart) -> None:
         """A port that is taken is one clear line and status 1."""

@@ -714,6 +714,15 @@ class ProfileTests:
             "trstctl.yaml:4:29: profiles.a.subject.CN.pattern: "
         )
 
+    def test_longest_duration(self, read: Any, faults: Faults) -> None:
+        """Nothing ends at a time that cannot be written."""
+        assert (
+            36500 * 86400
+            == read("limits: {key_retention: 36500d}").limits.key_retention
+        )
+        (fault,) = faults("limits: {key_retention: 999999999d}")
+        assert "a duration is at most 36500d" in fault
+
     def test_gateway_profile_is_reserved(self, faults: Faults) -> None:
         """The gateway's own server certificate has a profile of its own."""
         (fault,) = faults("profiles: {gateway-tls: {}}")

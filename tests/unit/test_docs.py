@@ -342,6 +342,25 @@ class CompletenessTests:
         """Each event of the log has its row, and each row its event."""
         assert _log_events() == _table("operation.rst", "\nEvents:\n")
 
+    def test_alarms(self) -> None:
+        """Whatever is logged as a warning or worse says what to do."""
+        wanted = {
+            keyword.value.value
+            for module in _source().values()
+            for node in ast.walk(module)
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr in {"warn", "error", "critical", "failure"}
+            for keyword in node.keywords
+            if keyword.arg == "event"
+            and isinstance(keyword.value, ast.Constant)
+        }
+        page = (_DOCS / "operation.rst").read_text()
+        _, _, rest = page.partition("\nAlarms\n")
+        rows = re.split(r"^=+ =+$", rest, flags=re.MULTILINE)[2]
+        told = set(re.findall(r"^``([a-z.]+)``", rows, re.MULTILINE))
+        assert wanted == told
+
     def test_audit_events(self) -> None:
         """So has each event of the audit log."""
         assert _audit_events() == _table("audit.rst", "\nEvents\n")
@@ -358,6 +377,13 @@ class CompletenessTests:
         """Each metric has its row, and each row its metric."""
         exposed = Metrics().exposition().decode()
         names = set(re.findall(r"# TYPE (\w+) ", exposed))
+        for path in (_ROOT / "trstctl" / "serving", _ROOT / "trstctl"):
+            for file in path.glob("*.py"):
+                names |= set(
+                    re.findall(
+                        r"metrics\.observe\(\s*\"(\w+)\"", file.read_text()
+                    )
+                )
         assert names == _table("operation.rst", "Prometheus text:")
 
     def test_alerts_use_metrics_that_exist(self) -> None:
