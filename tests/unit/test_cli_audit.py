@@ -162,7 +162,8 @@ class SchemaTests:
         rows = state.listed("db", "status", status=1)
         assert {"pending"} == {row["state"] for row in rows}
         assert "db migrate" in state.run("cert", "list", status=1).stderr
-        assert "db migrate" in state.run("config", "check", status=1).stderr
+        # The start, which this may stand before, migrates it.
+        assert "older version" in state.run("config", "check").stdout
         state.run("db", "migrate")
         state.run("cert", "list")
 

@@ -42,6 +42,10 @@ class SchemaError(Exception):
     """The database's schema is not one that this program can work with."""
 
 
+class SchemaBehind(SchemaError):
+    """It is older: a start, or ``trstctl db migrate``, brings it up to date."""
+
+
 @frozen
 class Migration:
     """

@@ -758,7 +758,7 @@ def _prepare(connection: sqlite3.Connection, *, migrate_schema: bool) -> None:
     if migrate_schema:
         migrate.apply(connection, migrations)
     elif lacking := migrate.pending(connection, migrations):
-        raise migrate.SchemaError(
+        raise migrate.SchemaBehind(
             f"the database lacks {len(lacking)} migration(s), from "
             f"{lacking[0].version} ({lacking[0].name}) on; run "
             f"'trstctl db migrate'"

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import click
 
+from trstctl.backends.migrate import SchemaBehind
 from trstctl.cli.context import at_desk, configuration_option, found_path
 from trstctl.config.reader import effective, json_schema
 from trstctl.discovery import discover
+from trstctl.errors import Unavailable
 from trstctl.gateway import Gateway
 from trstctl.interfaces import IStore
 from trstctl.model import Generation
@@ -55,7 +57,17 @@ def _check_store(path: Path, gateway: Gateway) -> None:
         """Return what the store knows of the authorities' keys."""
         return tuple(await store.list_generations())
 
-    gateway.check_generations(at_desk(path).with_store(act))
+    try:
+        generations = at_desk(path).with_store(act)
+    except Unavailable as error:
+        if not isinstance(error.__cause__, SchemaBehind):
+            raise
+        # After an upgrade, say: no reason not to start.
+        click.echo(
+            "the store is of an older version; the start brings it up to date"
+        )
+        return
+    gateway.check_generations(generations)
 
 
 @command.command("schema")
