@@ -281,6 +281,29 @@ class UpdateTests:
         status = site.record(device.certificate).status
         assert CertificateStatus.VALID is status
 
+    def test_what_is_confirmed_too_late(self) -> None:
+        """RFC 9810, section 5.1.1.2: it replaces nothing any more."""
+        site = make_site(confirm_timeout="60s")
+        device = site.enrolled()
+        first = site.send(signed(device, asks("kur")))
+        site.clock.advance(60)
+        second = site.send(signed(device, asks("kur")))
+        for reply, told in ((second, "pkiconf"), (first, "error")):
+            going_on = {
+                "transaction_id": reply.header.transaction_id,
+                "recip_nonce": reply.header.sender_nonce,
+            }
+            conf = cert_conf(reply.certificate)
+            done = site.send(signed(device, conf, **going_on))
+            assert told == done.type
+        assert ("certRevoked", "revoked-since") == (done.failure, done.code)
+        status = site.record(first.certificate).status
+        assert CertificateStatus.REVOKED is status
+        status = site.record(second.certificate).status
+        assert CertificateStatus.VALID is status
+        replaced = site.record(device.certificate).superseded_by
+        assert site.record(second.certificate).serial == replaced
+
 
 class SignerTests:
     """Who has a certificate of this CA (RFC 9483, section 4.1.1)."""

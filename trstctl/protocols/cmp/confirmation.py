@@ -74,6 +74,14 @@ class Confirmation:
         statuses = read_cert_conf(asked.message.body.value)
         taken = bool(statuses) and self._takes(asked, statuses, record)
         actor = dialogue.notes["actor"]
+        if taken and record.confirm_by and record.confirm_by <= self._ra.now():
+            # Another update may have been begun meanwhile.
+            await self._withdrawn(dialogue)
+            raise refuse(
+                "certRevoked",
+                "revoked-since",
+                "the certificate has not been confirmed in time",
+            )
         if taken:
             await check_unrevoked(self._ra, self._served.endpoint, asked.known)
             try:
