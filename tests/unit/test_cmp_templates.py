@@ -29,6 +29,7 @@ from cmp_client import (
     signed,
     spki,
 )
+from twisted.internet.defer import Deferred
 
 from trstctl.model import CertificateStatus, Extension
 from trstctl.pkix import der
@@ -36,6 +37,8 @@ from trstctl.pkix.certificate import read_certificate
 from trstctl.pkix.cmp import PKIBody, read_message
 from trstctl.pkix.cmp_header import party
 from trstctl.pkix.crmf_template import CertTemplate
+from trstctl.protocols.cmp.parties import SignerParty
+from trstctl.protocols.cmp.updating import why_over
 from trstctl.testing import EPOCH, result_of
 
 MODES = ["interop", "strict"]
@@ -280,6 +283,21 @@ class UpdateTests:
         assert CertificateStatus.REVOKED is status
         status = site.record(device.certificate).status
         assert CertificateStatus.VALID is status
+
+    def test_a_signer_that_is_revoked_meanwhile(self, site: Site) -> None:
+        """RFC 9483, section 3.6: certRevoked, and not that it is too early."""
+        device = site.enrolled()
+        facts = read_certificate(device.certificate)
+        endpoint = site.resource.endpoint
+        result_of(
+            site.ra.revoke(
+                endpoint.tenant_id, facts.serial, "keyCompromise", "me"
+            )
+        )
+        why = why_over(site.ra, endpoint, SignerParty(facts, ()))
+        assert ("certRevoked", "signer-revoked") == result_of(
+            Deferred.fromCoroutine(why)
+        )
 
     def test_what_is_confirmed_too_late(self) -> None:
         """RFC 9810, section 5.1.1.2: it replaces nothing any more."""
