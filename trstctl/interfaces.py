@@ -978,7 +978,9 @@ class IStore(IDialogues):
         or approved.
         """
 
-    def hold(request: NewRequest, now: datetime) -> Deferred[StoredRequest]:
+    def hold(
+        request: NewRequest, now: datetime, limit: int | None = None
+    ) -> Deferred[StoredRequest]:
         """
         Keep a request for a person to decide; audit ``request.held``.
 
@@ -1000,6 +1002,9 @@ class IStore(IDialogues):
             transactionID is, in the same protocol, endpoint and principal,
             by a request that is open, or held or approved within its life.
         :raises ChallengeRejected: as :meth:`open_intent`.
+        :raises Throttled: it would be one more than ``limit`` that wait, in
+            their lives, for the same principal of the tenant; all who are
+            ``anonymous`` are one.
         """
 
     def open_intent(

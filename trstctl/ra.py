@@ -555,7 +555,7 @@ class RegistrationAuthority:
         """Keep the request for a person; the next look finds it."""
         now = self.now()
         row = self._row(asked, held.approved, now + self.windows.held)
-        await self._store.hold(row, now)
+        await self._store.hold(row, now, self.windows.waiting)
 
     def _intent(self, asked: Asked, approved: Approved) -> Intent:
         """Build the bytes to sign, under a fresh serial."""

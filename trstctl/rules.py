@@ -29,6 +29,7 @@ class Windows:
         CSR after it is a new certificate.
     :ivar retention: life of a client's own idempotency key.
     :ivar held: life of a request that waits for a person.
+    :ivar waiting: how many requests of one principal may wait for a person.
     :ivar in_flight: seconds that a repeated request waits for the first.
     :ivar sign: seconds that a signature may take.
     :ivar lease: life of a silent owner's claim on its open intents.
@@ -37,6 +38,7 @@ class Windows:
     retry: timedelta = timedelta(minutes=15)
     retention: timedelta = timedelta(days=7)
     held: timedelta = timedelta(days=7)
+    waiting: int = 1000
     in_flight: float = 10.0
     sign: float = 30.0
     lease: timedelta = timedelta(seconds=60)

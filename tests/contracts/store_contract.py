@@ -36,6 +36,7 @@ from trstctl.errors import (
     Conflict,
     SerialTaken,
     Stale,
+    Throttled,
     Unavailable,
     UnknownCertificate,
     UnsupportedAlgorithm,
@@ -48,6 +49,7 @@ from trstctl.model import (
     CertificateRecord,
     CertificateStatus,
     Intent,
+    NewRequest,
     Opened,
     RequestState,
     SecretState,
@@ -645,6 +647,56 @@ class StoreContract:
     def hold(self, request: Any, now: Any = NOW) -> Any:
         return self.wait(self.store.hold(request, now))
 
+    def test_so_many_of_one_principal_wait(self) -> None:
+        """One more is refused, without a trace; repeating one that waits is
+        not, nor is it once one is decided or has expired."""
+
+        def ask(
+            number: int,
+            now: Any = NOW,
+            tenant_id: str = TENANT,
+            principal: str = "basic:device",
+        ) -> Any:
+            """Hold a request of its own."""
+            one = asked_by(
+                principal,
+                f"one {number}",
+                tenant_id,
+                key=f"k{number}",
+                key_expires=now + MINUTE,
+            )
+            return self.wait(self.store.hold(one, now, 2))
+
+        first = ask(1)
+        ask(2)
+        with pytest.raises(Throttled):
+            ask(3)
+        assert first == ask(1)
+        held = self.wait(
+            self.store.list_requests(TENANT, RequestState.HELD, 9)
+        )
+        assert 2 == len(held)
+        ask(4, principal="basic:another")
+        ask(5, tenant_id=OTHER)
+        self.decide(first.id, key_expires=NOW + MINUTE)
+        ask(6)
+        with pytest.raises(Throttled):
+            ask(7)
+        ask(8, NOW + MINUTE)
+
+    def test_whoever_is_anonymous_is_one(self) -> None:
+        """He is called by his key, and can make as many as he likes."""
+        for number in range(3):
+            one = asked_by(f"anonymous:{number}", f"one {number}")
+            held = self.store.hold(one, NOW, 2)
+            if number < 2:
+                self.wait(held)
+                continue
+            with pytest.raises(Throttled):
+                self.wait(held)
+        other = asked_by("anonymou:0", "another")
+        self.wait(self.store.hold(other, NOW, 2))
+
     def test_held_request(self) -> None:
         """A held request waits, under its key, audited once."""
         request = new_request()
@@ -1240,3 +1292,9 @@ class StoreContract:
         assert isinstance(
             verify_records(TENANT, records[1:], ChainHead()), ChainFault
         )
+
+
+def asked_by(principal: str, *what: str, **how: Any) -> NewRequest:
+    """Return a request of a principal."""
+    request = new_request(*what, **how)
+    return evolve(request, key=evolve(request.key, principal=principal))

@@ -557,6 +557,27 @@ class PollTests:
         assert isinstance(bench.poll(credentials=own), Issued)
 
 
+class WaitingTests:
+    """Requests that wait for a person."""
+
+    def test_so_many_wait_for_one(self) -> None:
+        """R-12: nobody fills the store with what nobody has decided; what
+        waits goes on to be answered."""
+        bench = _Bench(held=True)
+        bench.ra.windows = evolve(bench.ra.windows, waiting=1)
+        first = bench.enroll()
+        assert isinstance(first, Pending)
+        another = make_request(key=ec.generate_private_key(ec.SECP256R1()))
+        with pytest.raises(Throttled):
+            bench.enroll(wanted=another, transaction="u")
+        assert first.reference == bench.enroll().reference
+        bench.decide(first.reference)
+        assert isinstance(bench.enroll(), Issued)
+        assert isinstance(
+            bench.enroll(wanted=another, transaction="u"), Pending
+        )
+
+
 class RenewalPollTests:
     """A held renewal is controlled by either key."""
 

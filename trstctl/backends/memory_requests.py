@@ -18,7 +18,9 @@ from trstctl.backends.memory_tables import Tables
 from trstctl.backends.records import (
     MAX_TRANSACTIONS,
     TRANSACTION_TAKEN,
+    held_together,
     request_facts,
+    too_many_held,
 )
 from trstctl.errors import (
     Conflict,
@@ -169,13 +171,20 @@ def check_transaction(
             raise Conflict(TRANSACTION_TAKEN)
 
 
-def hold(tables: Tables, request: NewRequest, now: datetime) -> StoredRequest:
+def hold(
+    tables: Tables,
+    request: NewRequest,
+    now: datetime,
+    limit: int | None = None,
+) -> StoredRequest:
     """Keep a request, or find the one that is kept already."""
     found = holder_of_key(tables, request, now)
     if found is not None and found.state is not RequestState.ABANDONED:
         return found
     check_transaction(tables, request, now)
     waiting = None if found else _waiting(tables, request, now)
+    if found is None and waiting is None and limit is not None:
+        _check_held(tables, request, now, limit)
     _reserve(tables, request, waiting, now)
     event = "request.held"
     if found is not None:
@@ -199,6 +208,22 @@ def hold(tables: Tables, request: NewRequest, now: datetime) -> StoredRequest:
         request_facts(request, stored.id),
     )
     return stored
+
+
+def _check_held(
+    tables: Tables, request: NewRequest, now: datetime, limit: int
+) -> None:
+    """Refuse one more than may wait for a principal."""
+    first, last = held_together(request.key.principal)
+    count = sum(
+        row.state is RequestState.HELD
+        and row.key.tenant_id == request.key.tenant_id
+        and first <= row.key.principal <= last
+        and now < row.key_expires
+        for row in tables.requests.values()
+    )
+    if count >= limit:
+        raise too_many_held()
 
 
 def _reserve(

@@ -51,7 +51,7 @@ COMPROMISED = "the key is known to be compromised; make a new one"
 #: Why a second request in a transaction is refused.
 TRANSACTION_TAKEN = "this transaction is another request's"
 
-#: Seconds after which somebody who has too many dialogues may try again.
+#: Seconds after which somebody who has too many of something may try again.
 _TOO_MANY_WAIT = 3600
 
 #: How many requests with one transactionID are looked at.
@@ -63,6 +63,25 @@ def too_many_dialogues() -> Throttled:
     return Throttled(
         _TOO_MANY_WAIT, "too many transactions of this party are remembered"
     )
+
+
+def too_many_held() -> Throttled:
+    """Return the refusal of one more that would wait for a person."""
+    return Throttled(
+        _TOO_MANY_WAIT, "too many requests of this party wait for approval"
+    )
+
+
+def held_together(principal: str) -> tuple[str, str]:
+    """
+    Return the first and the last principal whose held requests count as one.
+
+    Whoever is anonymous is called by his key, and has as many as he likes.
+    """
+    kind = principal.partition(":")[0]
+    if kind == "anonymous":
+        return f"{kind}:", f"{kind};"
+    return principal, principal
 
 
 def _unescape(match: re.Match[str]) -> str:

@@ -22,7 +22,9 @@ from trstctl.backends.burns import Burn
 from trstctl.backends.records import (
     MAX_TRANSACTIONS,
     TRANSACTION_TAKEN,
+    held_together,
     request_facts,
+    too_many_held,
 )
 from trstctl.backends.sqlite_burns import burn, decide_burn
 from trstctl.backends.sqlite_rows import (
@@ -303,6 +305,13 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
     'held', 1)
 """
 
+_LAST_HELD = """
+SELECT 1 FROM requests INDEXED BY requests_held_by_principal
+WHERE tenant_id = ? AND state = 'held' AND principal BETWEEN ? AND ?
+    AND key_expires > ?
+LIMIT 1 OFFSET ?
+"""
+
 _FIND_WAITING = """
 SELECT number, fingerprint, state, key_expires FROM requests
 WHERE tenant_id = :tenant_id AND public_key_fingerprint = :public_key
@@ -345,7 +354,10 @@ WHERE tenant_id = ? AND number = ?
 
 
 def hold(
-    transaction: Transaction, request: NewRequest, now: datetime
+    transaction: Transaction,
+    request: NewRequest,
+    now: datetime,
+    limit: int | None,
 ) -> StoredRequest:
     """Keep a request for a person, or find the one that is kept already."""
     at, tenant_id = micros(now), request.key.tenant_id
@@ -356,6 +368,8 @@ def hold(
     waiting = None
     if not isinstance(held, tuple):
         waiting = _waiting(transaction, request, at)
+        if waiting is None and limit is not None:
+            _check_held(transaction, request.key, at, limit)
     _reserve(transaction, request, waiting, at)
     event = "request.held"
     if isinstance(held, tuple):
@@ -375,6 +389,18 @@ def hold(
     facts = request_facts(request, request_id)
     transaction.audit(tenant_id, now, event, request.key.principal, facts)
     return request_by_number(transaction, tenant_id, number)
+
+
+def _check_held(
+    transaction: Transaction, key: RequestKey, now: int, limit: int
+) -> None:
+    """Refuse one more than may wait for a principal."""
+    last = transaction.execute(
+        _LAST_HELD,
+        (key.tenant_id, *held_together(key.principal), now, limit - 1),
+    ).fetchone()
+    if last is not None:
+        raise too_many_held()
 
 
 def _reserve(

@@ -319,10 +319,10 @@ class SQLiteStore:
         )
 
     def hold(
-        self, request: NewRequest, now: datetime
+        self, request: NewRequest, now: datetime, limit: int | None = None
     ) -> Deferred[StoredRequest]:
         """Keep a request for a person to decide."""
-        return self._writer.submit(sqlite_requests.hold, request, now)
+        return self._writer.submit(sqlite_requests.hold, request, now, limit)
 
     def open_intent(
         self, intent: Intent, now: datetime

@@ -276,6 +276,7 @@ class Limits(Section):
     :ivar retry_window: in which the same request gets its certificate again.
     :ivar key_retention: in which an ``Idempotency-Key`` is remembered.
     :ivar hold_timeout: in which a held request can be decided.
+    :ivar held_requests: that wait for a person, of one principal.
     :ivar password_failures: a minute, for one address and for one name.
     :ivar outbound_calls: a minute, for one address: questions to who judges
         its challenges elsewhere.
@@ -295,6 +296,7 @@ class Limits(Section):
     retry_window: Duration = 15 * 60
     key_retention: Duration = 7 * 86400
     hold_timeout: Duration = 7 * 86400
+    held_requests: Count = 1000
     password_failures: Count = 10
     outbound_calls: Count = 600
 

@@ -64,6 +64,7 @@ def make_ra(
             retry=timedelta(seconds=limits.retry_window),
             retention=timedelta(seconds=limits.key_retention),
             held=timedelta(seconds=limits.hold_timeout),
+            waiting=limits.held_requests,
         ),
         reached=reached,
         elsewhere=threads.run,

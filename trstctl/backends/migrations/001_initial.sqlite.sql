@@ -105,6 +105,9 @@ CREATE UNIQUE INDEX requests_held ON requests (tenant_id, id)
 CREATE INDEX requests_by_age ON requests (tenant_id);
 CREATE INDEX requests_by_state ON requests (tenant_id, state)
     WHERE state NOT IN ('open', 'issued');
+-- How many wait for whom.
+CREATE INDEX requests_held_by_principal
+    ON requests (tenant_id, principal, key_expires) WHERE state = 'held';
 CREATE INDEX requests_open ON requests (tenant_id, owner)
     WHERE state = 'open';
 -- A client that built its held request anew.
