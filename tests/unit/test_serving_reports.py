@@ -94,6 +94,64 @@ class ExchangeLineTests:
             'trstctl_certificates_issued_total{profile="device"} 1.0' in told
         )
 
+    def test_old_algorithms_are_counted(
+        self, reports: Reports, metrics: Metrics
+    ) -> None:
+        """So is a refusal, by its kind; and who has no protocol is none."""
+        reports.exchange(
+            {
+                **FACTS,
+                "protocol": "",
+                "operation": "",
+                "decision": "refused",
+                "error": "Malformed",
+                "legacy": "sha1 3des",
+            }
+        )
+        told = metrics.exposition().decode("ascii")
+        for algorithm in ("sha1", "3des"):
+            assert f'algorithm="{algorithm}",protocol="none"' in told
+        assert (
+            'trstctl_refusals_total{protocol="none",reason="Malformed"} 1.0'
+            in told
+        )
+        assert "trstctl_certificates_issued_total{" not in told
+
+    @pytest.mark.parametrize("error", [{}, {"error": "Malformed"}])
+    def test_only_an_error_is_a_refusal(
+        self, reports: Reports, metrics: Metrics, error: dict[str, str]
+    ) -> None:
+        """What was only asked for is neither issued nor refused."""
+        reports.exchange({**FACTS, "decision": "answered", **error})
+        told = metrics.exposition().decode("ascii")
+        assert bool(error) is ("trstctl_refusals_total{" in told)
+
+
+class LogFileTests:
+    """The file that the log goes to."""
+
+    def test_file_that_was_moved(
+        self, reports: Reports, tmp_path: Path
+    ) -> None:
+        """The log goes on in a new one, once that is asked for."""
+        reports.reopen()
+        reports.log_observer()({})
+        log = tmp_path / "log"
+        log.rename(tmp_path / "log.1")
+        reports.exchange(FACTS)
+        assert not log.exists()
+        reports.reopen()
+        reports.exchange(FACTS)
+        assert 1 == len(log.read_text("ascii").splitlines())
+
+    def test_standard_error(self, metrics: Metrics) -> None:
+        """Without a file there is nothing to reopen."""
+        reports = Reports(
+            LogSettings(), metrics, lambda: datetime(2026, 1, 2, tzinfo=UTC)
+        )
+        assert reports.log_observer() is not None
+        reports.reopen()
+
 
 class FloodTests:
     """Refusals of strangers: bounded in the log, and each one counted."""
