@@ -8,6 +8,7 @@ A protocol plugin subclasses :class:`ProtocolSettings` for its own section.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
@@ -138,6 +139,17 @@ class ProtocolSettings(Section):
         """Return what a label says itself, or inherits from the section."""
         found = getattr(own, key)
         return getattr(self, key) if found is None else found
+
+    def endpoints(self, name: str) -> Sequence[Endpoint]:
+        """
+        Return the endpoints of the protocol, the default first.
+
+        None if nobody enrolls by it.
+
+        :param name: the protocol's.
+        :raises ValueError: one has no tenant.
+        """
+        return (self.endpoint_of(name),)
 
     def endpoint_of(
         self, name: str, label: str = "", own: LabelSettings | None = None

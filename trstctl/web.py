@@ -153,7 +153,7 @@ class ProtocolResource(BoundedResource):
 
         None if nobody enrolls by the protocol.
         """
-        return (settings.endpoint_of(name),)
+        return settings.endpoints(name)
 
     def allowed_methods(self, path: tuple[str, ...]) -> tuple[str, ...] | None:
         """

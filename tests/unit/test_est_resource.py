@@ -45,7 +45,6 @@ from trstctl.policy.profile import ProfileSettings, builtin_profiles
 from trstctl.protocols.est.codec import encode_base64
 from trstctl.protocols.est.resource import ESTResource
 from trstctl.protocols.est.settings import ESTSettings
-from trstctl.settings import ProtocolSettings
 from trstctl.testing import (
     OTHER_TENANT,
     TENANT,
@@ -191,11 +190,6 @@ class SettingsTests:
         """An enabled protocol binds to a tenant."""
         with pytest.raises(ValueError, match="needs a tenant_id"):
             ESTResource.endpoints_for("est", ESTSettings(enabled=True))
-
-    def test_needs_its_own_settings(self) -> None:
-        """Another protocol's settings are a fault of this program."""
-        with pytest.raises(AssertionError):
-            ESTResource.endpoints_for("est", ProtocolSettings())
 
 
 # --- paths and methods ------------------------------------------------------

@@ -101,8 +101,10 @@ class ExchangeLineTests:
         reports.exchange(
             {
                 **FACTS,
+                "tenant": "",
                 "protocol": "",
                 "operation": "",
+                "peer": "192.0.2.1",
                 "decision": "refused",
                 "error": "Malformed",
                 "legacy": "sha1 3des",
@@ -122,7 +124,8 @@ class ExchangeLineTests:
         self, reports: Reports, metrics: Metrics, error: dict[str, str]
     ) -> None:
         """What was only asked for is neither issued nor refused."""
-        reports.exchange({**FACTS, "decision": "answered", **error})
+        facts = {**FACTS, "tenant": "", "peer": "192.0.2.1"}
+        reports.exchange({**facts, "decision": "answered", **error})
         told = metrics.exposition().decode("ascii")
         assert bool(error) is ("trstctl_refusals_total{" in told)
 

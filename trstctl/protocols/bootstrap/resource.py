@@ -129,20 +129,6 @@ class BootstrapResource(ProtocolResource):
         """Return the one path prefix."""
         return ("/enroll",)
 
-    @classmethod
-    def endpoints_for(
-        cls, name: str, settings: ProtocolSettings
-    ) -> Sequence[Endpoint]:
-        """Return the default endpoint and one for each label."""
-        assert isinstance(settings, BootstrapSettings)
-        return (
-            settings.endpoint_of(name),
-            *(
-                settings.endpoint_of(name, label, own)
-                for label, own in settings.labels.items()
-            ),
-        )
-
     def allowed_methods(self, path: tuple[str, ...]) -> tuple[str, ...] | None:
         """Return the methods of an operation, or of a token."""
         found = self._split(path)

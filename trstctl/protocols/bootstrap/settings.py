@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pydantic import Field, field_validator
 
+from trstctl.model import Endpoint
 from trstctl.settings import Label, LabelSettings, ProtocolSettings
 
 #: What a path ends with, and the methods there; below the tokens are ids.
@@ -49,6 +52,16 @@ class BootstrapSettings(ProtocolSettings):
                     "another"
                 )
         return labels
+
+    def endpoints(self, name: str) -> Sequence[Endpoint]:
+        """Return the default endpoint and one for each label."""
+        return (
+            self.endpoint_of(name),
+            *(
+                self.endpoint_of(name, label, own)
+                for label, own in self.labels.items()
+            ),
+        )
 
     def signed_labels(self) -> frozenset[str]:
         """Return the endpoints, by label, whose renewals may be signed."""

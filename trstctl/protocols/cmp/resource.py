@@ -48,16 +48,6 @@ class CMPResource(ProtocolResource):
         """Return where clients look (RFC 9811, section 3.4)."""
         return ("/cmp", "/.well-known/cmp")
 
-    @classmethod
-    def endpoints_for(
-        cls, name: str, settings: ProtocolSettings
-    ) -> Sequence[Endpoint]:
-        """Return the default endpoint and one for each label."""
-        assert isinstance(settings, CMPSettings)
-        return tuple(
-            one.endpoint for one in all_served(name, settings).values()
-        )
-
     def allowed_methods(self, path: tuple[str, ...]) -> tuple[str, ...] | None:
         """Return the methods at a path; ``None`` for no such endpoint."""
         place = self._place(path)

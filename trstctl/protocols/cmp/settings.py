@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -239,6 +239,10 @@ class CMPSettings(ProtocolSettings):
     idevid: IDevIDSettings = IDevIDSettings()
     root_update: RootUpdateSettings | None = None
     labels: dict[Label, CMPLabelSettings] = Field(default_factory=dict)
+
+    def endpoints(self, name: str) -> Sequence[Endpoint]:
+        """Return the default endpoint and one for each label."""
+        return tuple(one.endpoint for one in all_served(name, self).values())
 
     def open_files(self, name: str) -> None:
         """Read whom the settings trust, and all else that they name."""

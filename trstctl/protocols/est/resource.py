@@ -112,15 +112,6 @@ class ESTResource(ProtocolResource):
         """Return the path prefix of RFC 7030, section 3.2.2."""
         return ("/.well-known/est",)
 
-    @classmethod
-    def endpoints_for(
-        cls, name: str, settings: ProtocolSettings
-    ) -> Sequence[Endpoint]:
-        """Return the default endpoint and one for each label."""
-        assert isinstance(settings, ESTSettings)
-        served = all_served(name, settings).values()
-        return tuple(one.endpoint for one in served)
-
     def allowed_methods(self, path: tuple[str, ...]) -> tuple[str, ...] | None:
         """Return the operation's methods; ``None`` for no such path."""
         label, operation, name = _split(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -239,6 +239,10 @@ class ESTSettings(ProtocolSettings):
                     "serverkeygen"
                 )
         return self
+
+    def endpoints(self, name: str) -> Sequence[Endpoint]:
+        """Return the default endpoint and one for each label."""
+        return tuple(one.endpoint for one in all_served(name, self).values())
 
     def open_files(self, name: str) -> None:
         """Read whom the settings trust, and all else that they name."""

@@ -74,16 +74,6 @@ class SCEPResource(ProtocolResource):
         """Return where clients look (RFC 8894, section 4.1)."""
         return ("/scep", f"/cgi-bin/{SUFFIX}")
 
-    @classmethod
-    def endpoints_for(
-        cls, name: str, settings: ProtocolSettings
-    ) -> Sequence[Endpoint]:
-        """Return the default endpoint and one for each label."""
-        assert isinstance(settings, SCEPSettings)
-        return tuple(
-            one.endpoint for one in all_served(name, settings).values()
-        )
-
     def allowed_methods(self, path: tuple[str, ...]) -> tuple[str, ...] | None:
         """Return the methods at a path; ``None`` for no such endpoint."""
         if path[-1:] == (SUFFIX,):

@@ -6,6 +6,7 @@ The section ``protocols.scep``, and the endpoints that it makes.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
@@ -66,6 +67,10 @@ class SCEPSettings(ProtocolSettings):
         if SUFFIX in labels:
             raise ValueError(f"clients append {SUFFIX}; choose another")
         return labels
+
+    def endpoints(self, name: str) -> Sequence[Endpoint]:
+        """Return the default endpoint and one for each label."""
+        return tuple(one.endpoint for one in all_served(name, self).values())
 
     def open_files(self, name: str) -> None:
         """Read what those who judge challenges need."""
