@@ -38,7 +38,6 @@ from trstctl.policy.profile import builtin_profiles
 from trstctl.protocols.bootstrap.resource import CODES, BootstrapResource
 from trstctl.protocols.bootstrap.settings import BootstrapSettings
 from trstctl.rules import Windows
-from trstctl.settings import ProtocolSettings
 from trstctl.testing import (
     EPOCH,
     OTHER_TENANT,
@@ -231,12 +230,10 @@ class SettingsTests:
         settings = settings_for(PLUGIN, labels=labels, signed_renewal=False)
         assert {"b"} == settings.signed_labels()
 
-    def test_needs_a_tenant_and_its_own_settings(self) -> None:
+    def test_needs_a_tenant(self) -> None:
         """An enabled protocol binds to a tenant."""
         with pytest.raises(ValueError, match="no tenant_id"):
             PLUGIN.endpoints(BootstrapSettings(enabled=True))
-        with pytest.raises(AssertionError):
-            PLUGIN.endpoints(ProtocolSettings(tenant_id=TENANT))
 
 
 class PathTests:
