@@ -496,13 +496,16 @@ class PollTests:
         with pytest.raises(PolicyViolation, match="principal-device"):
             bench.poll()
 
-    def test_principal_that_cannot_be_known_again(self) -> None:
+    @pytest.mark.parametrize("principal", ["basic:a", "idevid:ab"])
+    def test_principal_that_cannot_be_known_again(
+        self, principal: str
+    ) -> None:
         """A password's request is collected with the password."""
         bench = _Bench(held=True)
         held = bench.enroll()
         row = bench.stored.tables.requests[held.reference]
         bench.stored.tables.requests[held.reference] = evolve(
-            row, key=evolve(row.key, principal="basic:a")
+            row, key=evolve(row.key, principal=principal)
         )
         with pytest.raises(UnknownCertificate):
             bench.poll()
@@ -661,6 +664,17 @@ class RenewalPollTests:
                 public_key_fingerprint="ab" * 32,
                 credentials=(ClientCertificate(der),),
             )
+
+    def test_no_registration_authority_any_more(self) -> None:
+        """Who was one asked for another; now it speaks for itself only."""
+        bench, first, held = self.held()
+        row = bench.stored.tables.requests[held.reference]
+        name = f"ra:issuing:{first.serial}"
+        bench.stored.tables.requests[held.reference] = evolve(
+            row, key=evolve(row.key, principal=name)
+        )
+        with pytest.raises(UnknownCertificate, match="no such request"):
+            bench.poll(**self.old(first))
 
     def test_revoked_meanwhile(self) -> None:
         """Whichever key asks."""
