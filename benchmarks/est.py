@@ -7,7 +7,9 @@ loads it over keep-alive TLS with requests of P-256 keys.  The bare
 cryptography is what no server can do without: parsing and checking the
 request's signature, and one signature of the CA, measured in this run on
 this machine with the same library.  Prints CPU, not wall-clock, figures:
-they hold on a busy machine, too.
+they hold on a busy machine, too.  The client is one thread that sends what was
+made before, so that it takes little of the cache that it shares with the
+gateway.
 
 Usage: python benchmarks/est.py [--requests N] [--connections N]
 """
