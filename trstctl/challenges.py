@@ -92,6 +92,7 @@ from trstctl.pkix.names import (
     name_text,
 )
 from trstctl.policy.binding import canonical
+from trstctl.shield import to_its_end
 
 #: Where the keys are, below the directory of the gateway's own keys.
 KEYS_FILE = "challenge-keys"
@@ -435,7 +436,8 @@ class ChallengeTokens:
         )
         if wait:
             return fail(Throttled(wait))
-        return Deferred.fromCoroutine(
+        # Who leaves before he is told is counted all the same.
+        return to_its_end(
             self._prove(endpoint, reference, (bucket, named), knows)
         )
 

@@ -12,8 +12,10 @@ RC-1 *Kept as passwords are*: scrypt, salted.  The salt is a digest of the
      the challenge where requests are compared.
 RC-2 *Unknown equals wrong.*  No certificate, none of this tenant, one without
      a challenge and a wrong secret take the same hash and end alike.
-RC-3 *Guessing is throttled* by certificate and by address, before the hash
-     and once more after it, so that guesses made at once gain nothing.  While
+RC-3 *Guessing is throttled* by certificate and by address.  A secret counts
+     as wrong before it is hashed, and no more once it was right: guesses made
+     at once gain nothing, whoever leaves without his answer has guessed all
+     the same, and no more are hashed at once than may be wrong.  While
      somebody guesses, the right secret waits, too: else the throttle would
      stop nobody.  The operator can revoke at any time.
 RC-4 *Octet for octet*: the text in UTF-8, letter case and all
@@ -109,20 +111,16 @@ class RevocationChallenges:
         self, verifier: str, secret: bytes, buckets: tuple[str, ...]
     ) -> None:
         """Compare a secret with what was kept, or with nothing (RC-2)."""
-        self._admit(buckets)
-        right = await self._run_slowly(
-            check_password, _text(secret), verifier or self._decoy
-        )
-        self._admit(buckets)
-        if not (verifier and right):
-            self._throttle.failed(*buckets)
-            raise ChallengeRejected
-
-    def _admit(self, buckets: tuple[str, ...]) -> None:
-        """Refuse whoever has failed too often (RC-3)."""
         wait = self._throttle.wait(*buckets)
         if wait:
             raise Throttled(wait)
+        self._throttle.failed(*buckets)
+        right = await self._run_slowly(
+            check_password, _text(secret), verifier or self._decoy
+        )
+        if not (verifier and right):
+            raise ChallengeRejected
+        self._throttle.forgive(*buckets)
 
 
 def _text(secret: bytes) -> str:

@@ -20,6 +20,18 @@ from twisted.python.failure import Failure
 _T = TypeVar("_T")
 
 
+def to_its_end(coroutine: Coroutine[Any, Any, _T]) -> Deferred[_T]:
+    """
+    Run what must not be cut short and may well fail, such as a proof.
+
+    :returns: fires with what comes of it; to cancel it stops the waiting
+        only, and nobody hears of what comes of it then.
+    """
+    waiting: Deferred[_T] = Deferred()
+    Deferred.fromCoroutine(coroutine).addBoth(waiting.callback)
+    return waiting
+
+
 class Shield(Generic[_T]):
     """
     Keeps what runs behind it from being cancelled.

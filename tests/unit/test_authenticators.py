@@ -405,6 +405,20 @@ class ThrottleTests:
             go_on()
         assert [NotAuthenticated] * 10 + [Throttled] * 41 == errors
 
+    def test_who_leaves_has_guessed_all_the_same(self) -> None:
+        """A-3: to hang up before the answer is no way past the throttle."""
+        bench = _Bench()
+        add_password(bench.store, "a", "pw")
+        bench.paused = []
+        for number in range(10):
+            guess = bench.start(Password("a", f"no {number}"))
+            guess.addErrback(lambda _: None).cancel()
+        for go_on in bench.paused:
+            go_on()
+        bench.paused = None
+        bench.refuses(Throttled, Password("a", "no"))
+        assert 10 == len(bench.checked)
+
     def test_a_whole_ipv6_network_is_one_guesser(self) -> None:
         """A-3: another address of the same /64 has no guesses of its own."""
         bench = _Bench()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 from cryptography.hazmat.primitives.asymmetric import ec
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import globalLogPublisher
 from zope.interface.verify import verifyObject
@@ -362,6 +363,31 @@ class ThrottleTests:
         other = make_request("router-2")
         bench.refuses("guess", peer="203.0.113.1", wanted=other)
         bench.admit(bench.challenge().secret)
+
+    def test_who_leaves_has_guessed_all_the_same(self) -> None:
+        """To hang up before a costly key is derived is no way past it."""
+        bench = _Bench()
+        derived: list[Deferred[bool]] = []
+
+        def knows(_: str) -> Deferred[bool]:
+            derived.append(Deferred())
+            return derived[-1]
+
+        for number in range(10):
+            proof = bench.gate.prove(
+                ENDPOINT, f"{number}", "192.0.2.1", knows, costly=True
+            )
+            proof.addErrback(lambda _: None).cancel()
+        for one in derived:
+            one.callback(False)
+        with pytest.raises(Throttled) as caught:
+            result_of(
+                bench.gate.prove(
+                    ENDPOINT, "x", "192.0.2.1", knows, costly=True
+                )
+            )
+        assert caught.value.retry_after
+        assert 10 == len(derived)
 
     def test_nameless(self) -> None:
         """A request without a name counts for its address."""

@@ -201,6 +201,17 @@ class ThrottleTests:
         """Guesses made at once gain nothing: the right one among them is
         looked at only while there were few wrong ones."""
         kept = bench.kept()
+        waiting = self.begun(bench)
+        wrong = [bench.prove(kept, b"%d" % one) for one in range(10)]
+        right = bench.prove(kept)
+        for turn in waiting:
+            turn.callback(None)
+        for one in wrong:
+            failure_of(one, ChallengeRejected)
+        failure_of(right, Throttled)
+
+    def begun(self, bench: Bench) -> list[Deferred[Any]]:
+        """Let hashes wait, and return those that were begun."""
         waiting: list[Deferred[Any]] = []
 
         def later(function: Callable[..., Any], *args: Any) -> Deferred[Any]:
@@ -209,13 +220,38 @@ class ThrottleTests:
             return turn.addCallback(lambda _: function(*args))
 
         bench.challenges._run_slowly = later
-        wrong = [bench.prove(kept, b"%d" % one) for one in range(10)]
-        right = bench.prove(kept)
-        for turn in waiting:
+        return waiting
+
+    def test_hashed_at_once(self, bench: Bench) -> None:
+        """No more than may be wrong are hashed at once, and the right ones
+        among them are not held against anybody."""
+        kept = bench.kept()
+        waiting = self.begun(bench)
+        proofs = [bench.prove(kept) for _ in range(50)]
+        assert 10 == len(waiting)
+        for one in proofs[10:]:
+            failure_of(one, Throttled)
+        for turn in waiting[:]:
             turn.callback(None)
-        for one in wrong:
-            failure_of(one, ChallengeRejected)
-        failure_of(right, Throttled)
+        for one in proofs[:10]:
+            result_of(one)
+        assert 0 == bench.challenges._throttle.wait(f"peer {PEER}")
+        again = [bench.prove(kept) for _ in range(10)]
+        assert 20 == len(waiting)
+        assert not any(one.called for one in again)
+
+    def test_left(self, bench: Bench) -> None:
+        """Whoever leaves without his answer has guessed all the same: else
+        guesses would keep the processor busy, and none would count."""
+        kept = bench.kept()
+        waiting = self.begun(bench)
+        for _ in range(10):
+            proof = bench.prove(kept, b"x")
+            proof.addErrback(lambda _: None)
+            proof.cancel()
+        assert 10 == len(waiting)
+        failure_of(bench.prove(kept, b"x"), Throttled)
+        assert 10 == len(waiting)
 
     def test_allowed_failures(self) -> None:
         """How many is a setting."""

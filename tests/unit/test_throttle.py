@@ -60,6 +60,22 @@ class ThrottleTests:
             throttle.failed("a")
         assert 6 == throttle.wait("a")
 
+    def test_takes_back_what_was_no_failure(self) -> None:
+        """One for each key, never more than was counted."""
+        clock = Clock()
+        throttle = Throttle(clock, failures=2)
+        throttle.forgive("a", "b")
+        assert 0 == len(throttle)
+        for _ in range(2):
+            throttle.failed("a")
+        throttle.forgive("a")
+        assert 0 == throttle.wait("a")
+        throttle.failed("a")
+        clock.advance(45)
+        assert 0.5 == throttle.spent("a")
+        throttle.forgive("a")
+        assert 0.0 == throttle.spent("a")
+
     def test_the_most_burdened_key_decides(self) -> None:
         """A known address does not help an attacked name, nor vice versa."""
         throttle = Throttle(Clock(), failures=1)

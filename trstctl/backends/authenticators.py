@@ -12,10 +12,11 @@ A-2  *Slow only once.*  A password that was right is remembered for a few
      it matched.  The credential's row is read every time, so a revocation
      counts at the next request.
 A-3  *Guessing is throttled* by name and by address, before the slow hash
-     and once more after it, so that guesses made at once gain nothing.  A
-     password that was right from this very address passes the throttle by
-     name, and a right token, which nobody can guess, passes it all:
-     guessing at somebody's name does not lock out who knows the secret.
+     and once more after it, so that guesses made at once gain nothing; who
+     leaves meanwhile is counted all the same.  A password that was right from
+     this very address passes the throttle by name, and a right token, which
+     nobody can guess, passes it all: guessing at somebody's name does not
+     lock out who knows the secret.
 A-4  *Certificates are judged here*, not in the handshake; how, says
      :mod:`trstctl.backends.client_certificates`.
 A-5  *Handing out secrets is a right of its own.*  A registrar's token is a
@@ -75,6 +76,7 @@ from trstctl.model import (
     Principal,
     RegistrarCall,
 )
+from trstctl.shield import to_its_end
 
 #: Seconds for which a right password is remembered, and how many are.
 _REMEMBERED_SECONDS = 600.0
@@ -236,16 +238,27 @@ class StoreAuthenticator:
                 self._remember(memory, request.peer)
             return _principal(record)
         self._admit(buckets)
+        await to_its_end(self._judged(memory, password, verifier, buckets))
+        assert record is not None  # else the decoy was hashed
+        self._remember(memory, "")
+        self._remember(memory, request.peer)
+        return _principal(record)
+
+    async def _judged(
+        self,
+        memory: bytes,
+        password: str,
+        verifier: str,
+        buckets: tuple[str, ...],
+    ) -> None:
+        """Hash slowly, and count a wrong password (A-1, A-3)."""
         right = len(password) <= _LONGEST and await self._hashed(
             memory, password, verifier
         )
         self._admit(buckets)
-        if record is None or not right:
+        if verifier == DECOY or not right:
             self._throttle.failed(*buckets)
             raise NotAuthenticated
-        self._remember(memory, "")
-        self._remember(memory, request.peer)
-        return _principal(record)
 
     def _hashed(
         self, memory: bytes, password: str, verifier: str

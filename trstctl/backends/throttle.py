@@ -45,6 +45,14 @@ class Throttle:
         while len(self._spent) > self._keys:
             self._spent.popitem(last=False)
 
+    def forgive(self, *keys: str) -> None:
+        """Take back one failure for each key: it was none."""
+        seconds = self._clock.seconds()
+        for key in keys:
+            if key in self._spent:
+                spent = max(0.0, self.spent(key) - 1.0)
+                self._spent[key] = (spent, seconds)
+
     def spent(self, key: str) -> float:
         """Return what the key has spent, less what it has earned back."""
         spent, since = self._spent.get(key, (0.0, 0.0))
