@@ -18,6 +18,7 @@ from trstctl.errors import (
     Internal,
     Malformed,
     NotAuthorized,
+    PolicyViolation,
     Stale,
     Unavailable,
 )
@@ -39,7 +40,7 @@ from trstctl.model import (
     StoredRequest,
 )
 from trstctl.pkix.crmf import certificate_request, read_cert_req_messages
-from trstctl.pkix.csr import read_csr, verify_proof
+from trstctl.pkix.csr import REVOCATION_CHALLENGE, read_csr, verify_proof
 from trstctl.pkix.der import sequence
 from trstctl.rules import Rules, Windows
 
@@ -94,9 +95,11 @@ def ask(
     Pin the rules of this moment, and derive key and fingerprint.
 
     :raises NotAuthorized: a renewal of nothing.
+    :raises PolicyViolation: a password that would revoke nothing.
     :raises Unavailable: a reload has taken profile or authority away.
     """
     endpoint = request.endpoint
+    _refuse_password_to_revoke(request)
     renewing = request.operation is Operation.RENEW
     if renewing and principal.record is None:
         raise NotAuthorized(
@@ -151,6 +154,24 @@ def ask(
         gates=gates_of(request),
         former=principal.record if renewing else None,
     )
+
+
+def _refuse_password_to_revoke(request: EnrollmentRequest) -> None:
+    """
+    Refuse a revocationChallenge that the protocol does not keep (I-19).
+
+    Whoever sends one relies on it, and it would be part of a digest.
+    """
+    if (
+        REVOCATION_CHALLENGE in request.wanted.attributes
+        and not request.revocation_verifier
+    ):
+        raise PolicyViolation(
+            request.endpoint.profile,
+            "revocation-challenge",
+            "nothing can be revoked by a revocationChallenge here; leave it "
+            "out",
+        )
 
 
 def fingerprint_of(

@@ -72,7 +72,8 @@ I-18 *Sent again is not begun anew.*  Where a protocol's messages name their
 I-19 *A password that revokes is kept as a slow hash* only, from the request's
      row to the certificate's.  The hash stands for it in the fingerprint, so
      that with another password it is another request, and nothing that is kept
-     tells a guess any faster.  It is made for who is proven.
+     tells a guess any faster.  It is made for who is proven.  Where a protocol
+     keeps none, a request with one is refused.
 """
 
 from __future__ import annotations

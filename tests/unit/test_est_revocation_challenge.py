@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from attrs import evolve
 from cmc_samples import (
     CMCBench,
     control,
@@ -29,16 +30,17 @@ from cmp_client import Signer, cn, new_key, self_signed
 from est_samples import BMP, UTF8, make_csr_with, printable
 
 from trstctl.backends.passwords import check_password
-from trstctl.errors import Internal
+from trstctl.errors import Internal, PolicyViolation
 from trstctl.model import (
     CertificateQuery,
     CertificateStatus,
     EnrollmentRequest,
+    OneTimeToken,
     Operation,
     Password,
 )
 from trstctl.pkix import der
-from trstctl.pkix.csr import REVOCATION_CHALLENGE
+from trstctl.pkix.csr import REVOCATION_CHALLENGE, read_csr
 from trstctl.pkix.names import encode_name
 from trstctl.testing import (
     TENANT,
@@ -280,6 +282,25 @@ class RequestTests:
         )
         with pytest.raises(Internal):
             result_of(bench.ra.enroll(request))
+
+    @pytest.mark.parametrize("protocol", ["scep", "cmp", "bootstrap"])
+    def test_elsewhere(self, bench: Bench, protocol: str) -> None:
+        """I-19: a protocol that keeps none refuses it: its sender would rely
+        on it, and a guess could be tried on the digest of the request."""
+        made = add_one_time_token(bench.store, "t")
+        endpoint = bench.resource._served[""].endpoint
+        request = EnrollmentRequest(
+            endpoint=evolve(endpoint, protocol=protocol),
+            operation=Operation.ENROLL,
+            wanted=read_csr(bench.csr()),
+            credentials=(OneTimeToken(made),),
+            request_id="r",
+            peer="192.0.2.1",
+        )
+        with pytest.raises(PolicyViolation) as caught:
+            result_of(bench.ra.enroll(request))
+        assert "revocation-challenge" == caught.value.rule
+        assert not result_of(bench.store.list_requests(TENANT, None, 10))
 
 
 class AnnouncedTests:
