@@ -121,7 +121,7 @@ def ask(
         # (an ECDSA signature is random), and name any key of its own:
         # it still asks for the one certificate that the secret buys.
         fingerprint = fingerprint_of(
-            request, request.content or request.wanted.proof.signed
+            request, request.content or request.wanted.content
         )
         key = f"csr:{fingerprint}"
     else:

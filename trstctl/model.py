@@ -156,6 +156,8 @@ class CertificateRequest:
     :ivar change: the attribute ChangeSubjectName, if there is one.
     :ivar kept: the request without the secrets that controls of CRMF have;
         ``None``: there are none.
+    :ivar unproven: all that is asked for, if the proof is over less than
+        that; empty: it is over all.
     """
 
     der: bytes = field(repr=False)
@@ -171,6 +173,12 @@ class CertificateRequest:
     forgiven: tuple[str, ...] = ()
     change: NameChange | None = None
     kept: bytes | None = field(default=None, repr=False)
+    unproven: bytes = field(default=b"", repr=False)
+
+    @property
+    def content(self) -> bytes:
+        """All that is asked for, without the proof, which may be made anew."""
+        return self.unproven or self.proof.signed
 
 
 @frozen

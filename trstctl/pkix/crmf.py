@@ -113,6 +113,7 @@ class CertReqMsg:
     :ivar der: the whole, as it was received.
     :ivar cert_request: DER of the CertRequest, as it was received.
     :ivar proof: ``None`` if there is none.
+    :ivar information: DER of regInfo; empty if there is none.
     :ivar reg_info: dotted type and DER value of each (section 7).
     :ivar alternate: what counts instead of the template, which the proof of
         possession is over all the same (section 7.2).
@@ -124,6 +125,7 @@ class CertReqMsg:
     template: CertTemplate
     controls: Controls
     proof: ProofOfPossession | None
+    information: bytes = field(default=b"", repr=False)
     reg_info: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
     alternate: CertTemplate | None = None
 
@@ -161,7 +163,8 @@ def _read_message(tag: int, content: bytes, whole: bytes) -> CertReqMsg:
     if len(parts) > 1:
         raise Malformed("a certificate request is malformed")
     cert_req_id, template, controls = _read_request(fields)
-    reg_info = read_types_and_values(parts[0][2]) if parts else ()
+    information = parts[0][2] if parts else b""
+    reg_info = read_types_and_values(information) if parts else ()
     return CertReqMsg(
         der=whole,
         cert_request=request,
@@ -169,6 +172,7 @@ def _read_message(tag: int, content: bytes, whole: bytes) -> CertReqMsg:
         template=template,
         controls=controls,
         proof=proof,
+        information=information,
         reg_info=reg_info,
         alternate=_read_alternate(reg_info, cert_req_id, controls),
     )
@@ -322,6 +326,9 @@ def certificate_request(
         extensions=extensions,
         proof=_possession(message, lenient=lenient),
         kept=_without_secrets(message),
+        # A signature over poposkInput is over the key only, and none is over
+        # regInfo.
+        unproven=message.cert_request + message.information,
     )
 
 
