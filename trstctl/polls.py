@@ -31,6 +31,7 @@ from trstctl.model import (
     StoredRequest,
 )
 from trstctl.pkix.certificate import read_certificate
+from trstctl.pkix.names import name_text
 from trstctl.rules import Rules, Windows
 
 
@@ -149,6 +150,7 @@ class Polls:
             revocation_verifier=row.revocation_verifier,
         )
         principal = await self._principal_of(again, row, asker)
+        again = _named(again, row, principal)
         asked = ask(again, principal, rules, self._windows)
         renewing = again.operation is Operation.RENEW
         return evolve(
@@ -233,6 +235,21 @@ class Polls:
         if principal.id != principal_id:
             raise _none()
         return principal
+
+
+def _named(
+    request: EnrollmentRequest, row: StoredRequest, principal: Principal
+) -> EnrollmentRequest:
+    """Name a request that was for the subject of what it renews."""
+    former = principal.certificate
+    if (
+        request.wanted.subject
+        or former is None
+        or row.subject != name_text(former.subject)
+    ):
+        return request
+    wanted = evolve(request.wanted, subject=former.subject)
+    return evolve(request, wanted=wanted)
 
 
 def _none() -> UnknownCertificate:

@@ -8,22 +8,27 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from attrs import evolve
 from cmp_client import (
     IMPLICIT,
     Reply,
     Site,
     asks,
+    cert_req,
     make_site,
+    new_key,
     pkcs10,
     poll_req,
     protected_by_secret,
     signed,
+    spki,
 )
 
 from trstctl.model import CertificateStatus, RequestState
 from trstctl.pkix import der
 from trstctl.pkix.cmp import PKIBody
-from trstctl.policy.profile import ProfileSettings
+from trstctl.pkix.crmf_template import CertTemplate
+from trstctl.policy.profile import Profile, ProfileSettings
 from trstctl.testing import (
     TENANT,
     Connection,
@@ -139,6 +144,27 @@ class CertReqIdTests:
             protected_by_secret(secret, poll_req(-1), **going_on(told))
         )
         assert ("error", "badRequest") == (reply.type, reply.failure)
+
+
+class UpdateTests:
+    """An update that a person has to approve."""
+
+    def test_one_without_a_subject(self) -> None:
+        """It is for that of the certificate, as it is without approval."""
+        site = make_site({"device": ProfileSettings()})
+        device = site.enrolled("printer")
+        rules = site.ra.rules
+        guarded = Profile("device", GUARDED)
+        site.ra.rules = evolve(rules, profiles={"device": guarded})
+        key = new_key()
+        template = CertTemplate(public_key=spki(key))
+        body = PKIBody("kur", der.sequence(cert_req(template, key)))
+        waiting = site.send(signed(device, body, **IMPLICIT))
+        assert ("kup", "waiting") == (waiting.type, waiting.pki_status)
+        approve(site)
+        done = site.send(signed(device, poll_req(), **going_on(waiting)))
+        assert ("kup", "accepted") == (done.type, done.pki_status)
+        assert "CN=printer" == site.record(done.certificate).subject
 
 
 class InFlightTests:
