@@ -61,6 +61,36 @@ def forgetting(site: Site) -> Iterator[None]:
     site.ra.dialogues = kept
 
 
+class AnotherTransactionTests:
+    """Who begins anew with a used-up secret gets the same certificate, which
+    another transaction waits for."""
+
+    def test_it_is_confirmed_implicitly(self) -> None:
+        """RFC 9810, section 5.1.1.1: granted to the second, it counts."""
+        site = make_site(confirm_timeout="60s")
+        secret, body = site.secret(), asks()
+        first = site.send(protected_by_secret(secret, body))
+        second = site.send(protected_by_secret(secret, body, **IMPLICIT))
+        assert second.header.general_info.implicit_confirm
+        assert first.certificate == second.certificate
+        site.clock.advance(61)
+        result_of(site.ra.tend())
+        record = site.record(second.certificate)
+        assert CertificateStatus.VALID is record.status
+
+    def test_it_is_waited_for_as_long_as_before(self) -> None:
+        """RFC 9810, section 5.1.1.2: confirmWaitTime is when it is revoked,
+        and not when it would be if it were new."""
+        site = make_site(confirm_timeout="60s")
+        secret, body = site.secret(), asks()
+        first = site.send(protected_by_secret(secret, body))
+        site.clock.advance(50)
+        second = site.send(protected_by_secret(secret, body))
+        until = first.header.general_info.confirm_wait_time
+        assert until is not None
+        assert until == second.header.general_info.confirm_wait_time
+
+
 class RenewalTests:
     """What has been updated is not updated again, but for its own answer."""
 

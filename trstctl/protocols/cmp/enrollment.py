@@ -40,9 +40,7 @@ from trstctl.model import (
 )
 from trstctl.pkix.algorithms import ALGORITHMS
 from trstctl.pkix.certificate import read_certificate
-from trstctl.pkix.cmp_bodies import (
-    read_poll_req,
-)
+from trstctl.pkix.cmp_bodies import read_poll_req
 from trstctl.pkix.cmp_header import GeneralInfo
 from trstctl.pkix.cmp_responses import (
     CertResponse,
@@ -272,7 +270,7 @@ class Enrollment:
                 (response,),
                 outcome.chain[-1:] if is_new else (),
             ),
-            information=self._information(notes),
+            information=await self._information(asked, notes, outcome),
             chain=outcome.chain,
             facts=outcome.facts,
             state=FINISHED if notes["implicit"] else UNCONFIRMED,
@@ -308,13 +306,25 @@ class Enrollment:
             )
         return key
 
-    def _information(self, notes: dict[str, str]) -> GeneralInfo:
+    async def _information(
+        self, asked: Exchange, notes: dict[str, str], outcome: Issued
+    ) -> GeneralInfo:
         """Grant implicit confirmation, or say by when to confirm."""
+        ra, tenant_id = self._ra, self._served.endpoint.tenant_id
         patience = self._patience(notes)
+        until: datetime | None = None
+        if outcome.replayed:
+            # Another transaction may have begun to wait for it.
+            until = (await ra.find(tenant_id, outcome.serial)).confirm_by
         if patience is None:
+            if until is not None:
+                actor = asked.known.actor
+                await ra.confirm(
+                    tenant_id, outcome.serial, outcome.former, actor
+                )
             return GeneralInfo(implicit_confirm=True)
-        until: datetime = (self._ra.now() + patience).replace(microsecond=0)
-        return GeneralInfo(confirm_wait_time=until)
+        until = until or ra.now() + patience
+        return GeneralInfo(confirm_wait_time=until.replace(microsecond=0))
 
     # --- pollReq ------------------------------------------------------------
 
