@@ -4,23 +4,43 @@
 from __future__ import annotations
 
 import stat
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from attrs import evolve
 from cli_state import TENANT, State, state
+from test_gateway import Host, host
 
+from trstctl.backends.keyfiles import (
+    read_certificates,
+    write_private_key,
+)
 from trstctl.backends.passwords import check_password, check_token
+from trstctl.ca.ceremony import generate_key, public_octets
+from trstctl.ca.rollover import renew_issuing, renew_root
 from trstctl.cli import quickstart
 from trstctl.cli.main import Surroundings
 from trstctl.config.reader import load
 from trstctl.config.secrets import SecretError
 from trstctl.discovery import discover
 from trstctl.interfaces import IStore
-from trstctl.model import CredentialRecord
+from trstctl.model import CredentialRecord, Generation, Phase
+from trstctl.pkix.certificate import read_certificate
+from trstctl.rules import Rules
+from trstctl.testing import (
+    EPOCH,
+    DeterministicBytes,
+    make_authority,
+    result_of,
+)
 
-__all__ = ["state"]
+__all__ = ["host", "state"]
+
+RANDOM = DeterministicBytes("quickstart")
+
+SECRETS = {"password": "p", "token": "t"}
 
 
 def credentials(state: State) -> dict[str, str]:
@@ -152,7 +172,11 @@ class FactsTests:
     ) -> dict[str, Any]:
         """Return them for a gateway that listens at these ports."""
         config = load(state.config, discover().protocols)
-        gateway: Any = SimpleNamespace(config=config, listening=lambda: ports)
+        gateway: Any = SimpleNamespace(
+            config=config,
+            listening=lambda: ports,
+            ra=SimpleNamespace(rules=Rules({"issuing": make_authority()}, {})),
+        )
         given = {"password": "p", "token": "t", **secrets}
         return quickstart._facts(gateway, state.path, given)
 
@@ -229,3 +253,112 @@ class PortTests:
         assert 1 == result.exit_code
         assert "no longer enabled" in result.stderr
         assert not (state.path / "quickstart.json").exists()
+
+
+def new_root(host: Host) -> Generation:
+    """Make a second key below a new root, which has taken over for good."""
+    ca = host.files.ca
+    first, root = (
+        read_certificates(ca / f"{name}.pem")[0]
+        for name in ("issuing", "root")
+    )
+    key, root_key = generate_key(), generate_key()
+    write_private_key(ca / "issuing-2.key", key)
+    above = renew_root(root, root_key, EPOCH, RANDOM)
+    return Generation(
+        authority="issuing",
+        number=2,
+        name="issuing-2",
+        phase=Phase.FINISHED,
+        chain=(
+            renew_issuing(
+                first, public_octets(key), above, root_key, EPOCH, RANDOM
+            ),
+            above,
+        ),
+        old_with_new=b"",
+        new_with_old=b"",
+        key="file:ca/issuing-2.key",
+        prepared_at=EPOCH,
+    )
+
+
+class TrustTests:
+    """What is told leads to the CA that issues now."""
+
+    def facts(self, host: Host) -> dict[str, Any]:
+        """Return what a run would tell, and what its files hold."""
+        gateway = host.build()
+        host.start()
+        told = quickstart._facts(gateway, host.files.ca.parent, SECRETS)
+        return {
+            key: read_certificates(told[key])
+            for key in ("root_ca", "ca_chain")
+        } | {"root": Path(told["root_ca"])}
+
+    def test_as_configured(self, host: Host) -> None:
+        """The root is where ``init`` has put it."""
+        ca = host.files.ca
+        found = self.facts(host)
+        assert ca / "root.pem" == found["root"]
+        assert read_certificates(ca / "root.pem") == found["root_ca"]
+        chain = read_certificates(ca / "issuing.pem") + found["root_ca"]
+        assert chain == found["ca_chain"]
+
+    def test_root_that_is_away(self, host: Host) -> None:
+        """Where the configuration has it elsewhere, it is written."""
+        ca = host.files.ca
+        (ca / "root.pem").rename(ca / "top.pem")
+        host.files.configure("authorities: {issuing: {chain: [ca/top.pem]}}\n")
+        found = self.facts(host)
+        assert ca / "root.pem" == found["root"]
+        assert read_certificates(ca / "top.pem") == found["root_ca"]
+
+    def test_file_of_the_whole_chain(self, host: Host) -> None:
+        """What the configuration names is never replaced."""
+        ca = host.files.ca
+        chain = read_certificates(ca / "root.pem")
+        before = (ca / "root.pem").read_bytes() * 2
+        (ca / "root.pem").write_bytes(before)
+        host.files.configure("authorities: {issuing: {chain: [ca/top.pem]}}\n")
+        (ca / "top.pem").write_bytes(before[: len(before) // 2])
+        found = self.facts(host)
+        assert before == (ca / "root.pem").read_bytes()
+        assert chain == found["root_ca"]
+
+    def test_new_root(self, host: Host) -> None:
+        """After a rollover, what is told is the new one's."""
+        made = new_root(host)
+        host.stores.store.add_generation(made, "operator:test")
+        before = (host.files.ca / "root.pem").read_bytes()
+        found = self.facts(host)
+        assert made.chain[-1:] == found["root_ca"]
+        assert made.chain == found["ca_chain"]
+        assert before == (host.files.ca / "root.pem").read_bytes()
+        endpoint = quickstart._default_endpoint(host.gateway, "est")
+        assert endpoint is not None
+        issuing = quickstart._issuing(host.gateway, endpoint)
+        assert "issuing-2" == issuing
+
+    def test_cmp_after_the_old_key(self, host: Host) -> None:
+        """CMP messages are signed below the CA that issues now."""
+        text = host.files.file.read_text()
+        host.files.file.write_text(
+            text.replace(
+                "}}\n",
+                f"}}, cmp: {{enabled: true, tenant_id: {TENANT}}}}}\n",
+                1,
+            )
+        )
+        host.files.config = load(host.files.file, host.discovery.protocols)
+        made = new_root(host)
+        host.stores.store.add_generation(made, "operator:test")
+        host.files.remove("issuing")
+        gateway = host.build()
+        host.start()
+        path = result_of(
+            quickstart._cmp_certificate(gateway, host.files.ca.parent)
+        )
+        (own,) = read_certificates(path)
+        issuing = gateway.ra.rules.authorities["issuing-2"]
+        assert issuing.issued(read_certificate(own))

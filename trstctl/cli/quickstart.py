@@ -46,7 +46,7 @@ from trstctl.cli.recipes import (
 from trstctl.cli.scaffold import Plan
 from trstctl.config.model import Configuration
 from trstctl.config.secrets import SecretError, read_secret
-from trstctl.founding import CA_DIRECTORY, load_chain, write_certificates
+from trstctl.founding import CA_DIRECTORY, write_certificates
 from trstctl.gateway import Gateway
 from trstctl.interfaces import IStore
 from trstctl.minting import mint, mint_challenges
@@ -157,9 +157,10 @@ def command(
         facts = _facts(gateway, state, secrets)
         text = json.dumps(facts, indent=2) + "\n"
         replace_file(state / _FACTS, text.encode(), 0o600)
-        protocols = gateway.config.protocols
-        served = "revocation" in protocols
-        authority = protocols["est"].authority if served else ""
+        endpoint = _default_endpoint(gateway, "est")
+        authority = ""
+        if endpoint is not None and "revocation" in gateway.config.protocols:
+            authority = _issuing(gateway, endpoint)
         click.echo(_told(facts, authority), nl=False)
 
     try:
@@ -238,7 +239,7 @@ async def _cmp_certificate(gateway: Gateway, state: Path) -> str:
     endpoint = _default_endpoint(gateway, "cmp")
     assert endpoint is not None
     credential = await gateway.ra.credentials.get(
-        endpoint.authority, Purpose.CMP
+        _issuing(gateway, endpoint), Purpose.CMP
     )
     path = state / "cmp-server.pem"
     write_certificates(path, credential.chain[:1])
@@ -248,6 +249,11 @@ async def _cmp_certificate(gateway: Gateway, state: Path) -> str:
 def _default_endpoint(gateway: Gateway, protocol: str) -> Endpoint | None:
     """Return the first endpoint of a protocol, if it is enabled."""
     return next(iter(gateway.config.endpoints.get(protocol, ())), None)
+
+
+def _issuing(gateway: Gateway, endpoint: Endpoint) -> str:
+    """Return who issues at an endpoint now, after whatever rollovers."""
+    return gateway.ra.rules.serving(endpoint).authority
 
 
 def _kept(state: Path) -> dict[str, str] | None:
@@ -303,12 +309,13 @@ def _facts(
     """Return the content of ``quickstart.json``."""
     config = gateway.config
     ports = gateway.listening()
-    chain = load_chain(next(iter(config.authorities.values())))
+    rules = gateway.ra.rules
+    # The first one's server certificate is shown.
+    first = rules.succession(next(iter(config.authorities))).authority
+    chain = tuple(rules.authorities[first].chain)
     whole = state / CA_DIRECTORY / "ca-chain.pem"
-    root = state / CA_DIRECTORY / "root.pem"
-    for path, certificates in ((whole, chain), (root, chain[-1:])):
-        if not path.exists() or read_certificates(path) != certificates:
-            write_certificates(path, certificates)
+    write_certificates(whole, chain)
+    root = _root_file(state / CA_DIRECTORY, chain[-1:])
     http = ports.get("http")
     https = f"https://localhost:{ports['https']}"
     facts: dict[str, Any] = {
@@ -345,6 +352,22 @@ def _facts(
             "server_cert": secrets["cmp_certificate"],
         }
     return facts
+
+
+def _root_file(directory: Path, root: tuple[bytes, ...]) -> Path:
+    """
+    Return the file that holds a root alone; write it if there is none.
+
+    The configuration may name a file of the usual name, with another root
+    or a whole chain in it: that one stays what it is.
+    """
+    path = directory / "root.pem"
+    if path.exists():
+        if read_certificates(path) == root:
+            return path
+        path = directory / "quickstart-root.pem"
+    write_certificates(path, root)
+    return path
 
 
 def _told(facts: dict[str, Any], authority: str) -> str:
