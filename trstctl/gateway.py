@@ -45,7 +45,7 @@ from trstctl.server_certificate import ServerCertificate
 from trstctl.serving import process
 from trstctl.serving.changes import Changes
 from trstctl.serving.faults import StartFault, server_certificate_faults
-from trstctl.serving.files import check_files
+from trstctl.serving.files import check_files, file_faults
 from trstctl.serving.in_force import InForce
 from trstctl.serving.listeners import Listeners, settled
 from trstctl.serving.registration import fraction, make_ra
@@ -154,9 +154,11 @@ class Gateway(Service):
         :raises StartFault: one is missing or does not fit, or cannot be
             written.
         """
-        if not self._may_found():
+        with file_faults(self.config, "state"):
+            may_found = self._may_found()
+        if not may_found:
             # The store, which knows the generations, is not open yet.
-            InForce.made_of(self._loader, self.config, None)
+            self._load(None)
         check_files(self.config)
 
     def check_generations(self, generations: Sequence[Generation]) -> None:
@@ -165,7 +167,12 @@ class Gateway(Service):
 
         :raises StartFault: one is missing, or does not fit.
         """
-        InForce.made_of(self._loader, self.config, generations).require_keys()
+        self._load(generations).require_keys()
+
+    def _load(self, generations: Sequence[Generation] | None) -> InForce:
+        """Load the authorities, or say which file cannot be used."""
+        with file_faults(self.config, "authorities"):
+            return InForce.made_of(self._loader, self.config, generations)
 
     # --- start --------------------------------------------------------------
 

@@ -358,6 +358,34 @@ class CheckTests:
         with pytest.raises(StartFault, match=r"trstctl\.yaml: "):
             host.gateway.check()
 
+    @pytest.mark.parametrize(
+        ("key", "text"),
+        [
+            ("state", f"state: {'s' * 300}\n"),
+            (
+                "authorities",
+                f"authorities: {{issuing: {{key: 'file:{'k' * 300}'}}}}\n",
+            ),
+        ],
+    )
+    def test_place_that_cannot_be_looked_at(
+        self, host: Host, key: str, text: str
+    ) -> None:
+        """As below a directory of another user's: told in a line, too."""
+        host.files.configure(text)
+        with pytest.raises(StartFault, match=rf"trstctl\.yaml: {key}: "):
+            host.build().check()
+
+    def test_key_of_a_generation_that_cannot_be_looked_at(
+        self, host: Host
+    ) -> None:
+        """Likewise."""
+        made = host.files.generation(2, Phase.PREPARED)
+        with pytest.raises(StartFault, match=r"trstctl\.yaml: authorities: "):
+            host.gateway.check_generations(
+                [evolve(made, key=f"file:{'k' * 300}")]
+            )
+
     def test_server_certificate(self, host: Host) -> None:
         """One that the operator brings is opened, and has to be there."""
         text = "listeners: {https: {certificate: {chain: %s, key: %s}}}\n"

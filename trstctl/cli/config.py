@@ -34,7 +34,7 @@ def check(path: Path | None) -> None:
 
     Opens each key and matches it with its certificate, opens the store and
     compares its schema, and imports each plugin.  Status 78 and a line for
-    each fault, if there is one.
+    each fault, if there is one; status 1 if the store cannot be used.
     """
     found = found_path(path)
     gateway = build(found, reactor=new_reactor())

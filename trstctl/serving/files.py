@@ -35,13 +35,13 @@ def check_files(config: Configuration) -> None:
     """
     _check_places(config)
     for name, settings in config.protocols.items():
-        with _faults(config, f"protocols.{name}"):
+        with file_faults(config, f"protocols.{name}"):
             settings.open_files(name)
     files = config.listeners.https.certificate
     if not isinstance(files, str):
         with server_certificate_faults():
             make_context(*read_files(files))
-    with _faults(config, "state"):
+    with file_faults(config, "state"):
         for directory in (TLS_DIRECTORY, CREDENTIALS_DIRECTORY):
             if (config.state / directory).exists():
                 private_directory(config.state / directory)
@@ -51,8 +51,12 @@ def check_files(config: Configuration) -> None:
 
 
 @contextmanager
-def _faults(config: Configuration, key: str) -> Iterator[None]:
-    """Say where in the configuration a file is named."""
+def file_faults(config: Configuration, key: str) -> Iterator[None]:
+    """
+    Say where in the configuration a file is named.
+
+    :raises StartFault: it cannot be used, or not even be looked at.
+    """
     try:
         yield
     except OSError as error:
@@ -68,16 +72,16 @@ def _faults(config: Configuration, key: str) -> Iterator[None]:
 
 def _check_places(config: Configuration) -> None:
     """Refuse places where nothing could be kept."""
-    with _faults(config, "state"):
+    with file_faults(config, "state"):
         _check_directory(config.state)
     kind, _, place = config.store.partition(":")
     if kind == "sqlite":
-        with _faults(config, "store"):
+        with file_faults(config, "store"):
             # SQLite keeps files beside it.
             _check_directory(Path(place).parent)
             _check_file(Path(place), os.R_OK | os.W_OK)
     if config.log.file is not None:
-        with _faults(config, "log.file"):
+        with file_faults(config, "log.file"):
             if not config.log.file.parent.exists():
                 # Nobody makes it.
                 raise FileNotFoundError(
