@@ -437,6 +437,30 @@ class ReloadTests:
             one["section"] for one in host.said("reload.partial")
         ]
 
+    @pytest.mark.parametrize(
+        ("before", "after"), [(True, False), (False, True)]
+    )
+    def test_listener_that_comes_or_goes(
+        self, host: Host, before: bool, after: bool
+    ) -> None:
+        """Without a restart it would stay, or lack, unsaid."""
+        text = "listeners: {http: {enabled: %s}}\n"
+        host.files.configure(text % before)
+        gateway = host.build()
+        host.start()
+        host.files.configure(text % after)
+        assert result_of(gateway.reload())
+        assert ["listeners"] == [
+            one["section"] for one in host.said("reload.partial")
+        ]
+
+    def test_place_of_a_listener_that_is_off(self, host: Host) -> None:
+        """Nothing is different."""
+        gateway = host.start()
+        host.files.configure("listeners: {http: {port: 8181}}\n")
+        assert result_of(gateway.reload())
+        assert [] == host.said("reload.partial")
+
     def test_doubtful_pointers(self, host: Host) -> None:
         """Pointers that lead to this host only are told."""
         host.files.configure("listeners: {https: {names: [localhost]}}\n")

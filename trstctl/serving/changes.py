@@ -255,7 +255,8 @@ def _say_what_needs_a_restart(old: Configuration, new: Configuration) -> None:
 def _places(config: Configuration) -> list[tuple[int, str]]:
     """Return where a configuration listens."""
     listeners = config.listeners
+    plain = (listeners.http,) if listeners.http.enabled else ()
     return [
         (each.port, each.interface)
-        for each in (listeners.https, listeners.http, listeners.ops)
+        for each in (listeners.https, listeners.ops, *plain)
     ]
