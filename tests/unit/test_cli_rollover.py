@@ -28,6 +28,7 @@ from trstctl.ca.ceremony import (
     public_octets,
 )
 from trstctl.ca.rollover import check_links, link_roots, renew_issuing
+from trstctl.cli import takeover
 from trstctl.cli.takeover import FETCHED, SETTLED
 from trstctl.founding import write_certificates
 from trstctl.interfaces import IStore
@@ -558,6 +559,49 @@ class FinishTests:
             "issuing-2": "issuing",
             "issuing-3": "prepared",
         } == bench.states()
+
+
+class SeveralOperatorsTests:
+    """Whoever answers late takes no step that others have not noticed yet."""
+
+    @pytest.mark.parametrize(
+        ("late", "others"),
+        [
+            (
+                ("finish", "--force"),
+                (("back", "--yes"), ("activate", "--now", "--yes")),
+            ),
+            (
+                ("back",),
+                (("activate", "--now", "--yes"), ("back", "--yes")),
+            ),
+        ],
+    )
+    def test_steps_behind_a_question(
+        self,
+        bench: Bench,
+        monkeypatch: pytest.MonkeyPatch,
+        late: tuple[str, ...],
+        others: tuple[tuple[str, ...], ...],
+    ) -> None:
+        """To the same phase again: but not every process is there again."""
+        if late[0] == "finish":
+            bench.active()
+        else:
+            bench.step("prepare")
+            bench.wait(FETCHED)
+
+        def answer(*_: object) -> None:
+            monkeypatch.undo()
+            for step in others:
+                bench.wait(timedelta(seconds=1))
+                bench.step(*step)
+
+        monkeypatch.setattr(takeover, "confirm", answer)
+        (before,) = bench.generations()
+        assert "somebody else" in bench.refused(*late)
+        (after,) = bench.generations()
+        assert before.phase is after.phase
 
 
 class BackTests:

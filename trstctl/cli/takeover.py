@@ -34,6 +34,7 @@ from trstctl.cli.lineage import (
 )
 from trstctl.cli.main import Surroundings
 from trstctl.cli.output import moment, output_option
+from trstctl.errors import Stale
 from trstctl.founding import load_key
 from trstctl.interfaces import IStore
 from trstctl.model import Generation, Outstanding, Phase
@@ -280,6 +281,14 @@ def _advance(
         run(wait)
 
     async def act(store: IStore) -> Generation:
+        # What was waited for is a step that may have been taken back, and
+        # taken again, behind the question.
+        for one in await store.list_generations():
+            if one.name == coming.name and one.stepped_at != coming.stepped_at:
+                raise Stale(
+                    f"somebody else has taken {one.name} through steps "
+                    "meanwhile; look at its status, and decide anew"
+                )
         return await store.advance_generation(
             coming.name,
             coming.phase,
