@@ -279,6 +279,7 @@ class Gateway(Service):
             tls=tls,
             listeners=self._listeners,
             loader=self._loader,
+            elsewhere=self._threads.run,
             read_again=self._read_again,
             certify=self._server_certificate,
             serve=self._serve,

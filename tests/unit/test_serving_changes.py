@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import evolve
 from test_authorities import Bench
-from twisted.internet.defer import DeferredLock, fail
+from twisted.internet.defer import Deferred, DeferredLock, fail, maybeDeferred
 from twisted.logger import globalLogPublisher
 
 from trstctl.authorities import AuthorityLoader
@@ -101,6 +101,7 @@ class Host:
             tls=self.tls,
             listeners=self.listeners,
             loader=loader,
+            elsewhere=self.load,
             read_again=lambda: self.files.config,
             certify=certify,
             serve=lambda config: Served.made_of(
@@ -109,6 +110,16 @@ class Host:
             recorded=record,
         )
         self.events: list[dict[str, Any]] = []
+        # What is being read in a thread, once it takes its time.
+        self.loading: list[Callable[[], Any]] | None = None
+
+    def load(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Read at once, or when the test says so."""
+        if self.loading is None:
+            return maybeDeferred(function, *args)
+        done: Deferred[Any] = Deferred()
+        self.loading.append(lambda: done.callback(function(*args)))
+        return done
 
     def follow(self) -> None:
         """Make a round."""
@@ -276,6 +287,36 @@ class FollowTests:
         rules = host.ra.rules
         host.follow()
         assert rules is host.ra.rules
+        # Nor is it told of what the stop has closed.
+        (host.files.ca / "issuing-2.key").write_text("")
+        host.follow()
+        assert [] == host.said()
+
+    @pytest.mark.parametrize("change", ["follow", "reload"])
+    def test_keys_are_read_elsewhere(self, host: Host, change: str) -> None:
+        """RSA's take a while, passphrases longer: nobody waits for it."""
+        host.add()
+        rules, host.loading = host.ra.rules, []
+        Deferred.fromCoroutine(getattr(host.changes, change)())
+        (load,) = host.loading
+        assert rules is host.ra.rules
+        load()
+        assert "issuing-2" in host.ra.rules.authorities
+
+    @pytest.mark.parametrize("change", ["follow", "reload"])
+    def test_stop_while_keys_are_read(self, host: Host, change: str) -> None:
+        """What is read too late is put in place no more."""
+        host.add()
+        rules, host.loading = host.ra.rules, []
+        outcome: list[object] = []
+        changing = Deferred.fromCoroutine(getattr(host.changes, change)())
+        changing.addCallback(outcome.append)
+        host.changes.over = True
+        (load,) = host.loading
+        load()
+        assert not outcome[0]
+        assert rules is host.ra.rules
+        assert [] == host.recorded
 
     def test_links_are_shown(self, host: Host) -> None:
         """Who knows only the other root can verify the server."""
