@@ -255,9 +255,11 @@ class RegistrationAuthority:
                 "a request has small faults: {faults}",
                 event="request.forgiven",
                 request_id=request.request_id,
+                tenant=request.endpoint.tenant_id,
                 protocol=request.endpoint.protocol,
                 profile=request.endpoint.profile,
                 faults=" ".join(request.wanted.forgiven),
+                peer=request.peer,
             )
         try:
             request = self._as_now(request)

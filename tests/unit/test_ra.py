@@ -15,6 +15,7 @@ from attrs import evolve
 from cryptography.hazmat.primitives.asymmetric import ec
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.task import Clock
+from twisted.logger import globalLogPublisher
 from zope.interface.verify import verifyObject
 
 from trstctl import ra as ra_module
@@ -758,6 +759,28 @@ class RefusalTests:
         assert [] == bench.signer.signed
         assert {} == bench.stored.tables.promises
         assert ["request.refused"] == bench.events()
+
+    def test_forgiven_of_a_stranger(self) -> None:
+        """What is logged of a request before anybody is proven says whose it
+        is, so that a flood of it can be counted."""
+        bench, events = _Bench(), list[Any]()
+        globalLogPublisher.addObserver(events.append)
+        try:
+            with pytest.raises(NotAuthenticated):
+                bench.enroll(
+                    credentials=(),
+                    wanted=evolve(make_request(), forgiven=("version",)),
+                )
+        finally:
+            globalLogPublisher.removeObserver(events.append)
+        (event,) = [
+            one for one in events if one.get("event") == "request.forgiven"
+        ]
+        assert (TENANT, "192.0.2.1", "version") == (
+            event["tenant"],
+            event["peer"],
+            event["faults"],
+        )
 
     def test_refusal_stays_one_without_the_audit_log(self) -> None:
         """A refusal that cannot be audited now is told all the same."""

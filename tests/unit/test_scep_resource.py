@@ -47,6 +47,7 @@ from scep_samples import (
     self_signed,
     subject_of,
 )
+from twisted.logger import globalLogPublisher
 
 from trstctl import errors
 from trstctl.errors import RequestError, Throttled, Unavailable, leaves
@@ -685,13 +686,21 @@ class AlgorithmTests:
         assert BAD_ALG == reply.status
 
     @pytest.mark.parametrize("habit", [{"digest": "sha1"}, {"cipher": "3des"}])
-    def test_legacy(self, habit: dict[str, str], caplog: Any) -> None:
-        """What is switched on works, and is logged."""
-        bench = Bench(legacy=("sha1", "3des"))
+    def test_legacy(self, habit: dict[str, str]) -> None:
+        """What is switched on works, and is logged, with whose it was."""
+        bench, events = Bench(legacy=("sha1", "3des")), list[Any]()
         content = csr(challenge=bench.challenge())
-        reply = bench.ask(bench.message(content=content, **habit))
+        globalLogPublisher.addObserver(events.append)
+        try:
+            reply = bench.ask(bench.message(content=content, **habit))
+        finally:
+            globalLogPublisher.removeObserver(events.append)
         assert SUCCESS == reply.status
         assert habit.get("digest", "sha256") == reply.digest
+        (event,) = [one for one in events if one.get("event") == "scep.legacy"]
+        assert TENANT == event["tenant"]
+        assert event["algorithm"] in {"sha1", "des-ede3-cbc"}
+        assert event["peer"]
 
     def test_key_transport(self, bench: Bench) -> None:
         """An unknown key transport is badAlg."""

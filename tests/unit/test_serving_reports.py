@@ -192,13 +192,16 @@ class FloodTests:
         counted = metrics.exposition().decode("ascii")
         assert 'status="404"} 30.0' in counted
 
+    @pytest.mark.parametrize(
+        "name", ["request.forgiven", "scep.legacy", "scep.unopened"]
+    )
     def test_lines_beside_the_exchange(
-        self, reports: Reports, tmp_path: Path
+        self, reports: Reports, tmp_path: Path, name: str
     ) -> None:
-        """What a message that cannot be opened logs is bounded, too."""
+        """What is logged before it is known who asks is bounded, too."""
         observer: Any = reports.log_observer()
         event = {
-            "event": "scep.unopened",
+            "event": name,
             "tenant": "a",
             "protocol": "scep",
             "peer": "192.0.2.1",

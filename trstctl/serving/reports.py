@@ -22,8 +22,9 @@ from trstctl.metrics import Metrics
 from trstctl.serving.in_force import InForce
 from trstctl.serving.repeats import Repeats
 
-#: Events beside the exchange's own line that anybody can bring about.
-_STRANGERS = frozenset({"scep.unopened"})
+#: Events beside the exchange's own line that anybody can bring about; each
+#: has the tenant, the protocol and the peer.
+_STRANGERS = frozenset({"request.forgiven", "scep.legacy", "scep.unopened"})
 
 _log = Logger(namespace="trstctl.gateway")
 

@@ -248,9 +248,11 @@ class PKIOperation:
                 "a weak algorithm was used",
                 event="scep.legacy",
                 request_id=asked.request.request_id,
+                tenant=self._served.endpoint.tenant_id,
                 protocol=self._served.endpoint.protocol,
                 transaction=message.transaction,
                 algorithm=algorithm,
+                peer=asked.request.peer,
             )
         return enveloped
 
