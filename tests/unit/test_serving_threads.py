@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from twisted.internet.defer import CancelledError
+from twisted.python.failure import Failure
 
 from trstctl.backends.signers import InlineSigner
 from trstctl.ca.ceremony import make_root
@@ -24,6 +26,8 @@ class Pool:
         self.least, self.most, self.name = least, most, name
         self.started = False
         self.calls: list[str] = []
+        self.turns: list[Callable[[], None]] = []
+        self.busy = False
         self.pools.append(self)
 
     def start(self) -> None:
@@ -40,7 +44,18 @@ class Pool:
     ) -> None:
         """Do it, and tell what came of it."""
         self.calls.append(act.__name__)
-        done(True, act(*args))
+
+        def turn() -> None:
+            try:
+                result = act(*args)
+            except Exception:  # noqa: BLE001 (as a thread does)
+                done(False, Failure())
+            else:
+                done(True, result)
+
+        self.turns.append(turn)
+        if not self.busy:
+            turn()
 
 
 class Reactor:
@@ -77,10 +92,51 @@ class ThreadsTests:
 
         assert result_of(threads.hash_password(check, "a", "a"))
         assert 2 == result_of(threads.run(work, 1))
-        assert (["check"], ["work"]) == (hashing.calls, signing.calls)
+        assert (1, ["work"]) == (len(hashing.calls), signing.calls)
         assert 2 == hashing.most
         threads.stop()
         assert (False, False) == (hashing.started, signing.started)
+
+    def test_hash_that_nobody_waits_for(self, pools: list[Pool]) -> None:
+        """It is not begun, and holds up nobody; one that fails says so."""
+        threads = Threads(Reactor())
+        hashing, _ = pools
+        hashing.busy = True
+        begun: list[str] = []
+
+        def check(secret: str) -> bool:
+            begun.append(secret)
+            if secret == "wrong":
+                raise ValueError
+            return True
+
+        works = [
+            threads.hash_password(check, secret)
+            for secret in ("left", "right", "wrong")
+        ]
+        works[0].addErrback(lambda _: None).cancel()
+        for turn in hashing.turns[:3]:
+            turn()
+        assert ["right", "wrong"] == begun
+        assert result_of(works[1])
+        with pytest.raises(ValueError, match=r"^$"):
+            result_of(works[2])
+
+    def test_leaves_while_it_is_hashed(self, pools: list[Pool]) -> None:
+        """What comes of it then is nobody's."""
+        threads = Threads(Reactor())
+        hashing, _ = pools
+        hashing.busy = True
+        told: list[type[BaseException]] = []
+
+        def check() -> bool:
+            work.cancel()
+            return True
+
+        work = threads.hash_password(check)
+        work.addErrback(lambda failure: told.append(failure.type))
+        hashing.turns[0]()
+        assert [CancelledError] == told
 
     def test_stop_before_the_start(self, pools: list[Pool]) -> None:
         """What never began need not end: a pool would not."""

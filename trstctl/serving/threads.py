@@ -10,6 +10,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.types import (
     CertificateIssuerPrivateKeyTypes,
 )
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
@@ -50,8 +51,30 @@ class Threads:
         return deferToThreadPool(self._reactor, self._signing, function, *args)
 
     def hash_password(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Run what hashes a password."""
-        return deferToThreadPool(self._reactor, self._hashing, function, *args)
+        """
+        Run what hashes a password.
+
+        A hash that nobody waits for any more is not begun: else who asks and
+        leaves, again and again, would keep everybody else waiting.
+        """
+        left = False
+
+        def leave(_: Deferred[Any]) -> None:
+            nonlocal left
+            left = True
+
+        def turn() -> Any:
+            if left:
+                raise CancelledError
+            return function(*args)
+
+        def tell(result: Any) -> None:
+            if not left:
+                waiting.callback(result)  # a Failure makes it an errback
+
+        waiting: Deferred[Any] = Deferred(leave)
+        deferToThreadPool(self._reactor, self._hashing, turn).addBoth(tell)
+        return waiting
 
     def signer(self, key: CertificateIssuerPrivateKeyTypes) -> ISigner:
         """Return what signs with an authority's key."""
