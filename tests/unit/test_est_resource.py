@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 from attrs import evolve
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization.pkcs7 import (
+    load_pem_pkcs7_certificates,
+)
 from pydantic import ValidationError
 from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
@@ -315,8 +318,8 @@ class CACertificatesTests:
         ]
         assert answers[0].body == answers[1].body
         assert answers[2].body == answers[3].body
-        assert b"\n" in answers[0].body
-        assert b"\n" not in answers[2].body
+        assert 1 < answers[0].body.count(b"\n")
+        assert 1 == answers[2].body.count(b"\n")
 
     def test_follows_a_reload(self) -> None:
         """A new chain is answered at once."""
@@ -581,14 +584,15 @@ class AnswerTests:
         assert (der,) == read_certs_only(base64.b64decode(answer.body))
 
     @pytest.mark.parametrize(
-        ("mode", "headers", "single"),
+        ("mode", "headers", "ends"),
         [
-            ("auto", {}, True),
-            ("auto", {"User-Agent": "libest"}, False),
-            ("auto", {"Accept": "*/*"}, False),
-            ("auto", {"Connection": "close"}, False),
-            ("wrapped", {}, False),
-            ("single", {"User-Agent": "libest"}, True),
+            ("auto", {}, 1),
+            ("auto", {"User-Agent": "libest"}, 10),
+            ("auto", {"Accept": "*/*"}, 10),
+            ("auto", {"Connection": "close"}, 10),
+            ("wrapped", {}, 10),
+            ("single", {}, 0),
+            ("single", {"User-Agent": "libest"}, 0),
         ],
     )
     @pytest.mark.parametrize("by_label", [True, False])
@@ -596,20 +600,37 @@ class AnswerTests:
         self,
         mode: str,
         headers: Mapping[str, str],
-        single: bool,
+        ends: int,
         by_label: bool,
     ) -> None:
         """strongSwan, which sends none of three headers, gets one line."""
+        certificate = bytes(400)
         settings: dict[str, object] = {"line_mode": mode}
         if by_label:
             settings = {"labels": {"x": {"line_mode": mode}}}
         answer = post(
-            StubAuthority(evolve(ISSUED, certificate=bytes(200))),
+            StubAuthority(evolve(ISSUED, certificate=certificate)),
             headers={**PKCS10, **headers},
             label="x" if by_label else "",
             **settings,
         )
-        assert single == (b"\n" not in answer.body)
+        assert ends == answer.body.count(b"\n")
+        assert (ends > 0) == answer.body.endswith(b"\n")
+
+    @pytest.mark.parametrize("operation", ["cacerts", "simpleenroll"])
+    def test_armour(self, operation: str) -> None:
+        """Azure IoT Edge puts a body between PEM's lines, as it is."""
+        chain = make_authority().chain[:1]
+        issued = evolve(ISSUED, certificate=chain[0])
+        stub = StubAuthority(issued, chain=chain)
+        if operation == "cacerts":
+            answer = get(stub, f"/{operation}", headers={})
+        else:
+            answer = post(stub, headers=PKCS10)
+        found = load_pem_pkcs7_certificates(
+            b"-----BEGIN PKCS7-----\n%b-----END PKCS7-----\n" % answer.body
+        )
+        assert found
 
     def test_held(self) -> None:
         """RFC 7030, section 4.2.3: 202 with Retry-After, and empty."""

@@ -98,7 +98,8 @@ def twisteds(octets: bytes) -> list[Message]:
             messages.append(
                 (
                     self.method,
-                    self.uri,
+                    # Ours keeps what follows the authority.
+                    self.uri.removeprefix(b"http://other"),
                     self.clientproto,
                     self.content.read(),
                 )

@@ -126,7 +126,23 @@ BAD = {
     "bare LF at the end": (b"GET / HTTP/1.1\r\nHost: a\r\n\n", 400),
     "bare LF in the line": (b"GET / HTTP/1.1\nHost: a\r\n\r\n", 400),
     "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
-    "absolute form": (b"GET http://a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+    "absolute form of another scheme": (
+        b"GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+        400,
+    ),
+    "absolute form without authority": (
+        b"GET http:///a HTTP/1.1\r\nHost: a\r\n\r\n",
+        400,
+    ),
+    "absolute form with a user": (
+        b"GET http://u:p@a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+        400,
+    ),
+    "absolute form with a fragment": (
+        b"GET http://a/#b HTTP/1.1\r\nHost: a\r\n\r\n",
+        400,
+    ),
+    "absolute form, no host": (b"GET http://a/ HTTP/1.1\r\n\r\n", 400),
     "authority form": (b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     "asterisk form": (b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     "two spaces": (b"GET  / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
@@ -201,6 +217,22 @@ class ReadHeadTests:
             head.length,
         )
         assert "y" == head.headers.get("x")
+
+    @pytest.mark.parametrize(
+        ("target", "expected"),
+        [
+            (b"http://a/b?c", b"/b?c"),
+            (b"HTTPS://A:8443/b", b"/b"),
+            (b"http://a", b"/"),
+            (b"http://[::1]?c=/d", b"/?c=/d"),
+            (b"http://a//b", b"//b"),
+            (b"http://a/http://b/c", b"/http://b/c"),
+        ],
+    )
+    def test_absolute_form(self, target: bytes, expected: bytes) -> None:
+        """RFC 9112, section 3.2.2: a server MUST take it."""
+        head = b"GET %b HTTP/1.1\r\nHost: other\r\n\r\n" % target
+        assert expected == read(head).target
 
     def test_large_get_is_served(self) -> None:
         """A SCEP GET carries its message of 10 kB in the target."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from pkix_samples import corruptions, refusal
@@ -248,8 +249,8 @@ class TransportTests:
 
     @pytest.mark.parametrize("size", [1, 2, 3, 57, 58])
     def test_base64(self, size: int) -> None:
-        """With lines, spaces for ``+``, and without padding."""
-        octets = bytes([0xFB]) * size
+        """In lines, either alphabet, without padding, escaped once more."""
+        octets = (b"\xfb\xef\xbf" * size)[:size]
         text = base64.b64encode(octets)
         for form in (
             text,
@@ -258,10 +259,13 @@ class TransportTests:
             base64.encodebytes(octets),
             text + b"\r\n",
             text[:1] + b"\n\t" + text[1:],
+            base64.urlsafe_b64encode(octets),
+            quote(text, safe="").encode(),
+            quote(base64.encodebytes(octets), safe="").encode(),
         ):
             assert octets == decode_get(form)
 
-    @pytest.mark.parametrize("text", [b"!", b"A", b"AAAAA", b"AA=A", b"-_8="])
+    @pytest.mark.parametrize("text", [b"!", b"A", b"AAAAA", b"AA=A", b"%2521"])
     def test_no_base64(self, text: bytes) -> None:
         """What is none is refused, with the one text for that."""
         with pytest.raises(Malformed, match=codec.UNREADABLE):

@@ -10,7 +10,9 @@ PEM armour and bare DER pass, too.
 
 Clients differ in the base64 that they can read.  strongSwan before 5.9.11
 only takes one unbroken line; libest only takes lines of 64 characters
-(cisco/libest issue 120).  So the form of the answer follows the client.
+(cisco/libest issue 120).  So the form of the answer follows the client.  Azure
+IoT Edge cannot be told from strongSwan, and puts what it gets between two
+lines of PEM armour: so the line that is meant for either has an end.
 """
 
 from __future__ import annotations

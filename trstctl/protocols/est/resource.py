@@ -130,9 +130,22 @@ class ESTResource(ProtocolResource):
         return _split(request.path)[1]
 
     async def answer(self, request: HTTPRequest) -> HTTPResponse:
-        """Answer one of the operations."""
+        """Answer one of the operations, in lines that the client reads."""
         label, operation, name = _split(request.path)
         served = self._served["/".join(label)]
+        response = await self._answer(served, operation, name, request)
+        if served.line_mode == "auto" and _is_terse(request):
+            return _ended(response)
+        return response
+
+    async def _answer(
+        self,
+        served: Served,
+        operation: str,
+        name: str | None,
+        request: HTTPRequest,
+    ) -> HTTPResponse:
+        """Answer one of the operations."""
         if name is not None:
             return await self._distribution.renewal(
                 served.endpoint, name, request
@@ -429,17 +442,34 @@ def _come_back(pending: Pending, request: HTTPRequest) -> HTTPResponse:
 
 
 def _single_line(served: Served, request: HTTPRequest) -> bool:
-    """
-    Tell whether the client wants base64 without line breaks.
-
-    strongSwan's pki sends neither User-Agent, Accept nor Connection.
-    """
+    """Tell whether the client wants base64 without line breaks."""
     if served.line_mode != "auto":
         return served.line_mode == "single"
+    return _is_terse(request)
+
+
+def _is_terse(request: HTTPRequest) -> bool:
+    """
+    Tell whether the client says no more than it must.
+
+    strongSwan's pki sends neither User-Agent, Accept nor Connection; nor
+    does Azure IoT Edge.
+    """
     return not any(
         request.headers.get(name)
         for name in ("user-agent", "accept", "connection")
     )
+
+
+def _ended(response: HTTPResponse) -> HTTPResponse:
+    """
+    Return an answer whose one line of base64 has an end.
+
+    strongSwan can read it, and Azure IoT Edge puts PEM armour around it.
+    """
+    if "Content-Transfer-Encoding" not in response.headers:
+        return response
+    return evolve(response, body=response.body + b"\n")
 
 
 def _check_media_type(request: HTTPRequest) -> None:

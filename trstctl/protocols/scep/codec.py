@@ -94,7 +94,8 @@ _DECIMAL = re.compile(rb"[0-9]{1,3}")
 #: The nonce has 16 octets (section 3.2.1.5); early iOS sends 8.
 _NONCE = range(8, 33)
 
-_BASE64_NOISE = bytes.maketrans(b" ", b"+")
+#: What becomes of base64 on its way: ``+`` a space, or another alphabet.
+_BASE64_NOISE = bytes.maketrans(b" -_", b"++/")
 
 
 @frozen
@@ -263,10 +264,14 @@ def decode_get(message: bytes) -> bytes:
     Return the octets of a message that came in a query.
 
     Base64 whose ``+`` was not escaped may arrive as a space; lines, also at
-    the end, and missing padding are what clients send.
+    the end, and missing padding are what clients send, and so is the
+    alphabet of base64url (micromdm/scep issue 249).  Proxies escape what is
+    escaped already.
 
     :raises Malformed: it is no base64.
     """
+    if b"%" in message:
+        message = unquote_to_bytes(message)
     text = message.translate(_BASE64_NOISE, b"\r\n\t").rstrip(b"=")
     try:
         return binascii.a2b_base64(
