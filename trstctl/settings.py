@@ -68,7 +68,7 @@ def _seconds(value: object) -> object:
     return seconds
 
 
-def _duration(seconds: int) -> str:
+def write_duration(seconds: int) -> str:
     """Return the shortest way to write a duration."""
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds and not seconds % length:
@@ -83,7 +83,7 @@ Label = Annotated[str, AfterValidator(_label)]
 Duration = Annotated[
     int,
     BeforeValidator(_seconds),
-    PlainSerializer(_duration, return_type=str, when_used="json"),
+    PlainSerializer(write_duration, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,9}[smhd]$"}),
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from ipaddress import IPv4Address
@@ -927,6 +928,20 @@ class OutputTests:
         assert "est" in schema["$defs"]["Protocols"]["properties"]
         assert "api_key" in schema["$defs"]["_Settings"]["properties"]
         json.dumps(schema)
+
+    def test_schema_has_defaults_that_can_be_written(self) -> None:
+        """What an editor fills in as a duration is one."""
+        definitions = json_schema({})["$defs"]
+        limits = definitions["Limits"]["properties"]
+        crl = definitions["CRLSettings"]["properties"]
+
+        assert "15m" == limits["retry_window"]["default"]
+        assert "0s" == crl["delta_interval"]["default"]
+        assert 64 == limits["running"]["default"]
+        for section in definitions.values():
+            for key in section.get("properties", {}).values():
+                if "pattern" in key and key.get("default") is not None:
+                    assert re.match(key["pattern"], key["default"])
 
     def test_effective_can_be_loaded_again(self, read: Load) -> None:
         """All defaults are shown, and mean the same."""

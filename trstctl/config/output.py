@@ -13,6 +13,7 @@ from trstctl.config.model import Configuration, Document
 from trstctl.config.secrets import check_reference
 from trstctl.interfaces import IEnrollmentProtocol
 from trstctl.log import MASK, is_secret
+from trstctl.settings import write_duration
 
 
 def json_schema(
@@ -35,7 +36,22 @@ def json_schema(
     )
     schema: dict[str, Any] = whole.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    _write_durations(schema)
     return schema
+
+
+def _write_durations(schema: dict[str, Any]) -> None:
+    """Write the defaults of durations as the file would have them."""
+    waiting: list[Any] = [schema]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            default = node.get("default")
+            if node.get("type") == "string" and isinstance(default, int):
+                node["default"] = write_duration(default)
+            waiting += node.values()
+        elif isinstance(node, list):
+            waiting += node
 
 
 def effective(configuration: Configuration) -> dict[str, Any]:
