@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import ipaddress
+import unicodedata
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -257,6 +259,35 @@ class NameMatchTests:
         """Hidden characters are not dropped."""
         first, second = name(("CN", one)), name(("CN", other))
         assert not names.names_match(first, second)
+
+    def test_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Normalizing takes the square of the combining characters: a
+        stranger's name of 40 KB would hold up everything for half a second.
+        """
+        longest, normalize = [0], unicodedata.normalize
+
+        def counted(form: Any, text: str) -> str:
+            longest.append(len(text))
+            return normalize(form, text)
+
+        monkeypatch.setattr(names.unicodedata, "normalize", counted)
+        mine = name(("CN", "issuing"))
+        for value in ("a" + "\u0315\u0300" * 11_000, "\ufdfa" * 15_000):
+            assert not names.names_match(name(("CN", value)), mine)
+        many = tuple(
+            NameAttribute(names.COMMON_NAME, f"\xfc{number}")
+            for number in range(2000)
+        )
+        assert not names.names_match((many,), mine)
+        assert 0 == max(longest)
+        short, long = "B\xfcro" * 64, "B\xfcro" * 64 + "s"
+        assert names.names_match(
+            name(("CN", short)), name(("CN", short.upper()))
+        )
+        assert names.names_match(name(("CN", long)), name(("CN", long)))
+        assert not names.names_match(
+            name(("CN", long)), name(("CN", long.upper()))
+        )
 
     def test_structure(self) -> None:
         """RDNs are a sequence of sets; types count."""

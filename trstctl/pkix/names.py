@@ -261,9 +261,10 @@ def names_match(a: Name, b: Name) -> bool:
     Letter case, string types, white space around and repeated inside a
     value, and the order within an RDN make no difference.  Characters that
     RFC 4518, section 2.2, would drop (controls, zero width) are compared:
-    a name that hides one never passes for a name without it.
+    a name that hides one never passes for a name without it.  Values of more
+    than 256 characters that are not all ASCII match only themselves.
     """
-    if len(a) != len(b):
+    if list(map(len, a)) != list(map(len, b)):
         return False
     return a == b or [_comparable(rdn) for rdn in a] == [
         _comparable(rdn) for rdn in b
@@ -281,9 +282,16 @@ def _comparable(rdn: tuple[NameAttribute, ...]) -> list[tuple[str, str]]:
 _SPACES = re.compile("[\t-\r \x85\u1680\u2028\u2029]+")
 
 
+#: Characters of a value that is normalized: what that takes grows with the
+#: square of them, and strangers' names are compared, too.
+_NORMALIZED = 256
+
+
 def _prepared(value: str) -> str:
     """Fold case, compatibility forms and spaces."""
     if not value.isascii():
+        if len(value) > _NORMALIZED:
+            return value
         value = unicodedata.normalize("NFKC", value).casefold()
         value = unicodedata.normalize("NFKC", value)
     return _SPACES.sub(" ", value.casefold()).strip(" ")
