@@ -747,6 +747,16 @@ class StoreContract:
         with pytest.raises(ChallengeRejected):
             self.open(other)
 
+    def test_held_again_after_its_key_was_made(self) -> None:
+        """The row has what is wished for again: that key is gone."""
+        request = new_request(public_key_fingerprint="a" * 64)
+        self.decide(self.hold(request).id)
+        intent = new_intent(public_key_fingerprint="b" * 64)
+        assert isinstance(self.open(intent), Opened)
+        self.wait(self.store.abandon_intent(intent, "lost", NOW))
+        assert "b" * 64 == self.find(request).public_key_fingerprint
+        assert "a" * 64 == self.hold(request).public_key_fingerprint
+
     def test_deny(self) -> None:
         """A denied request answers its retries, with the reason."""
         held = self.hold(new_request())

@@ -335,8 +335,8 @@ _HOLD_AGAIN = """
 UPDATE requests SET state = 'held', was_held = 1,
     key_expires = max(key_expires, ?),
     profile = ?, profile_version = ?, subject = ?, names = ?, csr = ?,
-    request_id = ?, peer = ?, transaction_id = ?, secret_id = ?,
-    revocation_verifier = ?,
+    public_key_fingerprint = ?, request_id = ?, peer = ?, transaction_id = ?,
+    secret_id = ?, revocation_verifier = ?,
     decided_by = '', decided_at = NULL, reason = ''
 WHERE tenant_id = ? AND number = ?
 """
@@ -444,6 +444,7 @@ def _hold_again(
             request.subject,
             names_text(request.names),
             request.csr,
+            request.public_key_fingerprint,
             request.request_id,
             request.peer,
             request.transaction,
