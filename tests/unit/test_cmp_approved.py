@@ -20,6 +20,7 @@ from cmp_client import (
     cn,
     make_site,
     new_key,
+    poll_req,
     protected_by_secret,
     spki,
 )
@@ -120,6 +121,21 @@ class OtherNameTests:
         again = self.ask(site, way, key, secret, "seen", **IMPLICIT)
         assert "accepted" == again.pki_status
         record = site.record(again.certificate)
+        assert "seen" in f"{record.subject} {record.names}"
+
+    def test_what_is_polled_for(self, way: str) -> None:
+        """It is what was seen, when it is read again from the store."""
+        site = make_site({"device": GUARDED})
+        key, secret = new_key(), site.secret()
+        waiting = self.ask(site, way, key, secret, "seen", **IMPLICIT)
+        approve(site)
+        going_on = {
+            "transaction_id": waiting.header.transaction_id,
+            "recip_nonce": waiting.header.sender_nonce,
+        }
+        done = site.send(protected_by_secret(secret, poll_req(), **going_on))
+        assert ("ip", "accepted") == (done.type, done.pki_status)
+        record = site.record(done.certificate)
         assert "seen" in f"{record.subject} {record.names}"
 
     def test_what_was_bought(self, way: str) -> None:

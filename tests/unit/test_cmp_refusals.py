@@ -49,6 +49,7 @@ from trstctl.pkix.cmp import BODY_TYPES, PKIBody, prepare
 from trstctl.pkix.cmp_header import GeneralInfo, party
 from trstctl.pkix.cmp_itav import INFO_TYPES, InfoTypeAndValue
 from trstctl.pkix.crmf_template import CertId, CertTemplate
+from trstctl.policy.profile import ProfileSettings
 from trstctl.protocols.cmp.header import ANNOUNCEMENTS, CONTINUING
 from trstctl.protocols.cmp.messages import REQUESTS
 from trstctl.protocols.cmp.refusals import FAIL_INFO, WRONG_MAC, status_of
@@ -261,6 +262,22 @@ class ProtectionTests:
         """RFC 9483, section 3.2."""
         octets = prepare(header_of(), asks()).finish(None)
         assert ("error", "badMessageCheck") == self.refused(site, octets)
+
+    @pytest.mark.parametrize("kind", ["ir", "cr", "kur"])
+    def test_a_key_that_is_not_for_signatures(self, kind: str) -> None:
+        """RFC 5280, section 4.2.1.3: whoever else has an encryption key, such
+        as an archive, is not the device."""
+        usages = ProfileSettings(
+            key_types=("p-256",), key_usage=("keyAgreement",)
+        )
+        site = make_site({"device": usages})
+        device = site.enrolled()
+        reply = site.send(signed(device, asks(kind), **IMPLICIT))
+        assert ("error", "badMessageCheck", "signer-usage") == (
+            reply.type,
+            reply.failure,
+            reply.code,
+        )
 
     def test_what_does_not_decode_in_another_version(self, site: Site) -> None:
         """unsupportedVersion says more than badDataFormat."""

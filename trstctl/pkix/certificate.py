@@ -106,17 +106,16 @@ def certificate_extensions(data: bytes) -> tuple[Extension, ...]:
     return read_extensions(fields[-1][1], strict=False)
 
 
-def may_be_used_for(data: bytes, usage: str) -> bool:
+def may_be_used_for(facts: CertificateFacts, usage: str) -> bool:
     """
     Tell whether a certificate's key usage has a name in it; a certificate
     without one limits nothing (RFC 5280, section 4.2.1.3).
 
-    :param data: DER that :func:`read_certificate` has read.
     :param usage: such as ``keyEncipherment``.
     """
     return all(
         usage in read_key_usage(extension.value)
-        for extension in certificate_extensions(data)
+        for extension in facts.extensions
         if extension.oid == KEY_USAGE
     )
 

@@ -69,7 +69,7 @@ def check_receiver(party: Party) -> None:
         )
     facts = party.certificate
     usage = USAGES.get(facts.public_key.algorithm)
-    if usage is None or not may_be_used_for(facts.der, usage):
+    if usage is None or not may_be_used_for(facts, usage):
         raise refuse(
             "notAuthorized",
             "signer-cannot-decrypt",

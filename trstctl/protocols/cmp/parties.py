@@ -42,7 +42,7 @@ from trstctl.model import (
     OneTimeSecret,
     Principal,
 )
-from trstctl.pkix.certificate import read_certificate
+from trstctl.pkix.certificate import may_be_used_for, read_certificate
 from trstctl.pkix.cmp import PKIMessage
 from trstctl.pkix.cmp_header import PKIHeader
 from trstctl.pkix.cmp_protection import (
@@ -260,6 +260,13 @@ def _signer(
     except (Malformed, TooLarge) as error:
         raise restate(error, "badMessageCheck", "signer-malformed") from None
     require_affordable(facts.public_key)
+    # An encryption key may be in other hands, too, such as an archive's.
+    if not may_be_used_for(facts, "digitalSignature"):
+        raise refuse(
+            "badMessageCheck",
+            "signer-usage",
+            "the signer's certificate is not for digital signatures",
+        )
     _check_sender(header, facts, strict=strict)
     if not protection.verify(
         facts.public_key.spki,

@@ -286,7 +286,8 @@ def _for_certificate(
 ) -> Seal:
     """Return what encrypts to a certificate's key (ktri or kari)."""
     able = protection.capabilities
-    key = read_certificate(certificate).public_key
+    facts = read_certificate(certificate)
+    key = facts.public_key
     require_affordable(key)
     use = _USES.get(key.algorithm)
     if use is None:
@@ -294,7 +295,7 @@ def _for_certificate(
             f"nothing can be encrypted to a key of type {key.algorithm}; use "
             "RSA, P-256, P-384 or P-521"
         )
-    _check_usage(certificate, use.usage)
+    _check_usage(facts, use.usage)
     # What is agreed on wraps a key of its own size.
     cipher = _cipher(able, use.least, alike=use.usage == _AGREEMENT)
     # Section 4.4.2: as the client named it, or by issuer and serial number.
@@ -351,9 +352,9 @@ def _cipher(able: Capabilities, least: int, *, alike: bool = False) -> str:
     return _CIPHERS[(strong or sizes)[0]]
 
 
-def _check_usage(certificate: bytes, usage: str) -> None:
+def _check_usage(facts: CertificateFacts, usage: str) -> None:
     """Refuse a certificate whose key must not be used like this."""
-    if not may_be_used_for(certificate, usage):
+    if not may_be_used_for(facts, usage):
         raise UnsupportedAlgorithm(
             f"the key usage of the recipient's certificate is without "
             f"{usage}, so that nothing may be encrypted to it"
