@@ -27,7 +27,12 @@ from trstctl.ca.ceremony import (
     make_root,
     public_octets,
 )
-from trstctl.ca.rollover import check_links, link_roots, renew_issuing
+from trstctl.ca.rollover import (
+    check_links,
+    link_roots,
+    renew_issuing,
+    renew_root,
+)
 from trstctl.cli import takeover
 from trstctl.cli.takeover import FETCHED, SETTLED
 from trstctl.founding import write_certificates
@@ -266,6 +271,33 @@ class PrepareTests:
         (made,) = bench.generations()
         assert (signed, root) == made.chain
         assert b"" == made.new_with_old
+
+    def test_root_renewed_over_its_key(self, bench: Bench) -> None:
+        """Who knows one of the two can verify what is below the other."""
+        bench.step("prepare", "--request-out", bench.state.path / "r.pem")
+        (root,) = read_certificates(bench.ca / "root.pem")
+        root_key = read_private_key(bench.ca / "root.key")
+        renewed = renew_root(root, root_key, bench.state.now, RANDOM)
+        signed = renew_issuing(
+            read_certificates(bench.ca / "issuing.pem")[0],
+            public_octets(read_private_key(bench.ca / "issuing-2.key")),
+            renewed,
+            root_key,
+            bench.state.now,
+            RANDOM,
+        )
+        file = bench.state.path / "signed.pem"
+        write_certificates(file, [signed, renewed])
+        told = bench.told("prepare", "--certificate", file)
+        assert not told["new_root"]
+        (made,) = bench.generations()
+        assert (signed, renewed) == made.chain
+        check_chain(
+            signed,
+            [root],
+            read_private_key(bench.ca / "issuing-2.key"),
+            bench.state.now,
+        )
 
     def test_another_subject(self, bench: Bench) -> None:
         """The name stays."""

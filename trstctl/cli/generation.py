@@ -293,14 +293,16 @@ class Maker:
 def _links(
     old: bytes, new: bytes, given: Sequence[bytes]
 ) -> tuple[bytes, bytes]:
-    """Return OldWithNew and NewWithOld, if the root changes."""
-    if old == new:
+    """Return OldWithNew and NewWithOld, if the root's key changes."""
+    # RFC 5280, section 6.1.1: a trust anchor is a name and a key, not its
+    # certificate.
+    if is_same_subject(old, new) and _key_of(old) == _key_of(new):
         return b"", b""
     if len(given) != 2:
         raise Refused(
-            "the root changes: give OldWithNew and NewWithOld, by which the "
-            "old root and the new one have signed each other, in one PEM "
-            "file by --links"
+            "the root has another key or name: give OldWithNew and "
+            "NewWithOld, by which the old root and the new one have signed "
+            "each other, in one PEM file by --links"
         )
     for pair in ((given[0], given[1]), (given[1], given[0])):
         try:
@@ -309,6 +311,11 @@ def _links(
             continue
         return pair
     raise Refused("--links: these do not link the old root and the new one")
+
+
+def _key_of(certificate: bytes) -> bytes:
+    """Return the DER SubjectPublicKeyInfo of a certificate."""
+    return read_certificate(certificate).public_key.spki
 
 
 def find_key(
@@ -324,7 +331,7 @@ def find_key(
         rollovers have put such keys.
     :raises Refused: it is not there.
     """
-    wanted = read_certificate(certificate).public_key.spki
+    wanted = _key_of(certificate)
     for path in (given,) if given else _candidates(config):
         key = read_private_key(path, passphrase)
         if public_octets(key) == wanted:
