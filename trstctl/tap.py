@@ -243,9 +243,9 @@ def serve(gateway: Gateway, ready: Callable[[], Awaitable[None]]) -> None:
     """
     Serve in the foreground until a signal comes, then drain.
 
-    :param gateway: from :func:`build`, on the process's own reactor.
     SIGHUP reloads, unless it says that the terminal is gone.
 
+    :param gateway: from :func:`build`, on the process's own reactor.
     :param ready: called once, when everything listens.
     :raises Exception: what kept it from starting.
     """

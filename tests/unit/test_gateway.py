@@ -21,11 +21,13 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.python.failure import Failure
 
+from trstctl.backends.keyfiles import read_certificates
 from trstctl.backends.signers import InlineSigner
 from trstctl.config.reader import load
 from trstctl.config.secrets import SecretError
 from trstctl.discovery import discover
 from trstctl.errors import Unavailable
+from trstctl.founding import load_key
 from trstctl.gateway import Gateway
 from trstctl.model import SYSTEM_TENANT, Phase
 from trstctl.serving import process
@@ -211,6 +213,17 @@ class StartTests:
         """Where there is a CA, another one is no remedy."""
         (host.files.ca / "issuing.key").unlink()
         assert "trstctl init" not in host.refusal()
+
+    def test_server_certificate_that_cannot_be_looked_at(
+        self, host: Host
+    ) -> None:
+        """It is named where the configuration names it."""
+        host.files.configure(
+            "listeners: {https: {certificate: "
+            "{chain: ca/issuing.pem/x, key: file:ca/issuing.key}}}\n"
+        )
+        host.build()
+        assert host.refusal().startswith("listeners.https.certificate: ")
 
     def test_store_that_nobody_knows(self, host: Host) -> None:
         """The line names what is installed."""
@@ -524,6 +537,32 @@ class RoundsTests:
         host.start()
         host.reactor.advance(600)
         assert [] == host.said("tls.renewed")
+
+    def test_certificate_of_the_operator(
+        self, host: Host, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its key, which takes a while, is read once for each file."""
+        ca, read = host.files.ca, []
+        host.files.configure(
+            "listeners: {https: {certificate: "
+            "{chain: ca/issuing.pem, key: file:ca/issuing.key}}}\n"
+        )
+        host.build()
+
+        def load(reference: str, *more: Any) -> Any:
+            read.append(reference)
+            return load_key(reference, *more)
+
+        monkeypatch.setattr("trstctl.server_certificate.load_key", load)
+        gateway = host.start()
+        host.reactor.advance(600)
+        assert 1 == len(read)
+        for each in ("pem", "key"):
+            (ca / f"root.{each}").rename(ca / f"issuing.{each}")
+        host.reactor.advance(600)
+        assert 2 == len(read)
+        (root,) = read_certificates(ca / "issuing.pem")
+        assert root == gateway._changes.tls.certificate
 
     def test_gauges(self, host: Host) -> None:
         """They are as the store, the authorities and the TLS key are."""
