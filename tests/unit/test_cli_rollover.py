@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -298,6 +299,25 @@ class PrepareTests:
             read_private_key(bench.ca / "issuing-2.key"),
             bench.state.now,
         )
+
+    def test_another_user(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A key that root makes could not be read by the gateway."""
+        owner = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
+        request = bench.state.path / "r.pem"
+        reason = bench.refused("prepare", "--request-out", request)
+        assert f"belongs to user {owner}" in reason
+        assert not request.exists()
+        assert not (bench.ca / "issuing-2.key").exists()
+        # Of what is no file, nobody can tell whose it is.
+        text = bench.state.config.read_text()
+        bench.state.config.write_text(
+            text.replace("file:ca/issuing.key", "env:CA_KEY")
+        )
+        bench.step("prepare", "--request-out", request)
+        assert request.exists()
 
     def test_another_subject(self, bench: Bench) -> None:
         """The name stays."""

@@ -8,6 +8,7 @@ keys readable for their owner only.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.types import (
     CertificateIssuerPrivateKeyTypes,
 )
 
-from trstctl.authorities import key_place
+from trstctl.authorities import is_at_hand, key_place
 from trstctl.backends.keyfiles import (
     private_directory,
     read_certificates,
@@ -275,7 +276,19 @@ class Maker:
     def _write_key(
         self, path: Path, key: _Key, passphrase: bytes | None
     ) -> None:
-        """Write a private key."""
+        """
+        Write a private key, as the gateway's user.
+
+        :raises Refused: this is another, whose files the gateway refuses.
+        """
+        kind, _, present = self.present.key.partition(":")
+        if kind == "file" and is_at_hand(self.present.key):
+            owner = Path(present).stat().st_uid
+            if owner != os.geteuid():
+                raise Refused(
+                    f"{present} belongs to user {owner}, the gateway's; run "
+                    "this as that user, or the gateway cannot use the new key"
+                )
         private_directory(path.parent)
         write_private_key(path, key, passphrase)
 
