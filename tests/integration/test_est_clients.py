@@ -8,9 +8,13 @@ What each client can do with the default configuration is in
 
 from __future__ import annotations
 
+import base64
+import http.client
+import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from est_clients import Factory, TLSClient, linked_csr, run, verify
@@ -156,6 +160,57 @@ class CurlTests:
             "ask --data-binary @r.pem -H 'Transfer-Encoding: chunked' > 3\n"
             "cmp 1 2; cmp 2 3\n",
         )
+
+
+class TerseTests:
+    """A client that sends no header but those that it must."""
+
+    def test_azure_iot_edge(self, gateway: Gateway, tmp_path: Path) -> None:
+        """It asks twice on one connection, and adds PEM armour itself."""
+        head = (
+            "{} /.well-known/est/{} HTTP/1.1\r\n"
+            "authorization: Basic {}\r\n{}host: localhost\r\n\r\n"
+        )
+        login = base64.b64encode(b"device:device-password").decode()
+        request = Device("edge").request()
+        kinds = (
+            "content-type: application/pkcs10\r\n"
+            "content-transfer-encoding: base64\r\n"
+            f"content-length: {len(request)}\r\n"
+        )
+        octets = head.format("GET", "cacerts", login, "").encode() + (
+            head.format("POST", "simpleenroll", login, kinds).encode()
+            + request
+        )
+        context = ssl.create_default_context(cafile=str(gateway.root))
+        address = ("localhost", gateway.https_port)
+        with (
+            socket.create_connection(address, timeout=20) as raw,
+            context.wrap_socket(raw, server_hostname="localhost") as client,
+            client.makefile("rwb") as stream,
+        ):
+            stream.write(octets)
+            stream.flush()
+            bodies = [self.body(stream) for _ in range(2)]
+        for number, body in enumerate(bodies):
+            (tmp_path / f"{number}.pem").write_bytes(
+                b"-----BEGIN PKCS7-----\n%b-----END PKCS7-----\n" % body
+            )
+        for number, name in enumerate(("cas", "edge")):
+            run(
+                *("openssl", "pkcs7", "-in", f"{number}.pem"),
+                *("-print_certs", "-out", f"{name}.pem"),
+                folder=tmp_path,
+            )
+        assert b"BEGIN CERT" in (tmp_path / "cas.pem").read_bytes()
+        verify(gateway, tmp_path / "edge.pem")
+
+    def body(self, stream: IO[bytes]) -> bytes:
+        """Read one answer, and return its body."""
+        assert b"HTTP/1.1 200 OK\r\n" == stream.readline()
+        headers = http.client.parse_headers(stream)  # type: ignore[arg-type]
+        assert headers["Content-Type"].startswith("application/pkcs7-mime")
+        return stream.read(int(headers["Content-Length"]))
 
 
 class LinkingTests:

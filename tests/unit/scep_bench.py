@@ -189,6 +189,10 @@ def query(message: Message | bytes, form: str = "escaped") -> str:
             text = quote(lines, safe="")
         case "unpadded":
             text = quote(text.rstrip("="), safe="")
+        case "url":  # micromdm
+            text = base64.urlsafe_b64encode(octets).decode()
+        case "twice":
+            text = quote(quote(text, safe=""), safe="")
         case _:
             text = quote(text, safe="")
     return f"?operation=PKIOperation&message={text}"

@@ -1188,7 +1188,8 @@ class TransportTests:
     """Section 4.1: POST and GET, and paths."""
 
     @pytest.mark.parametrize(
-        "form", ["escaped", "raw", "spaces", "lines", "unpadded"]
+        "form",
+        ["escaped", "raw", "spaces", "lines", "unpadded", "url", "twice"],
     )
     def test_get(self, bench: Bench, form: str) -> None:
         """A message in a query is base64, as each client writes it."""
@@ -1210,6 +1211,7 @@ class TransportTests:
             "/scep/phones?operation=PKIOperation",
             "/scep/phones/pkiclient.exe?operation=PKIOperation",
             "/cgi-bin/pkiclient.exe?operation=PKIOperation",
+            "http://ca.example/scep?operation=PKIOperation",
         ],
     )
     def test_paths(self, target: str) -> None:
