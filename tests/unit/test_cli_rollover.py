@@ -35,6 +35,7 @@ from trstctl.ca.rollover import (
     renew_root,
 )
 from trstctl.cli import takeover
+from trstctl.cli.generation import Maker
 from trstctl.cli.takeover import FETCHED, SETTLED
 from trstctl.founding import write_certificates
 from trstctl.interfaces import IStore
@@ -318,6 +319,17 @@ class PrepareTests:
         )
         bench.step("prepare", "--request-out", request)
         assert request.exists()
+
+    def test_two_at_once(
+        self, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who comes second leaves no root key behind."""
+        key = bench.ca / "issuing-2.key"
+        write_private_key(key, generate_key())
+        # The other one has written it after this one has looked.
+        monkeypatch.setattr(Maker, "require_new", lambda _: None)
+        assert str(key) in bench.refused("prepare", "--new-root")
+        assert not (bench.ca / "issuing-2-root.key").exists()
 
     def test_another_subject(self, bench: Bench) -> None:
         """The name stays."""

@@ -192,8 +192,9 @@ class Maker:
         key = self._new_key(key_type, old)
         own = self._issuing(key, new_root, root_key)
         made = self._made((own, new_root), key, links)
-        self._write_key(self.files.root_key, root_key, self.passphrase)
+        # Of two at once, one fails here, before its root has a file.
         self._write_key(self.files.key, key, self._own_passphrase)
+        self._write_key(self.files.root_key, root_key, self.passphrase)
         return self._written(made)
 
     def signed_elsewhere(
