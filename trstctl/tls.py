@@ -78,12 +78,13 @@ class ServerTLS:
 
     :param chain: DER certificates, the server's own first.
     :param key: the private key of the first.
+    :ivar chain: what is shown to new connections.
     :raises ValueError: they do not fit together, or OpenSSL refuses them.
     """
 
     def __init__(self, chain: Sequence[bytes], key: PrivateKeyTypes) -> None:
         self._context = make_context(chain, key)
-        self.certificate = chain[0]
+        self.chain = tuple(chain)
 
     def swap(self, chain: Sequence[bytes], key: PrivateKeyTypes) -> None:
         """
@@ -92,7 +93,12 @@ class ServerTLS:
         :raises ValueError: as above; the old certificate stays in use.
         """
         self._context = make_context(chain, key)
-        self.certificate = chain[0]
+        self.chain = tuple(chain)
+
+    @property
+    def certificate(self) -> bytes:
+        """The server's own certificate."""
+        return self.chain[0]
 
     def serverConnectionForTLS(
         self, protocol: TLSMemoryBIOProtocol

@@ -564,6 +564,23 @@ class RoundsTests:
         (root,) = read_certificates(ca / "issuing.pem")
         assert root == gateway._changes.tls.certificate
 
+    def test_chain_of_the_operator(self, host: Host) -> None:
+        """What is above the same certificate is shown once it is another."""
+        ca = host.files.ca
+        host.files.configure(
+            "listeners: {https: {certificate: "
+            "{chain: ca/shown.pem, key: file:ca/issuing.key}}}\n"
+        )
+        own = (ca / "issuing.pem").read_bytes()
+        (ca / "shown.pem").write_bytes(own)
+        host.build()
+        gateway = host.start()
+        (ca / "shown.pem").write_bytes(own + (ca / "root.pem").read_bytes())
+        host.reactor.advance(600)
+        shown = gateway._changes.tls.chain
+        assert read_certificates(ca / "shown.pem") == shown
+        assert 1 == len(host.said("tls.renewed"))
+
     def test_gauges(self, host: Host) -> None:
         """They are as the store, the authorities and the TLS key are."""
         gateway = host.start()

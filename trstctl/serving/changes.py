@@ -196,9 +196,9 @@ class Changes:
         )
 
     async def _renew_if_due(self) -> None:
-        """Show another certificate, if there is a newer one."""
+        """Show another chain, if there is a newer one."""
         chain, key = await self.certificate.current()
-        if chain[0] != self.tls.certificate:
+        if chain != self.tls.chain:
             self.tls.swap(chain, key)
             _log.info(
                 "the server certificate was renewed", event="tls.renewed"
