@@ -26,6 +26,7 @@ from trstctl.backends.records import (
     STORE_ACTOR,
     abandoned_facts,
     issued_facts,
+    issued_record,
     opened_facts,
 )
 from trstctl.errors import (
@@ -36,7 +37,6 @@ from trstctl.errors import (
 )
 from trstctl.model import (
     CertificateRecord,
-    CertificateStatus,
     Intent,
     Opened,
     RequestState,
@@ -113,25 +113,8 @@ def record_certificate(
     promise = _promise(tables, intent)
     if promise is None:
         raise Stale("the issuance was given up before it was completed")
-    request, key = intent.request, intent.request.key
-    record = CertificateRecord(
-        tenant_id=key.tenant_id,
-        authority=intent.authority,
-        serial=intent.serial,
-        subject=request.subject,
-        names=request.names,
-        profile=request.profile,
-        protocol=key.protocol,
-        principal=key.principal,
-        public_key_fingerprint=request.public_key_fingerprint,
-        not_before=intent.not_before,
-        not_after=intent.not_after,
-        status=CertificateStatus.VALID,
-        issued_at=now,
-        der=certificate,
-        confirm_by=intent.confirm_by,
-        revocation_verifier=request.revocation_verifier,
-    )
+    key = intent.request.key
+    record = issued_record(intent, certificate, now)
     _end(tables, promise, "issued")
     tables.certificates[key.tenant_id, intent.serial] = record
     tables.requests[promise.request_id] = evolve(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """
 What all stores do alike: the facts of audit records, search terms, and what
-revoking and releasing makes of a certificate.
+signing, revoking and releasing makes of a certificate.
 """
 
 from __future__ import annotations
@@ -146,6 +146,31 @@ def opened_facts(intent: Intent, request_id: str) -> dict[str, str]:
     if intent.secret_id is not None:
         facts["secret"] = intent.secret_id
     return facts
+
+
+def issued_record(
+    intent: Intent, certificate: bytes, now: datetime
+) -> CertificateRecord:
+    """Return what is kept of a certificate that was just signed."""
+    request, key = intent.request, intent.request.key
+    return CertificateRecord(
+        tenant_id=key.tenant_id,
+        authority=intent.authority,
+        serial=intent.serial,
+        subject=request.subject,
+        names=request.names,
+        profile=request.profile,
+        protocol=key.protocol,
+        principal=key.principal,
+        public_key_fingerprint=request.public_key_fingerprint,
+        not_before=intent.not_before,
+        not_after=intent.not_after,
+        status=CertificateStatus.VALID,
+        issued_at=now,
+        der=certificate,
+        confirm_by=intent.confirm_by,
+        revocation_verifier=request.revocation_verifier,
+    )
 
 
 def issued_facts(

@@ -19,6 +19,7 @@ from trstctl.backends.records import (
     STORE_ACTOR,
     abandoned_facts,
     issued_facts,
+    issued_record,
     opened_facts,
     search_terms,
 )
@@ -47,7 +48,6 @@ from trstctl.errors import (
 )
 from trstctl.model import (
     CertificateRecord,
-    CertificateStatus,
     Intent,
     Opened,
     StoredRequest,
@@ -258,24 +258,7 @@ def record_certificate(
         key.principal,
         issued_facts(intent, certificate, request_id),
     )
-    return CertificateRecord(
-        tenant_id=tenant_id,
-        authority=intent.authority,
-        serial=intent.serial,
-        subject=request.subject,
-        names=request.names,
-        profile=request.profile,
-        protocol=key.protocol,
-        principal=key.principal,
-        public_key_fingerprint=request.public_key_fingerprint,
-        not_before=intent.not_before,
-        not_after=intent.not_after,
-        status=CertificateStatus.VALID,
-        issued_at=now,
-        der=certificate,
-        confirm_by=intent.confirm_by,
-        revocation_verifier=request.revocation_verifier,
-    )
+    return issued_record(intent, certificate, now)
 
 
 # --- intents that come to nothing -------------------------------------------
