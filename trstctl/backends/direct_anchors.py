@@ -99,7 +99,23 @@ class DirectAnchors:
         :param facts: of the certificate.
         """
         try:
-            return any(_has_signed(one, facts, now) for one in self._anchors)
+            tbs, algorithm, signature = split_signed(facts.der)
+            fields = _fields(tbs)
+            # Section 7.1 of RFC 5280 knows other ways to write the same name.
+            above = [
+                one
+                for one in self._anchors
+                if fields[3] == one.subject and _is_valid(one.facts, now)
+            ]
+            if not above:
+                return False
+            named = _named(facts, fields, algorithm, now)
+            name, _, _ = read_algorithm_identifier(algorithm)
+            return any(
+                named in {None, one.named}
+                and verify(one.facts.public_key.spki, name, signature, tbs)
+                for one in above
+            )
         except (RequestError, _UnusualError):
             return False
 
@@ -137,31 +153,29 @@ def _anchor(facts: CertificateFacts) -> _Anchor:
     return _Anchor(facts, fields[5], named)
 
 
-def _has_signed(
-    anchor: _Anchor, facts: CertificateFacts, now: datetime
-) -> bool:
-    """Tell whether a certificate is ordinary and signed by the anchor."""
-    tbs, algorithm, signature = split_signed(facts.der)
-    fields = _fields(tbs)
-    # Section 7.1 of RFC 5280 knows other ways to write the same name; and
-    # section 4.1.1.2: the algorithm is the one that is signed.
-    if fields[3] != anchor.subject or fields[2] != algorithm:
-        return False
-    # What looks as if it had signed itself is a matter of its own.
-    if fields[5] == anchor.subject:
-        return False
-    for one in (anchor.facts, facts):
-        if not one.not_before <= now < one.not_after:
-            return False
+def _is_valid(facts: CertificateFacts, now: datetime) -> bool:
+    """Tell whether a certificate is within its dates."""
+    return facts.not_before <= now < facts.not_after
+
+
+def _named(
+    facts: CertificateFacts,
+    fields: Sequence[bytes],
+    algorithm: bytes,
+    now: datetime,
+) -> bytes | None:
+    """Judge a device's certificate; return its authorityKeyIdentifier."""
+    # Section 4.1.1.2: the algorithm is the one that is signed.  And what
+    # looks as if it had signed itself is a matter of its own.
+    if fields[2] != algorithm or fields[5] == fields[3]:
+        raise _UnusualError
     check_key(facts.public_key, _KEY_RULES)
     values = _values(facts, _OF_DEVICE)
-    named = values.get(AUTHORITY_KEY_IDENTIFIER)
-    if facts.is_ca or named not in {None, anchor.named}:
-        return False
+    if facts.is_ca or not _is_valid(facts, now):
+        raise _UnusualError
     if not _NAMES.issuperset(name.kind for name in facts.names):
-        return False
-    name, _, _ = read_algorithm_identifier(algorithm)
-    return verify(anchor.facts.public_key.spki, name, signature, tbs)
+        raise _UnusualError
+    return values.get(AUTHORITY_KEY_IDENTIFIER)
 
 
 def _fields(tbs: bytes) -> list[bytes]:
