@@ -166,12 +166,16 @@ def _refuse_password_to_revoke(request: EnrollmentRequest) -> None:
         REVOCATION_CHALLENGE in request.wanted.attributes
         and not request.revocation_verifier
     ):
-        raise PolicyViolation(
-            request.endpoint.profile,
-            "revocation-challenge",
-            "nothing can be revoked by a revocationChallenge here; leave it "
-            "out",
-        )
+        raise unkept_password(request.endpoint.profile)
+
+
+def unkept_password(profile: str) -> PolicyViolation:
+    """Return the refusal of a revocationChallenge that nobody keeps."""
+    return PolicyViolation(
+        profile,
+        "revocation-challenge",
+        "nothing can be revoked by a revocationChallenge here; leave it out",
+    )
 
 
 def fingerprint_of(

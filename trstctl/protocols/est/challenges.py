@@ -22,6 +22,7 @@ import hmac
 
 from attrs import field, frozen
 
+from trstctl.asked import unkept_password
 from trstctl.errors import Malformed, PolicyViolation
 from trstctl.http.request import TLSSession
 from trstctl.model import (
@@ -130,12 +131,7 @@ def _revocation_challenge(wanted: CertificateRequest, served: Served) -> str:
         return ""
     if served.revocation_challenge == "off":
         # RFC 7894, section 4: never taken and ignored.
-        raise PolicyViolation(
-            served.endpoint.profile,
-            "revocation-challenge",
-            "nothing can be revoked by a revocationChallenge here; leave it "
-            "out",
-        )
+        raise unkept_password(served.endpoint.profile)
     return text
 
 
