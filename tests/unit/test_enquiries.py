@@ -26,7 +26,7 @@ from trstctl.model import (
     Phase,
     RenewalWindow,
 )
-from trstctl.pkix.certificate import certificate_extensions
+from trstctl.pkix.certificate import read_certificate
 from trstctl.testing import EPOCH, TENANT, FakeRevocation, result_of
 
 OTHER = "22222222-2222-2222-2222-222222222222"
@@ -193,7 +193,7 @@ class RenewalTests:
         issuer = bench.authorities["issuing"].certificate
         (extension,) = (
             one
-            for one in certificate_extensions(certificate)
+            for one in read_certificate(certificate).extensions
             if one.oid == "2.5.29.35"
         )
         assert extension.value.endswith(key_identifier(issuer))

@@ -94,18 +94,6 @@ def _read(data: bytes, max_bytes: int) -> CertificateFacts:
     )
 
 
-def certificate_extensions(data: bytes) -> tuple[Extension, ...]:
-    """
-    Return the extensions of a certificate, in order.
-
-    :param data: DER that :func:`read_certificate` has read.
-    """
-    fields = der.children(der.content(split_signed(data)[0], der.SEQUENCE))
-    if fields[-1][0] != _EXTENSIONS_TAG:
-        return ()
-    return read_extensions(fields[-1][1], strict=False)
-
-
 def may_be_used_for(facts: CertificateFacts, usage: str) -> bool:
     """
     Tell whether a certificate's key usage has a name in it; a certificate

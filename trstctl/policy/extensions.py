@@ -23,7 +23,6 @@ from types import MappingProxyType
 from trstctl.model import CertificateFacts, Extension, GeneralName
 from trstctl.pkix import der
 from trstctl.pkix import extensions as pkix
-from trstctl.pkix.certificate import certificate_extensions
 from trstctl.pkix.names import encode_general_names
 
 CERTIFICATE_POLICIES = "2.5.29.32"
@@ -246,7 +245,7 @@ def without_copies(
     """
     own = {
         (extension.oid, extension.value)
-        for extension in certificate_extensions(certificate.der)
+        for extension in certificate.extensions
     }
     return tuple(
         extension

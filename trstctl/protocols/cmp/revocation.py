@@ -21,7 +21,7 @@ from trstctl.model import (
     CertificateRecord,
     CertificateStatus,
 )
-from trstctl.pkix.certificate import certificate_extensions, read_certificate
+from trstctl.pkix.certificate import read_certificate
 from trstctl.pkix.cmp_bodies import RevDetails, read_rev_req
 from trstctl.pkix.cmp_responses import rev_rep
 from trstctl.pkix.cmp_status import PKIStatusInfo
@@ -209,7 +209,7 @@ def _agrees(template: CertTemplate, facts: CertificateFacts) -> bool:
         return False
     if template.not_after not in {None, facts.not_after}:
         return False
-    own = {each.oid: each for each in certificate_extensions(facts.der)}
+    own = {each.oid: each for each in facts.extensions}
     return all(own.get(each.oid) == each for each in template.extensions or ())
 
 
